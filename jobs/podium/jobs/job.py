@@ -1,0 +1,144 @@
+"""The job as the ledger knows it, its attempts, checkpoints and the machines that run it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+
+from podium.jobs.spec import JobSpec
+from podium.jobs.states import State
+
+
+class Cause(Enum):
+    """Why a job failed, from a closed list. The values are the numbers of podium.api.v1.JobError.Cause."""
+
+    USER_CONFIG = 1
+    DATA = 2
+    OOM_DEVICE = 3
+    OOM_HOST = 4
+    NON_FINITE = 5
+    STORAGE = 6
+    NODE_LOST = 7
+    PREEMPTED = 8
+    STALLED = 9
+    DEADLINE = 10
+    INTERNAL = 11
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobError:
+    """Why a job failed."""
+
+    cause: Cause
+    message: str
+    remedy: str = ""
+    traceback: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a job is; `fraction` is within the phase, from 0 to 1."""
+
+    phase: str
+    step: int = 0
+    total_steps: int = 0
+    fraction: float = 0.0
+    images_per_second: float = 0.0
+    eta_seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueInfo:
+    """What a queued job waits for."""
+
+    position: int
+    wait_reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One try at running a job on one machine."""
+
+    number: int
+    node: str
+    slot: int
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    outcome: str = ""
+    resumed_from_step: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A job: its spec and everything that became of it."""
+
+    id: str
+    project: str
+    spec: JobSpec
+    state: State
+    terminal: bool = False
+    state_reason: str = ""
+    sequence: int = 0
+    attempt: int = 0
+    attempts: tuple[Attempt, ...] = ()
+    error: JobError | None = None
+    progress: Progress | None = None
+    queue: QueueInfo | None = None
+    classes: tuple[str, ...] = ()
+    create_time: datetime | None = None
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointFile:
+    """One file of a checkpoint."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """One committed checkpoint."""
+
+    id: str
+    job_id: str
+    attempt: int
+    step: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    best: bool = False
+    files: tuple[CheckpointFile, ...] = ()
+    create_time: datetime | None = None
+
+
+class NodeState(Enum):
+    """Whether a machine takes jobs. The values are the numbers of podium.api.v1.Node.State."""
+
+    READY = 1
+    DRAINING = 2
+    LOST = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slot:
+    """A place for one single-device job on a machine."""
+
+    index: int
+    device: str = "cpu"
+    model: str = "CPU"
+    memory_bytes: int = 0
+    job_id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One machine of the pool."""
+
+    id: str
+    pool: str
+    state: NodeState
+    slots: tuple[Slot, ...]
+    heartbeat_time: datetime | None = None
+    version: str = ""
