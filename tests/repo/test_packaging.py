@@ -1,0 +1,70 @@
+"""What is installed, and what is not."""
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE_ROOTS = ("proto/gen", "jobs", "topk", "server", "worker", "client")
+
+
+def test_no_root_hides_the_other_rooms_behind_an_init_file():
+    assert [] == [root for root in SOURCE_ROOTS if (ROOT / root / "podium" / "__init__.py").exists()]
+
+
+def test_every_room_says_that_it_is_typed():
+    rooms = ("jobs", "topk", "server", "worker", "client")
+
+    assert [] == [room for room in rooms if not (ROOT / room / "podium" / room / "py.typed").exists()]
+
+
+def test_the_constraints_name_exact_versions_and_no_host():
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+
+    assert [] == [line for line in lines if "==" not in line or "://" in line]
+
+
+@pytest.fixture(scope="module")
+def client_only(tmp_path_factory) -> Path:
+    """A fresh environment with `pip install .` alone; its Python."""
+    directory = tmp_path_factory.mktemp("client-only")
+    venv.create(directory, with_pip=True)
+    python = directory / "bin" / "python"
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "--constraint", ROOT / "constraints.txt", ROOT], check=True, timeout=300)
+    return python
+
+
+def test_pip_install_alone_gives_a_client_without_torch_or_redis(client_only):
+    listed = subprocess.check_output([client_only, "-m", "pip", "list", "--format", "json"], text=True)
+
+    names = {package["name"].lower() for package in json.loads(listed)}
+
+    assert {"podium", "grpcio", "protobuf"} <= names
+    assert not names & {"torch", "torchvision", "timm", "redis", "rq", "protovalidate", "fsspec"}
+
+
+def test_a_client_alone_can_show_its_help_and_says_what_a_server_needs(client_only):
+    # Away from the checkout, which must not be importable by accident.
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    run = {"cwd": client_only.parent, "env": environment, "capture_output": True, "text": True, "timeout": 60}
+
+    shown = subprocess.run([client_only.parent / "podium", "--help"], check=True, **run)
+    refused = subprocess.run([client_only, "-m", "podium.server"], check=False, **run)
+
+    assert "submit" in shown.stdout
+    assert refused.returncode != 0
+    assert 'pip install "podium[server]"' in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_importing_the_client_is_quick(client_only):
+    code = "import time; t = time.perf_counter(); import podium.client; print(time.perf_counter() - t)"
+    seconds = [float(subprocess.check_output([client_only, "-c", code], cwd=client_only.parent)) for _ in range(5)]
+
+    assert min(seconds) < 0.3, f"import podium.client took {min(seconds):.2f} s on {sys.version}"
