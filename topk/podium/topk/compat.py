@@ -1,0 +1,117 @@
+"""The loss of the authors' package difftopk 0.2.0, number for number and in its own vocabulary.
+
+For agreement tests and for repeating published runs. It keeps what `topk_cross_entropy` repairs: an epsilon of 1e-7
+that caps the loss at 16.118, class mass above one, the label always in lane 0, and a near-infinite slope at ties.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+from torch import Tensor
+
+from podium.topk._bitonic import Bitonic
+from podium.topk._distributions import Distribution
+from podium.topk._network import SortingNetwork
+from podium.topk._neural_sort import NeuralSort
+from podium.topk._odd_even import OddEven
+from podium.topk._rows import RowSorter
+from podium.topk._soft_sort import SoftSort
+from podium.topk._sorter import Sorter
+from podium.topk._splitter_selection import SplitterSelection
+from podium.topk._truncation import keep_strongest
+
+__all__ = ["reference_loss"]
+
+_EPSILON = 1e-7
+
+_NETWORKS: Mapping[str, type[SortingNetwork]] = MappingProxyType(
+    {
+        "odd_even": OddEven,
+        "bitonic": Bitonic,
+        "splitter_selection": SplitterSelection,
+    }
+)
+_ROW_SORTERS: Mapping[str, type[RowSorter]] = MappingProxyType({"neuralsort": NeuralSort, "softsort": SoftSort})
+
+
+def reference_loss(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    sorter: str,
+    p_k: Sequence[float],
+    m: int | None,
+    top1_mode: str,
+    inverse_temperature: float,
+    distribution: str | None = None,
+    art_lambda: float = 0.25,
+) -> Tensor:
+    """Return the mean loss that difftopk's `TopKCrossEntropyLoss` gives.
+
+    Args:
+        logits: Scores, (batch, n), float32 or float64.
+        labels: True classes, (batch,), int64.
+        sorter: odd_even, bitonic, splitter_selection, neuralsort or softsort.
+        p_k: Weights of k = 1, 2, ..., len(p_k).
+        m: How many scores to sort, above len(p_k); None sorts all.
+        top1_mode: "sm" takes c_1 from a softmax inside the logarithm, "smce" adds a separate cross entropy, "sort"
+            trusts the sorter.
+        inverse_temperature: Steepness of a network, 1 / temperature of the others.
+        distribution: Comparator law; networks need one.
+        art_lambda: Exponent of logistic_phi.
+
+    Raises:
+        ValueError: If a name is unknown or a network has no distribution.
+    """
+    if top1_mode not in _TOP1_MODES:
+        raise ValueError(f"top1_mode is {top1_mode!r}; choose one of {', '.join(_TOP1_MODES)}.")
+    relaxed = _sorter(sorter, inverse_temperature, distribution, art_lambda)
+    # Label first, then by falling score: the order of the package, which its networks depend on.
+    scores, _ = (logits, labels) if m is None else keep_strongest(logits, labels, m)
+    lanes = labels if m is None else labels.new_zeros(labels.shape)
+    c = relaxed.label_topk_probability(scores, lanes, tuple(range(1, len(p_k) + 1)))
+    return _TOP1_MODES[top1_mode](_log_softmax(scores, lanes), c, c.new_tensor(p_k)).mean()
+
+
+def _sorter(name: str, inverse_temperature: float, distribution: str | None, art_lambda: float) -> Sorter:
+    if name in _ROW_SORTERS:
+        return _ROW_SORTERS[name](temperature=1 / inverse_temperature, as_published=True)
+    if name not in _NETWORKS:
+        raise ValueError(f"sorter is {name!r}; choose one of {', '.join([*_NETWORKS, *_ROW_SORTERS])}.")
+    if distribution is None:
+        raise ValueError(f"{name} needs a distribution; choose one of {', '.join(Distribution)}.")
+    return _NETWORKS[name](
+        steepness=inverse_temperature,
+        distribution=distribution,
+        art_lambda=art_lambda,
+        as_published=True,
+    )
+
+
+def _log_softmax(scores: Tensor, lanes: Tensor) -> Tensor:
+    return scores.log_softmax(-1).gather(-1, lanes.unsqueeze(-1)).squeeze(-1)
+
+
+def _nll(probability: Tensor) -> Tensor:
+    return -(probability * (1 - 2 * _EPSILON) + _EPSILON).log()
+
+
+def _sm(log_top1: Tensor, c: Tensor, p_k: Tensor) -> Tensor:
+    return _nll(p_k[0] * log_top1.exp() + c[..., 1:] @ p_k[1:])
+
+
+def _smce(log_top1: Tensor, c: Tensor, p_k: Tensor) -> Tensor:
+    return -p_k[0] * log_top1 + p_k[1:].sum() * _nll(c[..., 1:] @ p_k[1:])
+
+
+def _sort(log_top1: Tensor, c: Tensor, p_k: Tensor) -> Tensor:
+    return _nll(c @ p_k)
+
+
+_TOP1_MODES: Mapping[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = MappingProxyType(
+    {
+        "sm": _sm,
+        "smce": _smce,
+        "sort": _sort,
+    }
+)
