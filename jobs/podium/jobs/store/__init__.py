@@ -10,5 +10,16 @@ from podium.jobs.store._base import (
     StoredEvent,
     Wish,
 )
+from podium.jobs.store._memory import MemoryStore
 
-__all__ = ["Assignment", "Bell", "EventPage", "JobStore", "Leases", "NewJob", "StoredEvent", "Wish"]
+__all__ = [
+    "Assignment",
+    "Bell",
+    "EventPage",
+    "JobStore",
+    "Leases",
+    "MemoryStore",
+    "NewJob",
+    "StoredEvent",
+    "Wish",
+]

@@ -71,7 +71,7 @@ class Bell(Protocol):
     """Rings when a job has a new event. A hint: after an outage it may have missed some, so look at times yourself."""
 
     def wait(self, timeout: float) -> frozenset[str]:
-        """The ids of jobs that rang since the last call; returns early on the first ring, empty after `timeout` seconds.
+        """The ids of jobs that rang since the last call: at once when any did, empty after `timeout` seconds.
 
         Raises:
             UnavailableError: the ledger cannot be reached.
@@ -115,7 +115,9 @@ class JobStore(Protocol):
         """
 
     def cancel(self, job_id: str, reason: str) -> Job:
-        """QUEUED becomes CANCELLED; what holds a slot becomes CANCELLING, and its attempt is told; repeating changes nothing.
+        """QUEUED becomes CANCELLED; what holds a slot becomes CANCELLING, and its attempt is told.
+
+        Repeating it changes nothing.
 
         Raises:
             NotFoundError: no such job.
@@ -125,7 +127,7 @@ class JobStore(Protocol):
     # The dispatcher and the reconciler
 
     def pending(self, pool: str) -> Sequence[str]:
-        """The ids of QUEUED jobs in the order of dispatch: priority, then time of creation (a job that comes back keeps its own)."""
+        """The ids of QUEUED jobs in the order of dispatch: priority, then creation. A job that comes back keeps its place."""
 
     def dispatch(self, job_id: str, node: str, slot: int) -> Assignment:
         """QUEUED -> STARTING: takes the slot, raises attempt and fence, opens the lease; all or nothing.
@@ -161,6 +163,8 @@ class JobStore(Protocol):
     def begin(self, assignment: Assignment, *, resumed_from_step: int = 0) -> Job:
         """STARTING -> RUNNING, by exactly one process: the second one to ask, and any stale one, is refused.
 
+        A job that was cancelled meanwhile is returned as CANCELLING: `renew` tells the attempt to finish it.
+
         Raises:
             StaleFenceError: another process or a newer attempt has it.
         """
@@ -172,14 +176,13 @@ class JobStore(Protocol):
             StaleFenceError: a newer attempt holds the job, or it has ended.
         """
 
-    def append(
-        self, assignment: Assignment, batch: int, payloads: Sequence[MetricBatch | LogBatch | Progress]
-    ) -> int:
+    def append(self, assignment: Assignment, batch: int, payloads: Sequence[MetricBatch | LogBatch | Progress]) -> int:
         """Appends events in order and returns the job's last sequence.
 
         Args:
             assignment: who writes.
-            batch: a number that the attempt raises with every call; a batch that was written already is not written again.
+            batch: a number that the attempt raises with every call, from 1; a batch that was written already is not
+                written again.
             payloads: a Progress also becomes the job's present one; a MetricBatch is also kept for `metrics`.
 
         Raises:
@@ -187,9 +190,9 @@ class JobStore(Protocol):
         """
 
     def commit_checkpoint(self, assignment: Assignment, checkpoint: Checkpoint) -> None:
-        """Registers a checkpoint whose bytes are committed, and appends its event; an id that is registered already changes nothing.
+        """Registers a checkpoint whose bytes are committed, and appends its event.
 
-        With `best` the mark is taken from the one that had it.
+        An id that is registered already changes nothing. With `best` the mark is taken from the one that had it.
 
         Raises:
             StaleFenceError: a newer attempt holds the job, or it has ended.
@@ -248,7 +251,10 @@ class JobStore(Protocol):
     # Machines
 
     def heartbeat(self, node: Node) -> None:
-        """Writes the machine's record and keeps its lease alive. The slots' job_id is the ledger's to know, not the caller's."""
+        """Writes the machine's record and keeps its lease alive.
+
+        The slots' job_id and the heartbeat_time are the ledger's to know, not the caller's.
+        """
 
     def nodes(self) -> Sequence[Node]:
         """Every machine heard from within a day, by id, LOST where its lease is over, with the jobs in its slots."""

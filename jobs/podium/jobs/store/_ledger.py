@@ -1,0 +1,270 @@
+"""What is the same in every ledger: load, change, write unless overtaken."""
+
+import base64
+import hashlib
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from enum import Enum
+
+from podium.jobs import wire
+from podium.jobs.errors import (
+    AlreadyExistsError,
+    FailedPreconditionError,
+    NotFoundError,
+    OutOfRangeError,
+    StaleFenceError,
+    UnavailableError,
+)
+from podium.jobs.events import LogBatch, MetricBatch
+from podium.jobs.job import Checkpoint, Job, JobError, Progress, QueueInfo
+from podium.jobs.spec import JobSpec
+from podium.jobs.states import State
+from podium.jobs.store import _record
+from podium.jobs.store._base import Assignment, EventPage, Leases, NewJob, Wish
+from podium.jobs.store._record import Change, Record
+
+#: A write is tried again as often as others get in between; each of those got something done.
+_TRIES = 100
+
+
+def utc_now() -> datetime:
+    """The present time, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+def new_job_id() -> str:
+    """An id of "job-" and 16 lower-case base32 characters: 80 random bits."""
+    return "job-" + base64.b32encode(secrets.token_bytes(10)).decode().lower()
+
+
+def spec_digest(spec: JobSpec) -> str:
+    """The same for equal specs, whatever the order of their maps."""
+    return hashlib.sha256(wire.to_proto(spec).SerializeToString(deterministic=True)).hexdigest()
+
+
+class Outcome(Enum):
+    """What became of a write."""
+
+    DONE = 1
+    OVERTAKEN = 2
+    """Somebody wrote since the record was loaded: load again."""
+    REFUSED = 3
+    """The slot, the request_id or the checkpoint's id is taken."""
+
+
+class Ledger(ABC):
+    """The writing half of a JobStore, on top of `_load` and `_commit`."""
+
+    def __init__(self, *, clock: Callable[[], datetime], leases: Leases, new_id: Callable[[], str]) -> None:
+        self._clock = clock
+        self._leases = leases
+        self._new_id = new_id
+
+    @abstractmethod
+    def _load(self, job_id: str) -> Record | None:
+        """The record of a job; None: no such job."""
+
+    @abstractmethod
+    def _commit(self, before: Record | None, change: Change, request: tuple[str, str] | None = None) -> Outcome:
+        """Writes a change in one step, unless the job's stamp is no longer that of `before`.
+
+        Args:
+            before: the record that was loaded; None for a new job.
+            change: what to write.
+            request: for a new job, its request_id and the digest of its spec, to be refused where the id was used.
+        """
+
+    @abstractmethod
+    def _request(self, project: str, request_id: str) -> tuple[str, str] | None:
+        """The job and the spec's digest of a request_id; None: not used within the last 7 days."""
+
+    @abstractmethod
+    def _next_number(self) -> int:
+        """A number above every one that was given out."""
+
+    @abstractmethod
+    def _position(self, record: Record) -> int | None:
+        """From 1, the place of a job in its queue; None: not there."""
+
+    def create(self, new: NewJob) -> tuple[Job, bool]:
+        """See JobStore.create."""
+        digest = spec_digest(new.spec)
+        job_id, number, stamp = self._new_id(), self._next_number(), secrets.token_hex(8)
+        while True:
+            earlier = self._request(new.project, new.request_id) if new.request_id else None
+            if earlier and earlier[0] != job_id:
+                return self._replay(new, digest, earlier), False
+            change = _record.created(new, job_id, number, self._clock())
+            change = replace(change, record=replace(change.record, stamp=stamp))
+            # OVERTAKEN: an earlier try of this very call got through, since the id is its own.
+            if self._commit(None, change, (new.request_id, digest) if new.request_id else None) is not Outcome.REFUSED:
+                return self.get(job_id), True
+
+    def _replay(self, new: NewJob, digest: str, earlier: tuple[str, str]) -> Job:
+        job_id, earlier_digest = earlier
+        if earlier_digest != digest:
+            raise AlreadyExistsError(
+                f"the request_id {new.request_id!r} was used for {job_id} with another spec; make a new request_id",
+                metadata={"job_id": job_id},
+            )
+        return self.get(job_id)
+
+    def get(self, job_id: str) -> Job:
+        """See JobStore.get."""
+        return self._placed(self._known(job_id))
+
+    def cancel(self, job_id: str, reason: str) -> Job:
+        """See JobStore.cancel."""
+        self._known(job_id)
+        return self._placed(self._written(job_id, lambda record: _record.cancelled(record, reason, self._clock())))
+
+    def dispatch(self, job_id: str, node: str, slot: int) -> Assignment:
+        """See JobStore.dispatch."""
+        self._known(job_id)
+        written = self._write(
+            job_id,
+            lambda record: replace(_record.dispatched(record, node, slot, self._clock()), lease=self._leases.starting),
+        )
+        if written is None:
+            raise FailedPreconditionError(f"slot {slot} of {node} is taken; choose another", reason="SLOT_TAKEN")
+        return written.assignment
+
+    def recover(self, assignment: Assignment, outcome: str) -> Job:
+        """See JobStore.recover."""
+        return self._placed(
+            self._written(
+                assignment.job_id, lambda record: _record.recovered(record, assignment, outcome, self._clock())
+            )
+        )
+
+    def _begin(self, assignment: Assignment, starter: str, resumed_from_step: int) -> Job:
+        """See JobStore.begin; `starter` is the asking process's own token."""
+        return self._written(
+            assignment.job_id,
+            lambda record: replace(
+                _record.begun(record, assignment, starter, resumed_from_step, self._clock()),
+                lease=self._leases.attempt,
+            ),
+        ).job
+
+    def renew(self, assignment: Assignment) -> Wish:
+        """See JobStore.renew."""
+        return self._written(
+            assignment.job_id, lambda record: _record.renewed(record, assignment, self._leases.attempt)
+        ).wish
+
+    def append(self, assignment: Assignment, batch: int, payloads: Sequence[MetricBatch | LogBatch | Progress]) -> int:
+        """See JobStore.append."""
+        return self._written(
+            assignment.job_id,
+            lambda record: _record.appended(record, assignment, batch, payloads, self._clock()),
+        ).job.sequence
+
+    def commit_checkpoint(self, assignment: Assignment, checkpoint: Checkpoint) -> None:
+        """See JobStore.commit_checkpoint. Refused means registered already: nothing to do."""
+        self._write(
+            assignment.job_id,
+            lambda record: _record.checkpoint_committed(record, assignment, checkpoint, self._clock()),
+        )
+
+    def forget_checkpoint(self, assignment: Assignment, checkpoint_id: str) -> None:
+        """See JobStore.forget_checkpoint."""
+        self._write(assignment.job_id, lambda record: _record.checkpoint_forgotten(record, assignment, checkpoint_id))
+
+    def finish(self, assignment: Assignment, state: State, *, reason: str, error: JobError | None = None) -> Job:
+        """See JobStore.finish."""
+        return self._written(
+            assignment.job_id,
+            lambda record: _record.finished(record, assignment, state, reason, error, self._clock()),
+        ).job
+
+    def _written(self, job_id: str, change_of: Callable[[Record], Change]) -> Record:
+        record = self._write(job_id, change_of)
+        if record is None:
+            raise AssertionError("only dispatch and commit_checkpoint take something that may be taken")
+        return record
+
+    def _write(self, job_id: str, change_of: Callable[[Record], Change]) -> Record | None:
+        """Loads, changes and writes until nobody gets in between; None where the write is refused."""
+        stamp = secrets.token_hex(8)
+        for _ in range(_TRIES):
+            before = self._load(job_id)
+            if before is None:
+                raise StaleFenceError(f"the ledger knows no job {job_id}; leave without writing anything")
+            if before.stamp == stamp:  # the answer to an earlier try was lost, its effect was not
+                return before
+            change = change_of(before)
+            if change == Change(record=before):
+                return before
+            if change.record != before:
+                change = replace(change, record=replace(change.record, stamp=stamp))
+            outcome = self._commit(before, change)
+            if outcome is not Outcome.OVERTAKEN:
+                return change.record if outcome is Outcome.DONE else None
+        raise UnavailableError(f"{job_id} is being written by too many at once; try again")
+
+    def _known(self, job_id: str) -> Record:
+        record = self._load(job_id)
+        if record is None:
+            raise no_such_job(job_id)
+        return record
+
+    def _placed(self, record: Record) -> Job:
+        """The job, with its position while QUEUED."""
+        if record.job.state is not State.QUEUED:
+            return record.job
+        position = self._position(record)
+        return record.job if position is None else replace(record.job, queue=QueueInfo(position=position))
+
+
+def no_such_job(job_id: str) -> NotFoundError:
+    """What to raise for an unknown job."""
+    return NotFoundError(
+        f"there is no job {job_id!r}; `podium ls` lists the jobs", reason="JOB_NOT_FOUND", metadata={"job_id": job_id}
+    )
+
+
+def no_such_checkpoint(checkpoint_id: str) -> NotFoundError:
+    """What to raise for an unknown checkpoint."""
+    return NotFoundError(
+        f"there is no checkpoint {checkpoint_id!r}; it may have been replaced by a newer one",
+        reason="CHECKPOINT_NOT_FOUND",
+        metadata={"checkpoint_id": checkpoint_id},
+    )
+
+
+def check_kept(page: EventPage, after: int) -> EventPage:
+    """The page, if nothing is missing between `after` and its first event.
+
+    Raises:
+        OutOfRangeError: something is, or `after` lies in the future.
+    """
+    if page.oldest_sequence - 1 <= after <= page.last_sequence:
+        return page
+    raise OutOfRangeError(
+        f"events after {after} are not there: kept are {page.oldest_sequence} to {page.last_sequence}; "
+        f"watch again from {page.oldest_sequence - 1}",
+        metadata={"oldest_sequence": str(page.oldest_sequence), "last_sequence": str(page.last_sequence)},
+    )
+
+
+def parse_cursor(cursor: str) -> int | None:
+    """The number before which a page of jobs begins; None for the first page.
+
+    Raises:
+        OutOfRangeError: it is no cursor.
+    """
+    if not cursor:
+        return None
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 15):
+        raise OutOfRangeError(f"{cursor[:40]!r} is not a cursor of this list; start again without one")
+    return int(cursor)
+
+
+def by_step(checkpoints: Sequence[Checkpoint], best: str) -> Sequence[Checkpoint]:
+    """The checkpoints in order, with the one mark where it belongs."""
+    marked = (replace(checkpoint, best=checkpoint.id == best) for checkpoint in checkpoints)
+    return sorted(marked, key=lambda checkpoint: (checkpoint.step, checkpoint.attempt, checkpoint.id))

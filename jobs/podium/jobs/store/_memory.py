@@ -1,0 +1,288 @@
+"""The ledger in the memory of one process: for tests, and for reading what a ledger does."""
+
+import itertools
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import TypeAlias
+
+from podium.jobs import wire
+from podium.jobs.events import MetricBatch
+from podium.jobs.job import Checkpoint, Job, Node, NodeState, Slot
+from podium.jobs.states import State
+from podium.jobs.store._base import Assignment, Bell, EventPage, Leases, StoredEvent
+from podium.jobs.store._ledger import (
+    Ledger,
+    Outcome,
+    by_step,
+    check_kept,
+    new_job_id,
+    no_such_checkpoint,
+    no_such_job,
+    parse_cursor,
+    utc_now,
+)
+from podium.jobs.store._record import Change, Record
+
+_REQUESTS_KEPT = timedelta(days=7)
+_NODES_KEPT = timedelta(days=1)
+JobPage: TypeAlias = tuple[list[Job], str]
+
+
+@dataclass(kw_only=True)
+class _Entry:
+    """A job and its history."""
+
+    record: Record
+    events: list[StoredEvent] = field(default_factory=list)
+    metrics: list[tuple[int, MetricBatch]] = field(default_factory=list)
+    checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
+    lease_until: datetime | None = None
+
+
+class MemoryStore(Ledger):
+    """A JobStore that forgets everything with its process. Threads may share it.
+
+    Args:
+        clock: the time, aware; leases run out by it.
+        leases: how long silence means nothing.
+        events_kept: events a job, at most; older ones are trimmed.
+        new_id: makes job ids.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        leases: Leases = Leases(),  # noqa: B008  # frozen
+        events_kept: int = 20_000,
+        new_id: Callable[[], str] = new_job_id,
+    ) -> None:
+        super().__init__(clock=clock, leases=leases, new_id=new_id)
+        self._events_kept = events_kept
+        self._lock = threading.RLock()
+        self._numbers = itertools.count(1)
+        self._entries: dict[str, _Entry] = {}
+        self._requests: dict[tuple[str, str], tuple[str, str, datetime]] = {}
+        self._slots: dict[tuple[str, int], str] = {}
+        self._nodes: dict[str, Node] = {}
+        self._leader: tuple[str, datetime] | None = None
+        self._bells: set[_MemoryBell] = set()
+
+    def _load(self, job_id: str) -> Record | None:
+        with self._lock:
+            entry = self._entries.get(job_id)
+            return entry.record if entry else None
+
+    def _request(self, project: str, request_id: str) -> tuple[str, str] | None:
+        with self._lock:
+            job_id, digest, until = self._requests.get((project, request_id), ("", "", self._clock()))
+            return (job_id, digest) if until > self._clock() else None
+
+    def _next_number(self) -> int:
+        return next(self._numbers)
+
+    def _position(self, record: Record) -> int | None:
+        pending = self.pending(record.job.spec.resources.pool)
+        return pending.index(record.job.id) + 1 if record.job.id in pending else None
+
+    def _commit(self, before: Record | None, change: Change, request: tuple[str, str] | None = None) -> Outcome:
+        with self._lock:
+            entry = self._entries.get(change.record.job.id)
+            if (entry.record.stamp if entry else None) != (before.stamp if before else None):
+                return Outcome.OVERTAKEN
+            if self._refused(entry, change, request):
+                return Outcome.REFUSED
+            if entry is None:
+                entry = self._entries[change.record.job.id] = _Entry(record=change.record)
+            if request:
+                key = (change.record.job.project, request[0])
+                self._requests[key] = (change.record.job.id, request[1], self._clock() + _REQUESTS_KEPT)
+            self._apply(entry, before, change)
+        for bell in tuple(self._bells) if change.events else ():
+            bell.ring(change.record.job.id)
+        return Outcome.DONE
+
+    def _refused(self, entry: _Entry | None, change: Change, request: tuple[str, str] | None) -> bool:
+        place, job = change.record.place, change.record.job
+        if place and self._slots.get(place, job.id) != job.id:
+            return True
+        if request and self._request(job.project, request[0]):
+            return True
+        registered = entry.checkpoints if entry else {}
+        return any(isinstance(event.payload, Checkpoint) and event.payload.id in registered for event in change.events)
+
+    def _apply(self, entry: _Entry, before: Record | None, change: Change) -> None:
+        if before and before.place:
+            self._slots.pop(before.place)
+        entry.record = change.record
+        if change.record.place:
+            self._slots[change.record.place] = change.record.job.id
+        if change.lease is not None:
+            entry.lease_until = self._clock() + timedelta(seconds=change.lease)
+        entry.checkpoints.pop(change.forgotten, None)
+        for sequence, event in change.numbered:
+            entry.events.append(StoredEvent(sequence=sequence, data=wire.to_bytes(event)))
+            if isinstance(event.payload, MetricBatch):
+                entry.metrics.append((event.attempt, event.payload))
+            if isinstance(event.payload, Checkpoint):
+                entry.checkpoints[event.payload.id] = event.payload
+        del entry.events[: -self._events_kept]
+
+    def begin(self, assignment: Assignment, *, resumed_from_step: int = 0) -> Job:
+        """See JobStore.begin. No answer is ever lost here, so whoever asks again is somebody else."""
+        return self._begin(assignment, secrets.token_hex(8), resumed_from_step)
+
+    def list(
+        self, *, project: str, states: frozenset[State] = frozenset(), before: str = "", limit: int = 50
+    ) -> JobPage:
+        """See JobStore.list."""
+        end = parse_cursor(before)
+        with self._lock:
+            found = sorted(
+                (
+                    entry.record
+                    for entry in self._entries.values()
+                    if entry.record.job.project == project
+                    and (not states or entry.record.job.state in states)
+                    and (end is None or entry.record.number < end)
+                ),
+                key=lambda record: -record.number,
+            )
+            page = found[:limit]
+            return [self._placed(record) for record in page], str(page[-1].number) if len(found) > limit else ""
+
+    def pending(self, pool: str) -> Sequence[str]:
+        """See JobStore.pending."""
+        with self._lock:
+            queued = [
+                entry.record
+                for entry in self._entries.values()
+                if entry.record.job.state is State.QUEUED and entry.record.job.spec.resources.pool == pool
+            ]
+        queued.sort(key=lambda record: (-record.job.spec.priority.value, record.number))
+        return [record.job.id for record in queued]
+
+    def holding(self) -> Sequence[tuple[Job, Assignment, bool]]:
+        """See JobStore.holding."""
+        now = self._clock()
+        with self._lock:
+            entries = sorted(self._entries.values(), key=lambda entry: entry.record.number)
+            return [
+                (entry.record.job, entry.record.assignment, entry.lease_until is not None and entry.lease_until > now)
+                for entry in entries
+                if entry.record.place
+            ]
+
+    def lead(self, owner: str, seconds: float) -> bool:
+        """See JobStore.lead."""
+        with self._lock:
+            now = self._clock()
+            if self._leader and self._leader[0] != owner and self._leader[1] > now:
+                return False
+            self._leader = (owner, now + timedelta(seconds=seconds))
+            return True
+
+    def resign(self, owner: str) -> None:
+        """See JobStore.resign."""
+        with self._lock:
+            if self._leader and self._leader[0] == owner:
+                self._leader = None
+
+    def events(self, job_id: str, *, after: int, limit: int = 1000) -> EventPage:
+        """See JobStore.events."""
+        with self._lock:
+            entry = self._entry(job_id)
+            page = EventPage(
+                events=tuple(event for event in entry.events if event.sequence > after)[:limit],
+                oldest_sequence=entry.events[0].sequence,
+                last_sequence=entry.record.job.sequence,
+            )
+        return check_kept(page, after)
+
+    @contextmanager
+    def bell(self) -> Iterator[Bell]:
+        """See JobStore.bell."""
+        bell = _MemoryBell()
+        self._bells.add(bell)
+        try:
+            yield bell
+        finally:
+            self._bells.discard(bell)
+
+    def metrics(self, job_id: str) -> Iterator[tuple[int, MetricBatch]]:
+        """See JobStore.metrics."""
+        with self._lock:
+            return iter(tuple(self._entry(job_id).metrics))
+
+    def checkpoints(self, job_id: str) -> Sequence[Checkpoint]:
+        """See JobStore.checkpoints."""
+        with self._lock:
+            entry = self._entry(job_id)
+            return by_step(tuple(entry.checkpoints.values()), entry.record.best)
+
+    def checkpoint(self, checkpoint_id: str) -> Checkpoint:
+        """See JobStore.checkpoint."""
+        with self._lock:
+            for entry in self._entries.values():
+                if checkpoint_id in entry.checkpoints:
+                    return by_step((entry.checkpoints[checkpoint_id],), entry.record.best)[0]
+        raise no_such_checkpoint(checkpoint_id)
+
+    def heartbeat(self, node: Node) -> None:
+        """See JobStore.heartbeat."""
+        with self._lock:
+            self._nodes[node.id] = replace(node, heartbeat_time=self._clock())
+
+    def nodes(self) -> Sequence[Node]:
+        """See JobStore.nodes."""
+        with self._lock:
+            now = self._clock()
+            return [
+                self._seen(node, now - beat >= timedelta(seconds=self._leases.node))
+                for _, node in sorted(self._nodes.items())
+                if (beat := node.heartbeat_time) and now - beat < _NODES_KEPT
+            ]
+
+    def _seen(self, node: Node, lost: bool) -> Node:
+        def held(slot: Slot) -> Slot:
+            return replace(slot, job_id=self._slots.get((node.id, slot.index), ""))
+
+        return replace(
+            node, state=NodeState.LOST if lost else node.state, slots=tuple(held(slot) for slot in node.slots)
+        )
+
+    def remove_node(self, node_id: str) -> None:
+        """See JobStore.remove_node."""
+        with self._lock:
+            self._nodes.pop(node_id, None)
+
+    def _entry(self, job_id: str) -> _Entry:
+        entry = self._entries.get(job_id)
+        if entry is None:
+            raise no_such_job(job_id)
+        return entry
+
+
+class _MemoryBell:
+    """Rung by the writers' threads."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._rang: set[str] = set()
+
+    def ring(self, job_id: str) -> None:
+        with self._condition:
+            self._rang.add(job_id)
+            self._condition.notify_all()
+
+    def wait(self, timeout: float) -> frozenset[str]:
+        """See Bell.wait."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._rang, timeout)
+            rang = frozenset(self._rang)
+            self._rang.clear()
+            return rang

@@ -1,0 +1,128 @@
+"""Where things stand in Redis, and a job's record as the fields of its hash."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from podium.jobs import wire
+from podium.jobs.job import Job
+from podium.jobs.store._base import Wish
+from podium.jobs.store._record import Record
+
+#: Set at creation and never written again, so that what a newer version wrote into a spec survives an older one.
+_BORN = frozenset({"id", "project", "spec", "classes", "create_time"})
+FIELDS = ("born", "now", "ledger", "stamp")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keys:
+    """The names of keys."""
+
+    prefix: str
+
+    def job(self, job_id: str) -> str:
+        """Hash: FIELDS."""
+        return f"{self.prefix}job:{job_id}"
+
+    def events(self, job_id: str) -> str:
+        """Stream, ids `<sequence>-0`: d, the event's bytes."""
+        return f"{self.prefix}job:{job_id}:events"
+
+    def metrics(self, job_id: str) -> str:
+        """Stream, ids `<sequence>-0`: a, the attempt, and d, the MetricBatch's bytes. Never trimmed."""
+        return f"{self.prefix}job:{job_id}:metrics"
+
+    def checkpoints(self, job_id: str) -> str:
+        """Hash: checkpoint id -> bytes."""
+        return f"{self.prefix}job:{job_id}:checkpoints"
+
+    def lease(self, job_id: str) -> str:
+        """String with a time to live: the fence of the attempt that lives."""
+        return f"{self.prefix}job:{job_id}:lease"
+
+    def checkpoint(self, checkpoint_id: str) -> str:
+        """String: the job's id."""
+        return f"{self.prefix}checkpoint:{checkpoint_id}"
+
+    def pending(self, pool: str) -> str:
+        """Sorted set of QUEUED jobs; the score orders them by dispatch."""
+        return f"{self.prefix}pending:{pool}"
+
+    def jobs(self, project: str) -> str:
+        """Sorted set of a project's jobs by number."""
+        return f"{self.prefix}jobs:{project}"
+
+    def request(self, project: str, request_id: str) -> str:
+        """String with a time to live: job id, space, digest of the spec."""
+        return f"{self.prefix}request:{quote(project, safe='')}:{quote(request_id, safe='')}"
+
+    def node(self, node_id: str) -> str:
+        """String with a time to live: the node's bytes."""
+        return f"{self.prefix}node:{node_id}"
+
+    def node_lease(self, node_id: str) -> str:
+        """String with a time to live."""
+        return f"{self.prefix}node:{node_id}:lease"
+
+    def slots(self, node_id: str) -> str:
+        """Hash: slot -> job id."""
+        return f"{self.prefix}node:{node_id}:slots"
+
+    @property
+    def nodes(self) -> str:
+        """Sorted set of node ids by the time of their last heartbeat, in seconds."""
+        return f"{self.prefix}nodes"
+
+    @property
+    def holding(self) -> str:
+        """Sorted set of jobs that hold a slot, by number."""
+        return f"{self.prefix}holding"
+
+    @property
+    def created(self) -> str:
+        """Counter: the number of the last job."""
+        return f"{self.prefix}created"
+
+    @property
+    def leader(self) -> str:
+        """String with a time to live: the leader's name."""
+        return f"{self.prefix}leader"
+
+    @property
+    def bell(self) -> str:
+        """Channel: ids of jobs with new events."""
+        return f"{self.prefix}bell"
+
+
+def score(record: Record) -> int:
+    """Orders a queue by priority, then creation; exact in a double up to 2**50 jobs."""
+    return -record.job.spec.priority.value * 2**50 + record.number
+
+
+def to_fields(record: Record, *, new: bool) -> Mapping[str, bytes | str]:
+    """The fields to write: what a job is born with only when it is new."""
+    born, now = wire.to_proto(record.job), wire.to_proto(record.job)
+    for name in now.DESCRIPTOR.fields_by_name:
+        (now if name in _BORN else born).ClearField(name)
+    ledger = {
+        "number": record.number,
+        "fence": record.fence,
+        "wish": record.wish.value,
+        "batch": record.batch,
+        "starter": record.starter,
+        "ended_by": record.ended_by,
+        "best": record.best,
+    }
+    fields = {"stamp": record.stamp, "now": now.SerializeToString(), "ledger": json.dumps(ledger)}
+    return {**fields, "born": born.SerializeToString()} if new else fields
+
+
+def from_fields(values: list[bytes | None]) -> Record | None:
+    """The record of FIELDS; None where there is no such job."""
+    born, now, ledger, stamp = values
+    if born is None or now is None or ledger is None or stamp is None:
+        return None
+    known = json.loads(ledger)
+    # Two messages of one type, one after the other, are their union.
+    return Record(job=wire.from_bytes(Job, born + now), stamp=stamp.decode(), **{**known, "wish": Wish(known["wish"])})

@@ -1,0 +1,319 @@
+"""The ledger in Redis 6.2 or newer: one instance, no cluster, `appendonly yes`, `maxmemory-policy noeviction`.
+
+Every write is one run of lua/commit.lua, which does all of it or, when the job has been written since it was read,
+nothing. So writers need no lock, and a write that redis-py repeats after a lost answer finds itself done. What may be
+written is decided in Python, by podium.jobs.store._record, the same as for every store.
+"""
+
+import math
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import datetime
+from typing import TypeAlias
+
+import redis
+
+from podium.jobs import wire
+from podium.jobs.errors import UnavailableError
+from podium.jobs.events import MetricBatch
+from podium.jobs.job import Checkpoint, Job, Node, NodeState
+from podium.jobs.states import State
+from podium.jobs.store._base import Assignment, Bell, EventPage, Leases, StoredEvent
+from podium.jobs.store._ledger import (
+    Ledger,
+    Outcome,
+    by_step,
+    check_kept,
+    new_job_id,
+    no_such_checkpoint,
+    no_such_job,
+    parse_cursor,
+    utc_now,
+)
+from podium.jobs.store._record import Change, Record
+from podium.jobs.store._redis_bell import RedisBell
+from podium.jobs.store._redis_keys import FIELDS, Keys, from_fields, score, to_fields
+from podium.jobs.store._redis_link import Command, Commands, Link, connect
+
+__all__ = ["RedisStore", "connect"]
+
+_DAY = 86_400
+_PAGE = 500
+JobPage: TypeAlias = tuple[list[Job], str]
+Jobs: TypeAlias = list[Job]
+
+
+class RedisStore(Ledger):
+    """A JobStore that every process of the cluster shares. Threads may share it.
+
+    Args:
+        client: from `connect`.
+        clock: the time, aware, as written into records; leases run by Redis's own.
+        leases: how long silence means nothing.
+        prefix: of every key.
+        events_kept: events a job, at most; older ones are trimmed.
+        new_id: makes job ids.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        leases: Leases = Leases(),  # noqa: B008  # frozen
+        prefix: str = "podium:",
+        events_kept: int = 20_000,
+        new_id: Callable[[], str] = new_job_id,
+    ) -> None:
+        super().__init__(clock=clock, leases=leases, new_id=new_id)
+        self._link = Link(client)
+        self._keys = Keys(prefix=prefix)
+        self._events_kept = events_kept
+        self._unanswered: dict[Assignment, str] = {}
+
+    def _load(self, job_id: str) -> Record | None:
+        return from_fields(self._link.run(self._hash(job_id))[0])
+
+    def _hash(self, job_id: str) -> Command:
+        return ("HMGET", self._keys.job(job_id), *FIELDS)
+
+    def _request(self, project: str, request_id: str) -> tuple[str, str] | None:
+        value = self._link.run(("GET", self._keys.request(project, request_id)))[0]
+        if value is None:
+            return None
+        job_id, digest = value.decode().split(" ")
+        return job_id, digest
+
+    def _next_number(self) -> int:
+        number: int = self._link.run(("INCR", self._keys.created))[0]  # repeated, it leaves a gap, which nobody minds
+        return number
+
+    def _position(self, record: Record) -> int | None:
+        rank = self._link.run(self._rank(record))[0]
+        return None if rank is None else rank + 1
+
+    def _rank(self, record: Record) -> Command:
+        return ("ZRANK", self._keys.pending(record.job.spec.resources.pool), record.job.id)
+
+    def _commit(self, before: Record | None, change: Change, request: tuple[str, str] | None = None) -> Outcome:
+        job = change.record.job
+        guards: Commands = []
+        commands: Commands = []
+        if change.record != before:
+            fields = to_fields(change.record, new=before is None)
+            commands.append(("HSET", self._keys.job(job.id), *(word for item in fields.items() for word in item)))
+        if before is None:
+            commands.append(("ZADD", self._keys.jobs(job.project), change.record.number, job.id))
+        if request:
+            key = self._keys.request(job.project, request[0])
+            guards.append(("EXISTS", key))
+            commands.append(("SET", key, f"{job.id} {request[1]}", "EX", 7 * _DAY))
+        for wanted, moves in (self._place(before, change), self._history(change)):
+            guards += wanted
+            commands += moves
+        answer = self._link.commit(self._keys.job(job.id), before.stamp if before else "", guards, commands)
+        return Outcome[answer.upper()]
+
+    def _place(self, before: Record | None, change: Change) -> tuple[Commands, Commands]:
+        """The queue, the slot and the lease that go with the new state; guards and commands."""
+        guards: Commands = []
+        commands: Commands = []
+        job, old, new = change.record.job, before.place if before else None, change.record.place
+        was_queued = before is not None and before.job.state is State.QUEUED
+        pending = self._keys.pending(job.spec.resources.pool)
+        if job.state is State.QUEUED and not was_queued:
+            commands.append(("ZADD", pending, score(change.record), job.id))
+        if was_queued and job.state is not State.QUEUED:
+            commands.append(("ZREM", pending, job.id))
+        if new and not old:
+            guards.append(("HEXISTS", self._keys.slots(new[0]), new[1]))
+            commands.append(("HSET", self._keys.slots(new[0]), new[1], job.id))
+            commands.append(("ZADD", self._keys.holding, change.record.number, job.id))
+        if old and not new:
+            commands.append(("HDEL", self._keys.slots(old[0]), old[1]))
+            commands.append(("ZREM", self._keys.holding, job.id))
+            commands.append(("DEL", self._keys.lease(job.id)))
+        if change.lease is not None:
+            milliseconds = math.ceil(change.lease * 1000)
+            commands.append(("SET", self._keys.lease(job.id), change.record.fence, "PX", milliseconds))
+        return guards, commands
+
+    def _history(self, change: Change) -> tuple[Commands, Commands]:
+        """Events, metrics and checkpoints; guards and commands."""
+        guards: Commands = []
+        commands: Commands = []
+        job_id, registered = change.record.job.id, self._keys.checkpoints(change.record.job.id)
+        kept = ("MAXLEN", self._events_kept)
+        for sequence, event in change.numbered:
+            row = f"{sequence}-0"
+            commands.append(("XADD", self._keys.events(job_id), *kept, row, "d", wire.to_bytes(event)))
+            if isinstance(event.payload, MetricBatch):
+                data = wire.to_bytes(event.payload)
+                commands.append(("XADD", self._keys.metrics(job_id), row, "a", event.attempt, "d", data))
+            if isinstance(event.payload, Checkpoint):
+                guards.append(("HEXISTS", registered, event.payload.id))
+                commands.append(("HSET", registered, event.payload.id, wire.to_bytes(event.payload)))
+                commands.append(("SET", self._keys.checkpoint(event.payload.id), job_id))
+        if change.forgotten:
+            commands.append(("HDEL", registered, change.forgotten))
+            commands.append(("DEL", self._keys.checkpoint(change.forgotten)))
+        if change.events:
+            commands.append(("PUBLISH", self._keys.bell, job_id))
+        return guards, commands
+
+    def begin(self, assignment: Assignment, *, resumed_from_step: int = 0) -> Job:
+        """See JobStore.begin. After UnavailableError this process may ask again, whether or not it had got through."""
+        starter = self._unanswered.pop(assignment, None) or secrets.token_hex(8)
+        try:
+            return self._begin(assignment, starter, resumed_from_step)
+        except UnavailableError:
+            self._unanswered[assignment] = starter
+            raise
+
+    def list(
+        self, *, project: str, states: frozenset[State] = frozenset(), before: str = "", limit: int = 50
+    ) -> JobPage:
+        """See JobStore.list."""
+        end = parse_cursor(before)
+        found: list[Record] = []
+        for record in self._newest_first(project, end):
+            if not states or record.job.state in states:
+                found.append(record)
+            if len(found) > limit:
+                break
+        page = found[:limit]
+        return self._all_placed(page), str(page[-1].number) if len(found) > limit else ""
+
+    def _newest_first(self, project: str, end: int | None) -> Iterator[Record]:
+        while True:
+            above = "+inf" if end is None else f"({end}"
+            (ids,) = self._link.run(("ZREVRANGEBYSCORE", self._keys.jobs(project), above, "-inf", "LIMIT", 0, _PAGE))
+            records = self._records(ids)
+            yield from records
+            if len(ids) < _PAGE:
+                return
+            end = records[-1].number
+
+    def _records(self, ids: Sequence[bytes]) -> Sequence[Record]:
+        answers = self._link.run(*(self._hash(job_id.decode()) for job_id in ids)) if ids else ()
+        return [record for answer in answers if (record := from_fields(answer))]
+
+    def _all_placed(self, records: Sequence[Record]) -> Jobs:
+        return [self._placed(record) for record in records]
+
+    def pending(self, pool: str) -> Sequence[str]:
+        """See JobStore.pending."""
+        return [job_id.decode() for job_id in self._link.run(("ZRANGE", self._keys.pending(pool), 0, -1))[0]]
+
+    def holding(self) -> Sequence[tuple[Job, Assignment, bool]]:
+        """See JobStore.holding."""
+        ids = self._link.run(("ZRANGE", self._keys.holding, 0, -1))[0]
+        # One step for each job, so that its lease is that of the very attempt that its record names.
+        names = map(bytes.decode, ids)
+        pairs = (self._link.run(self._hash(name), ("EXISTS", self._keys.lease(name))) for name in names)
+        found = ((from_fields(fields), alive == 1) for fields, alive in pairs)
+        return [(record.job, record.assignment, alive) for record, alive in found if record and record.place]
+
+    def lead(self, owner: str, seconds: float) -> bool:
+        """See JobStore.lead."""
+        return self._link.lead(self._keys.leader, owner, math.ceil(seconds * 1000))
+
+    def resign(self, owner: str) -> None:
+        """See JobStore.resign."""
+        self._link.resign(self._keys.leader, owner)
+
+    def events(self, job_id: str, *, after: int, limit: int = 1000) -> EventPage:
+        """See JobStore.events."""
+        stream = self._keys.events(job_id)
+        first, last, rows = self._link.run(
+            ("XRANGE", stream, "-", "+", "COUNT", 1),
+            ("XREVRANGE", stream, "+", "-", "COUNT", 1),
+            ("XRANGE", stream, f"{max(after, 0) + 1}-0", "+", "COUNT", limit),
+        )
+        if not first:
+            raise no_such_job(job_id)
+        page = EventPage(
+            events=tuple(StoredEvent(sequence=_sequence(row), data=fields[b"d"]) for row, fields in rows),
+            oldest_sequence=_sequence(first[0][0]),
+            last_sequence=_sequence(last[0][0]),
+        )
+        return check_kept(page, after)
+
+    @contextmanager
+    def bell(self) -> Iterator[Bell]:
+        """See JobStore.bell."""
+        with closing(RedisBell(self._link, self._keys.bell)) as bell:
+            yield bell
+
+    def metrics(self, job_id: str) -> Iterator[tuple[int, MetricBatch]]:
+        """See JobStore.metrics."""
+        self._known(job_id)
+        return self._metrics(job_id)
+
+    def _metrics(self, job_id: str) -> Iterator[tuple[int, MetricBatch]]:
+        start = "-"
+        while True:
+            (rows,) = self._link.run(("XRANGE", self._keys.metrics(job_id), start, "+", "COUNT", _PAGE))
+            for _, fields in rows:
+                yield int(fields[b"a"]), wire.from_bytes(MetricBatch, fields[b"d"])
+            if len(rows) < _PAGE:
+                return
+            start = f"{_sequence(rows[-1][0]) + 1}-0"
+
+    def checkpoints(self, job_id: str) -> Sequence[Checkpoint]:
+        """See JobStore.checkpoints."""
+        fields, listed = self._link.run(self._hash(job_id), ("HVALS", self._keys.checkpoints(job_id)))
+        record = from_fields(fields)
+        if record is None:
+            raise no_such_job(job_id)
+        return by_step([wire.from_bytes(Checkpoint, data) for data in listed], record.best)
+
+    def checkpoint(self, checkpoint_id: str) -> Checkpoint:
+        """See JobStore.checkpoint."""
+        job_id = self._link.run(("GET", self._keys.checkpoint(checkpoint_id)))[0]
+        for checkpoint in self.checkpoints(job_id.decode()) if job_id else ():
+            if checkpoint.id == checkpoint_id:
+                return checkpoint
+        raise no_such_checkpoint(checkpoint_id)
+
+    def heartbeat(self, node: Node) -> None:
+        """See JobStore.heartbeat."""
+        now = self._clock()
+        bare = replace(node, heartbeat_time=now, slots=tuple(replace(slot, job_id="") for slot in node.slots))
+        self._link.run(
+            ("SET", self._keys.node(node.id), wire.to_bytes(bare), "EX", 2 * _DAY),
+            ("SET", self._keys.node_lease(node.id), 1, "PX", math.ceil(self._leases.node * 1000)),
+            ("ZADD", self._keys.nodes, str(now.timestamp()), node.id),
+            ("ZREMRANGEBYSCORE", self._keys.nodes, "-inf", str(now.timestamp() - _DAY)),
+        )
+
+    def nodes(self) -> Sequence[Node]:
+        """See JobStore.nodes."""
+        since = f"({self._clock().timestamp() - _DAY}"
+        (ids,) = self._link.run(("ZRANGEBYSCORE", self._keys.nodes, since, "+inf"))
+        found = (self._node(node_id.decode()) for node_id in sorted(ids))
+        return [node for node in found if node]
+
+    def _node(self, node_id: str) -> Node | None:
+        data, alive, held = self._link.run(
+            ("GET", self._keys.node(node_id)),
+            ("EXISTS", self._keys.node_lease(node_id)),
+            ("HGETALL", self._keys.slots(node_id)),
+        )
+        if data is None:
+            return None
+        node = wire.from_bytes(Node, data)
+        slots = tuple(replace(slot, job_id=held.get(b"%d" % slot.index, b"").decode()) for slot in node.slots)
+        return replace(node, slots=slots, state=node.state if alive else NodeState.LOST)
+
+    def remove_node(self, node_id: str) -> None:
+        """See JobStore.remove_node."""
+        self._link.run(
+            ("ZREM", self._keys.nodes, node_id), ("DEL", self._keys.node(node_id), self._keys.node_lease(node_id))
+        )
+
+
+def _sequence(row: bytes) -> int:
+    return int(row.split(b"-")[0])
