@@ -1,4 +1,11 @@
-# One wheel, three images: `--target redis`, `--target server`, `--target worker`.
+# One wheel, three images: `--target redis`, `--target server`, `--target worker`. In this order, because the classic
+# builder builds every stage above its target.
+FROM redis:7 AS redis
+COPY deploy/redis/start /usr/local/bin/start-redis
+RUN install -d -o redis -g redis /data
+USER redis
+CMD ["start-redis"]
+
 FROM python:3.11-slim AS wheel
 WORKDIR /src
 COPY . .
@@ -28,9 +35,3 @@ RUN pip install --quiet --no-cache-dir --constraint /tmp/constraints.txt "$(echo
 USER podium
 STOPSIGNAL SIGTERM
 CMD ["python", "-m", "podium.worker"]
-
-FROM redis:7 AS redis
-COPY deploy/redis/start /usr/local/bin/start-redis
-RUN install -d -o redis -g redis /data
-USER redis
-CMD ["start-redis"]
