@@ -16,7 +16,7 @@ class Settings:
     """PODIUM_REDIS_URL; a password may come from the file PODIUM_REDIS_PASSWORD_FILE instead of the URL."""
     redis_password: str | None
     artifacts: str
-    """PODIUM_ARTIFACTS: the directory (or fsspec URL) of checkpoints and feature caches, shared by server and workers."""
+    """PODIUM_ARTIFACTS: the directory (or its file:// URL) of checkpoints and caches, shared by server and workers."""
     data_roots: tuple[str, ...]
     """PODIUM_DATA_ROOTS, separated by colons: where paths in a spec may point to. Empty: nowhere."""
     leases: Leases

@@ -6,13 +6,14 @@ dataclass's default.
 """
 
 import dataclasses
+import hashlib
 from datetime import UTC, datetime
 from enum import Enum
 from functools import cache
 from typing import Any, TypeVar
 
 from google.protobuf import message_factory
-from google.protobuf.descriptor import Descriptor, FieldDescriptor, OneofDescriptor
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -26,21 +27,27 @@ _ROOMS = (spec, job, events, states)
 
 #: Message name -> dataclass. Messages without a dataclass of their name never reach the inside.
 DATACLASSES: dict[str, type[Any]] = {
-    name: cls
+    cls.__name__: cls
     for module in _ROOMS
-    for name, cls in vars(module).items()
+    for cls in vars(module).values()
     if isinstance(cls, type) and dataclasses.is_dataclass(cls)
 }
 _DESCRIPTORS: dict[str, Descriptor] = {
     descriptor.name: descriptor for file in _FILES for descriptor in file.DESCRIPTOR.message_types_by_name.values()
 }
+#: A list or a map without entries is not told from one that was left out: it takes the default where there is one.
+_EMPTY: tuple[Any, ...] = ((), {})
 #: Full enum name in podium.api.v1 -> Python enum.
 ENUMS: dict[str, type[Enum]] = {
     "Job.State": states.State,
     "JobError.Cause": job.Cause,
     "Node.State": job.NodeState,
     "LogLine.Level": events.Level,
-    **{name: cls for name, cls in vars(spec).items() if isinstance(cls, type) and issubclass(cls, Enum)},
+    **{
+        name: cls
+        for name, cls in vars(spec).items()
+        if isinstance(cls, type) and issubclass(cls, Enum) and cls is not Enum
+    },
 }
 
 
@@ -61,7 +68,7 @@ def from_proto(cls: type[T], message: Message) -> T:
     arguments = {
         field.name: value
         for field in dataclasses.fields(cls)  # type: ignore[arg-type]  # T is a dataclass
-        if (value := _read(message, field.name)) is not None
+        if (value := _read(message, field.name)) is not None and (value not in _EMPTY or _required(field))
     }
     return cls(**arguments)
 
@@ -72,11 +79,23 @@ def to_bytes(value: Any) -> bytes:
     return data
 
 
+def digest(value: Any) -> str:
+    """SHA-256 in hexadecimal, the same for equal values whatever the order of their maps."""
+    return hashlib.sha256(to_proto(value).SerializeToString(deterministic=True)).hexdigest()
+
+
 def from_bytes(cls: type[T], data: bytes) -> T:
     """The inverse of `to_bytes`."""
     message = message_factory.GetMessageClass(_DESCRIPTORS[cls.__name__])()
     message.ParseFromString(data)
     return from_proto(cls, message)
+
+
+# The stubs give descriptors two types, one for each of protobuf's engines; hence Any below.
+
+
+def _required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _write(message: Message, name: str, value: Any) -> None:
@@ -115,15 +134,15 @@ def _read(message: Message, name: str) -> Any:
         source = message.DESCRIPTOR.fields_by_name[member]
     value = getattr(message, source.name)
     if _is_map(source):
-        return dict(value) or None
+        return dict(value)
     if source.is_repeated:
-        return tuple(_from_wire(source, item) for item in value) or None
+        return tuple(_from_wire(source, item) for item in value)
     if source.has_presence and not message.HasField(source.name):
         return None
     return _from_wire(source, value)
 
 
-def _from_wire(source: FieldDescriptor, value: Any) -> Any:
+def _from_wire(source: Any, value: Any) -> Any:
     if source.enum_type is not None:
         return _enum(source.enum_type.full_name)(value) if value else None
     if source.message_type is None:
@@ -133,8 +152,8 @@ def _from_wire(source: FieldDescriptor, value: Any) -> Any:
     return from_proto(DATACLASSES[source.message_type.name], value)
 
 
-def _is_map(field: FieldDescriptor) -> bool:
-    return field.message_type is not None and field.message_type.GetOptions().map_entry
+def _is_map(field: Any) -> bool:
+    return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
 
 
 @cache
@@ -142,7 +161,7 @@ def _enum(full_name: str) -> type[Enum]:
     return ENUMS[full_name.removeprefix("podium.api.v1.")]
 
 
-def _member_for(oneof: OneofDescriptor, message_name: str) -> FieldDescriptor:
+def _member_for(oneof: Any, message_name: str) -> Any:
     for member in oneof.fields:
         if member.message_type is not None and member.message_type.name == message_name:
             return member

@@ -8,6 +8,7 @@ const definition = loader.loadSync("podium/api/v1/job_service.proto", {
   keepCase: true,
   longs: Number,
   enums: String,
+  oneofs: true,
 });
 const { JobService } = grpc.loadPackageDefinition(definition).podium.api.v1;
 const jobs = new JobService(address, grpc.credentials.createInsecure());

@@ -127,7 +127,7 @@ class JobStore(Protocol):
     # The dispatcher and the reconciler
 
     def pending(self, pool: str) -> Sequence[str]:
-        """The ids of QUEUED jobs in the order of dispatch: priority, then creation. A job that comes back keeps its place."""
+        """The ids of QUEUED jobs, next one first: by priority, then creation. A job that comes back keeps its place."""
 
     def dispatch(self, job_id: str, node: str, slot: int) -> Assignment:
         """QUEUED -> STARTING: takes the slot, raises attempt and fence, opens the lease; all or nothing.

@@ -1,7 +1,6 @@
 """What is the same in every ledger: load, change, write unless overtaken."""
 
 import base64
-import hashlib
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -20,7 +19,6 @@ from podium.jobs.errors import (
 )
 from podium.jobs.events import LogBatch, MetricBatch
 from podium.jobs.job import Checkpoint, Job, JobError, Progress, QueueInfo
-from podium.jobs.spec import JobSpec
 from podium.jobs.states import State
 from podium.jobs.store import _record
 from podium.jobs.store._base import Assignment, EventPage, Leases, NewJob, Wish
@@ -38,11 +36,6 @@ def utc_now() -> datetime:
 def new_job_id() -> str:
     """An id of "job-" and 16 lower-case base32 characters: 80 random bits."""
     return "job-" + base64.b32encode(secrets.token_bytes(10)).decode().lower()
-
-
-def spec_digest(spec: JobSpec) -> str:
-    """The same for equal specs, whatever the order of their maps."""
-    return hashlib.sha256(wire.to_proto(spec).SerializeToString(deterministic=True)).hexdigest()
 
 
 class Outcome(Enum):
@@ -91,7 +84,7 @@ class Ledger(ABC):
 
     def create(self, new: NewJob) -> tuple[Job, bool]:
         """See JobStore.create."""
-        digest = spec_digest(new.spec)
+        digest = wire.digest(new.spec)
         job_id, number, stamp = self._new_id(), self._next_number(), secrets.token_hex(8)
         while True:
             earlier = self._request(new.project, new.request_id) if new.request_id else None

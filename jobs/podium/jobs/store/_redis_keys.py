@@ -1,9 +1,11 @@
 """Where things stand in Redis, and a job's record as the fields of its hash."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from urllib.parse import quote
+
+from google.protobuf.message import Message
 
 from podium.jobs import wire
 from podium.jobs.job import Job
@@ -102,9 +104,7 @@ def score(record: Record) -> int:
 
 def to_fields(record: Record, *, new: bool) -> Mapping[str, bytes | str]:
     """The fields to write: what a job is born with only when it is new."""
-    born, now = wire.to_proto(record.job), wire.to_proto(record.job)
-    for name in now.DESCRIPTOR.fields_by_name:
-        (now if name in _BORN else born).ClearField(name)
+    now = _only(wire.to_proto(replace(record.job, classes=())), lambda name: name not in _BORN)
     ledger = {
         "number": record.number,
         "fence": record.fence,
@@ -114,8 +114,21 @@ def to_fields(record: Record, *, new: bool) -> Mapping[str, bytes | str]:
         "ended_by": record.ended_by,
         "best": record.best,
     }
-    fields = {"stamp": record.stamp, "now": now.SerializeToString(), "ledger": json.dumps(ledger)}
-    return {**fields, "born": born.SerializeToString()} if new else fields
+    fields: dict[str, bytes | str] = {
+        "stamp": record.stamp,
+        "now": now.SerializeToString(),
+        "ledger": json.dumps(ledger),
+    }
+    if new:
+        fields["born"] = _only(wire.to_proto(record.job), _BORN.__contains__).SerializeToString()
+    return fields
+
+
+def _only(message: Message, wanted: Callable[[str], bool]) -> Message:
+    for name in message.DESCRIPTOR.fields_by_name:
+        if not wanted(name):
+            message.ClearField(name)
+    return message
 
 
 def from_fields(values: list[bytes | None]) -> Record | None:

@@ -40,7 +40,8 @@ from podium.jobs.store._redis_link import Command, Commands, Link, connect
 __all__ = ["RedisStore", "connect"]
 
 _DAY = 86_400
-_PAGE = 500
+_JOBS = 100
+_ROWS = 500
 JobPage: TypeAlias = tuple[list[Job], str]
 Jobs: TypeAlias = list[Job]
 
@@ -187,18 +188,15 @@ class RedisStore(Ledger):
         return self._all_placed(page), str(page[-1].number) if len(found) > limit else ""
 
     def _newest_first(self, project: str, end: int | None) -> Iterator[Record]:
+        page = ("WITHSCORES", "LIMIT", 0, _JOBS)
         while True:
             above = "+inf" if end is None else f"({end}"
-            (ids,) = self._link.run(("ZREVRANGEBYSCORE", self._keys.jobs(project), above, "-inf", "LIMIT", 0, _PAGE))
-            records = self._records(ids)
-            yield from records
-            if len(ids) < _PAGE:
+            (rows,) = self._link.run(("ZREVRANGEBYSCORE", self._keys.jobs(project), above, "-inf", *page))
+            if not rows:
                 return
-            end = records[-1].number
-
-    def _records(self, ids: Sequence[bytes]) -> Sequence[Record]:
-        answers = self._link.run(*(self._hash(job_id.decode()) for job_id in ids)) if ids else ()
-        return [record for answer in answers if (record := from_fields(answer))]
+            answers = self._link.run(*(self._hash(job_id.decode()) for job_id in rows[::2]))
+            yield from (record for fields in answers if (record := from_fields(fields)))
+            end = int(rows[-1])
 
     def _all_placed(self, records: Sequence[Record]) -> Jobs:
         return [self._placed(record) for record in records]
@@ -255,10 +253,10 @@ class RedisStore(Ledger):
     def _metrics(self, job_id: str) -> Iterator[tuple[int, MetricBatch]]:
         start = "-"
         while True:
-            (rows,) = self._link.run(("XRANGE", self._keys.metrics(job_id), start, "+", "COUNT", _PAGE))
+            (rows,) = self._link.run(("XRANGE", self._keys.metrics(job_id), start, "+", "COUNT", _ROWS))
             for _, fields in rows:
                 yield int(fields[b"a"]), wire.from_bytes(MetricBatch, fields[b"d"])
-            if len(rows) < _PAGE:
+            if len(rows) < _ROWS:
                 return
             start = f"{_sequence(rows[-1][0]) + 1}-0"
 

@@ -1,0 +1,229 @@
+"""Random histories, played on both ledgers at once: they answer alike, and what must always hold always holds."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from operator import methodcaller
+from typing import Any
+
+import redis
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from podium.jobs import wire
+from podium.jobs.errors import PodiumError
+from podium.jobs.events import JobEvent, LogBatch, LogLine, MetricBatch, StateChange
+from podium.jobs.job import Cause, Checkpoint, JobError, Progress
+from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven, Priority, Resources
+from podium.jobs.states import HOLDING_A_SLOT, MOVES, State
+from podium.jobs.store import Assignment, JobStore, MemoryStore, NewJob
+from podium.jobs.store.redis import RedisStore
+
+SPEC = JobSpec(backbone="resnet50", tuning=LinearHead(), dataset=ImageFolder(train="/data"), sorter=OddEven())
+PAYLOADS = st.lists(
+    st.one_of(
+        st.builds(MetricBatch.at, st.integers(0, 9), st.dictionaries(st.sampled_from(["a", "b"]), st.floats(0, 1))),
+        st.builds(Progress, phase=st.just("training"), step=st.integers(0, 99)),
+        st.builds(LogBatch, lines=st.just((LogLine(text="line"),))),
+    ),
+    max_size=4,
+)
+FIRST = st.runner().flatmap(lambda machine: st.sampled_from(machine.ids))
+HELD = st.runner().flatmap(lambda machine: st.sampled_from(machine.assignments))
+_prefixes = itertools.count()
+
+
+class Lockstep(RuleBasedStateMachine):
+    """The same calls on two ledgers that share a clock and the ids that they give out."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        super().__init__()
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+        self.stores: list[Any] = [
+            MemoryStore(clock=self.time, new_id=self.ids_from(), events_kept=12),
+            RedisStore(
+                client, clock=self.time, new_id=self.ids_from(), events_kept=12, prefix=f"lockstep{next(_prefixes)}:"
+            ),
+        ]
+        self.ids: list[str] = []
+        self.assignments: list[Assignment] = []
+        self.seen: dict[str, int] = {}
+        self.state: dict[str, State] = {}
+
+    def time(self) -> datetime:
+        return self.now
+
+    @staticmethod
+    def ids_from() -> Callable[[], str]:
+        return map("job-{:04d}".format, itertools.count()).__next__
+
+    def both(self, call: Callable[[JobStore], object]) -> Any:
+        """What both answer, or the reason why both refuse."""
+        first, second = (self.answer(store, call) for store in self.stores)
+        assert first == second
+        return first
+
+    @staticmethod
+    def answer(store: JobStore, call: Callable[[JobStore], object]) -> object:
+        try:
+            return call(store)
+        except PodiumError as error:
+            return type(error), error.reason, error.metadata
+
+    @rule(
+        priority=st.sampled_from(Priority),
+        request=st.sampled_from(["", "", "r1", "r2"]),
+        pool=st.sampled_from(["default", "default", "big"]),
+    )
+    def create(self, priority: Priority, request: str, pool: str) -> None:
+        spec = replace(SPEC, priority=priority, resources=Resources(pool=pool))
+        answer = self.both(
+            lambda store: store.create(NewJob(project="default", spec=spec, classes=("a",), request_id=request))
+        )
+        if answer[-1] is True:
+            self.ids.append(answer[0].id)
+
+    @precondition(lambda self: self.ids)
+    @rule(job_id=FIRST, node=st.sampled_from(["n1", "n2"]), slot=st.integers(0, 1))
+    def dispatch(self, job_id: str, node: str, slot: int) -> None:
+        answer = self.both(lambda store: store.dispatch(job_id, node, slot))
+        if isinstance(answer, Assignment):
+            self.assignments.append(answer)
+
+    @precondition(lambda self: any(self.stores[0].pending("default")))
+    @rule()
+    def dispatch_the_next_and_begin(self) -> None:
+        job_id = self.stores[0].pending("default")[0]
+        taken = {(job.attempts[-1].node, job.attempts[-1].slot) for job, _, _ in self.stores[0].holding()}
+        node, slot = next(
+            (node, slot) for node, slot in itertools.product(["n1", "n2", "n3"], range(99)) if (node, slot) not in taken
+        )
+        assignment = self.both(lambda store: store.dispatch(job_id, node, slot))
+        self.assignments.append(assignment)
+        assert self.both(lambda store: store.begin(assignment)).state is State.RUNNING
+
+    @precondition(lambda self: self.assignments)
+    @rule(assignment=HELD, step=st.integers(0, 9))
+    def begin(self, assignment: Assignment, step: int) -> None:
+        self.both(lambda store: store.begin(assignment, resumed_from_step=step))
+
+    @precondition(lambda self: self.assignments)
+    @rule(assignment=HELD)
+    def renew(self, assignment: Assignment) -> None:
+        self.both(lambda store: store.renew(assignment))
+
+    @precondition(lambda self: self.assignments)
+    @rule(assignment=HELD, batch=st.integers(1, 5), payloads=PAYLOADS)
+    def append(self, assignment: Assignment, batch: int, payloads: list[Any]) -> None:
+        self.both(lambda store: store.append(assignment, batch, payloads))
+
+    @precondition(lambda self: self.assignments)
+    @rule(assignment=HELD, name=st.integers(0, 3), step=st.integers(0, 9), best=st.booleans())
+    def commit_checkpoint(self, assignment: Assignment, name: int, step: int, best: bool) -> None:
+        checkpoint = Checkpoint(
+            id=f"ckpt-{assignment.job_id}-{name}",
+            job_id=assignment.job_id,
+            attempt=assignment.attempt,
+            step=step,
+            best=best,
+        )
+        self.both(lambda store: store.commit_checkpoint(assignment, checkpoint))
+        self.both(lambda store: store.checkpoint(checkpoint.id))
+
+    @precondition(lambda self: self.assignments)
+    @rule(assignment=HELD, name=st.integers(0, 3))
+    def forget_checkpoint(self, assignment: Assignment, name: int) -> None:
+        checkpoint_id = f"ckpt-{assignment.job_id}-{name}"
+        self.both(lambda store: store.forget_checkpoint(assignment, checkpoint_id))
+        self.both(lambda store: store.checkpoint(checkpoint_id))
+
+    @precondition(lambda self: self.assignments)
+    @rule(assignment=HELD)
+    def recover(self, assignment: Assignment) -> None:
+        self.both(lambda store: store.recover(assignment, "lost"))
+
+    @precondition(lambda self: self.assignments)
+    @rule(assignment=HELD, state=st.sampled_from([State.SUCCEEDED, State.FAILED, State.CANCELLED]))
+    def finish(self, assignment: Assignment, state: State) -> None:
+        error = JobError(cause=Cause.INTERNAL, message="m") if state is State.FAILED else None
+        self.both(lambda store: store.finish(assignment, state, reason="end", error=error))
+
+    @precondition(lambda self: self.ids)
+    @rule(job_id=FIRST)
+    def cancel(self, job_id: str) -> None:
+        self.both(lambda store: store.cancel(job_id, "why"))
+
+    @precondition(lambda self: self.ids)
+    @rule(job_id=FIRST, after=st.integers(-1, 30), limit=st.integers(1, 5))
+    def read_events(self, job_id: str, after: int, limit: int) -> None:
+        self.both(lambda store: store.events(job_id, after=after, limit=limit))
+
+    @rule(limit=st.integers(1, 3), states=st.frozensets(st.sampled_from(State), max_size=3))
+    def read_pages(self, limit: int, states: frozenset[State]) -> None:
+        listed, cursor = [], ""
+        while True:
+            at = cursor
+            jobs, cursor = self.both(
+                lambda store: store.list(project="default", states=states, before=at, limit=limit)  # noqa: B023
+            )
+            listed += [job.id for job in jobs]
+            if not cursor:
+                break
+        wanted = [job_id for job_id in self.ids if not states or self.stores[0].get(job_id).state in states]
+        assert wanted[::-1] == listed
+
+    @rule(seconds=st.sampled_from([0.5, 3600.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    @invariant()
+    def both_tell_the_same(self) -> None:
+        for pool in ("default", "big"):
+            pending = self.both(methodcaller("pending", pool))
+            ranks = [self.stores[0].get(job_id).queue.position for job_id in pending]
+            assert list(range(1, len(pending) + 1)) == ranks
+        for job_id in self.ids[-3:]:
+            self.both(methodcaller("get", job_id))
+            self.both(methodcaller("checkpoints", job_id))
+            first, second = (list(store.metrics(job_id)) for store in self.stores)
+            assert first == second
+
+    @invariant()
+    def a_slot_is_held_by_one_job_at_most(self) -> None:
+        holding = self.both(lambda store: [(job, assignment) for job, assignment, _ in store.holding()])
+        places = [(job.attempts[-1].node, job.attempts[-1].slot) for job, _ in holding]
+        assert len(places) == len(set(places))
+        assert all(job.state in HOLDING_A_SLOT for job, _ in holding)
+
+    @invariant()
+    def every_move_is_legal_has_one_event_and_leaves_no_gap(self) -> None:
+        for job_id in self.ids:
+            job = self.stores[0].get(job_id)
+            page = self.stores[0].events(job_id, after=self.seen.get(job_id, 0))
+            for event in page.events:
+                assert event.sequence == self.seen.get(job_id, 0) + 1
+                self.seen[job_id] = event.sequence
+                payload = wire.from_bytes(JobEvent, event.data).payload
+                if isinstance(payload, StateChange):
+                    before = self.state.get(job_id)
+                    assert payload.from_state is before
+                    assert before is None or payload.to_state in MOVES[before]
+                    self.state[job_id] = payload.to_state
+            assert job.sequence == self.seen[job_id]
+            assert job.state is self.state[job_id]
+
+
+def test_both_ledgers_answer_every_history_alike(redis_client: redis.Redis) -> None:
+    run_state_machine_as_test(
+        partial(Lockstep, redis_client),  # type: ignore[arg-type]  # a factory will do
+        settings=settings(
+            max_examples=50,
+            stateful_step_count=40,
+            deadline=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

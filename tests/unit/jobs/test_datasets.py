@@ -1,0 +1,165 @@
+import gzip
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from podium.jobs.datasets import DatasetError, index, read_bytes, scan_classes
+
+
+def _folder(root: Path, *names: str) -> str:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(f"bytes of {name}".encode())
+    return str(root)
+
+
+def _tar(path: Path, *names: str) -> str:
+    with tarfile.open(path, "w") as archive:
+        for name in names:
+            data = f"bytes of {name}".encode()
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return str(path)
+
+
+@pytest.mark.parametrize("top", ["", "./", "flowers/", "./flowers/"])
+def test_a_folder_and_a_tar_of_it_hold_the_same_classes_and_bytes(tmp_path, top):
+    names = [f"{top}rose/2.JPG", f"{top}rose/1.png", f"{top}iris/1.webp", f"{top}rose/notes.txt", f"{top}.DS_Store"]
+    splits = [index(_folder(tmp_path / "split", *names)), index(_tar(tmp_path / "split.tar", *names))]
+
+    for split in splits:
+        assert {"iris": 1, "rose": 2} == split.counts
+        assert ["iris", "rose", "rose"] == [entry.class_name for entry in split.entries]
+        assert ["1.webp", "1.png", "2.JPG"] == [entry.name.split("/")[-1] for entry in split.entries]
+        assert f"bytes of {top}rose/1.png".encode() == read_bytes(split.entries[1])
+
+
+def test_the_order_of_a_tar_does_not_matter(tmp_path):
+    forward = index(_tar(tmp_path / "a.tar", "a/1.png", "a/2.png", "b/1.png"))
+    backward = index(_tar(tmp_path / "b.tar", "b/1.png", "a/2.png", "a/1.png"))
+
+    assert [entry.name for entry in forward.entries] == [entry.name for entry in backward.entries]
+
+
+def test_the_digest_changes_with_the_images(tmp_path):
+    path = _folder(tmp_path, "a/1.png")
+    before = index(path).digest
+
+    (tmp_path / "a" / "1.png").write_bytes(b"another image")
+
+    assert before != index(path).digest
+
+
+def test_names_that_climb_out_of_a_tar_are_no_images(tmp_path):
+    path = _tar(tmp_path / "x.tar", "../../etc/evil.png", "../evil.png", "a/../../evil.png", "/a/1.png", "b/1.png")
+
+    assert {"a": 1, "b": 1} == scan_classes(path)
+
+
+def test_links_devices_and_sparse_members_of_a_tar_are_no_images(tmp_path):
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w") as archive:
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE):
+            member = tarfile.TarInfo(f"a/{kind.decode()}.png")
+            member.type, member.linkname = kind, "/etc/passwd"
+            archive.addfile(member)
+
+    with pytest.raises(DatasetError, match="holds no images in class folders"):
+        scan_classes(str(path))
+
+
+def test_a_link_out_of_a_folder_is_refused(tmp_path):
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    path = _folder(tmp_path / "split", "a/1.png")
+    (tmp_path / "split" / "a" / "2.png").symlink_to(tmp_path / "secret.png")
+
+    with pytest.raises(DatasetError, match="leaves its dataset"):
+        scan_classes(path)
+
+
+def _with_size_field(field: bytes) -> bytes:
+    header = bytearray(tarfile.TarInfo("a/1.png").tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = field
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + bytes(1024)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(_with_size_field(b"\xff" * 11 + b"\x00"), id="negative size"),
+        pytest.param(_with_size_field(b"77777777777\0"), id="8 GiB in 1 KiB"),
+        pytest.param(_with_size_field(b"\x80" + b"\x7f" * 11), id="more than a file can have"),
+        pytest.param(b"\0" * 10, id="too short"),
+        pytest.param(b"hello, world" * 100, id="no tar"),
+        pytest.param(b"", id="empty"),
+    ],
+)
+def test_a_damaged_tar_is_refused_with_a_sentence(tmp_path, damage):
+    path = tmp_path / "x.tar"
+    path.write_bytes(damage)
+
+    with pytest.raises(DatasetError, match=r"x\.tar (is damaged|is not a whole tar|holds no images)"):
+        scan_classes(str(path))
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+@pytest.mark.parametrize("size", [b"77777777777\0", b"\xff" * 11 + b"\x00"])
+def test_an_extended_header_of_absurd_length_is_not_read(tmp_path, kind, size):
+    header = bytearray(_with_size_field(size)[:512])
+    header[156:157] = kind
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    path = tmp_path / "x.tar"
+    path.write_bytes(bytes(header) + bytes(4 << 20))
+
+    with pytest.raises(DatasetError):
+        scan_classes(str(path))
+
+
+def test_a_truncated_tar_is_refused(tmp_path):
+    path = Path(_tar(tmp_path / "x.tar", "a/1.png", "a/2.png"))
+    path.write_bytes(path.read_bytes()[:1030])
+
+    with pytest.raises(DatasetError, match="not a whole tar file"):
+        scan_classes(str(path))
+
+
+def test_a_compressed_tar_is_refused_by_name(tmp_path):
+    path = tmp_path / "x.tar"
+    path.write_bytes(gzip.compress(Path(_tar(tmp_path / "plain.tar", "a/1.png")).read_bytes()))
+
+    with pytest.raises(DatasetError, match="compressed with gzip"):
+        scan_classes(str(path))
+
+
+def test_what_is_missing_is_told_from_what_is_empty(tmp_path):
+    with pytest.raises(DatasetError) as missing:
+        scan_classes(str(tmp_path / "nowhere"))
+    with pytest.raises(DatasetError) as empty:
+        scan_classes(str(tmp_path))
+
+    assert ("DATASET_NOT_FOUND", "DATASET_UNUSABLE") == (missing.value.reason, empty.value.reason)
+
+
+def test_images_at_different_depths_are_refused(tmp_path):
+    with pytest.raises(DatasetError, match="mixes"):
+        scan_classes(_tar(tmp_path / "x.tar", "a/1.png", "top/b/1.png"))
+
+
+def test_class_names_that_cannot_be_shown_are_refused(tmp_path):
+    with pytest.raises(DatasetError, match=r"rename class folder 'a\\x1b\[31m'"):
+        scan_classes(_tar(tmp_path / "x.tar", "a\x1b[31m/1.png"))
+
+
+def test_an_image_that_shrank_since_the_index_is_an_error(tmp_path):
+    entry = index(_folder(tmp_path, "a/1.png")).entries[0]
+    Path(entry.path).write_bytes(b"x")
+
+    with pytest.raises(DatasetError, match="ends early"):
+        read_bytes(entry)

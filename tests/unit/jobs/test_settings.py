@@ -1,0 +1,55 @@
+"""Settings from the environment."""
+
+from pathlib import Path
+
+import pytest
+
+from podium.jobs.settings import from_environment
+from podium.jobs.store import Leases
+
+
+def test_only_the_artifacts_must_be_named() -> None:
+    settings = from_environment({"PODIUM_ARTIFACTS": "/shared"})
+
+    assert ("/shared", "redis://127.0.0.1:6379/0", None, ()) == (
+        settings.artifacts,
+        settings.redis_url,
+        settings.redis_password,
+        settings.data_roots,
+    )
+    assert Leases() == settings.leases
+
+
+def test_everything_can_be_set(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("secret\n")
+    settings = from_environment(
+        {
+            "PODIUM_ARTIFACTS": "/shared",
+            "PODIUM_REDIS_URL": "redis://redis:6379/1",
+            "PODIUM_REDIS_PASSWORD_FILE": str(tmp_path / "password"),
+            "PODIUM_DATA_ROOTS": "/data::/more",
+            "PODIUM_LEASE_ATTEMPT": "3",
+            "PODIUM_LEASE_STARTING": "6.5",
+            "PODIUM_LEASE_NODE": "1e1",
+        }
+    )
+    assert ("redis://redis:6379/1", "secret", ("/data", "/more")) == (
+        settings.redis_url,
+        settings.redis_password,
+        settings.data_roots,
+    )
+    assert Leases(attempt=3.0, starting=6.5, node=10.0) == settings.leases
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({}, "PODIUM_ARTIFACTS"),
+        ({"PODIUM_ARTIFACTS": "/a", "PODIUM_LEASE_NODE": "soon"}, "PODIUM_LEASE_NODE"),
+        ({"PODIUM_ARTIFACTS": "/a", "PODIUM_LEASE_NODE": "0"}, "PODIUM_LEASE_NODE"),
+        ({"PODIUM_ARTIFACTS": "/a", "PODIUM_LEASE_ATTEMPT": "nan"}, "PODIUM_LEASE_ATTEMPT"),
+    ],
+)
+def test_what_is_wrong_is_named(variables: dict[str, str], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        from_environment(variables)
