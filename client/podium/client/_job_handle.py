@@ -1,0 +1,149 @@
+"""A job in the user's hand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from podium.client._download import OnBytes, download
+from podium.client._patience import Patience
+from podium.client._watch import watch
+from podium.client._wire import Wire
+from podium.jobs.errors import DeadlineExceededError, NotFoundError
+from podium.jobs.events import JobEvent, MetricSeries
+from podium.jobs.job import Checkpoint, Job
+
+
+class JobHandle:
+    """One job on a server. Made by `Client.submit` and `Client.job`; cheap, and usable from several threads.
+
+    Every method may raise `UnavailableError` (no server answers), `DeadlineExceededError` (none in time) and
+    `NotFoundError` (no such job).
+    """
+
+    def __init__(self, wire: Wire, job_id: str, patience: float) -> None:
+        self._wire = wire
+        self._patience = patience
+        self.id = job_id
+        """The job's id, such as "job-0123456789abcdef"."""
+
+    def __repr__(self) -> str:
+        return f"JobHandle({self.id!r})"
+
+    def job(self) -> Job:
+        """The job as it stands; its failure, if it failed, is in `error`. Near instant.
+
+        >>> job.job().spec.backbone
+        'tf_efficientnet_lite0'
+        """
+        return self._wire.get_job(self.id)
+
+    def watch(self, after: int = 0) -> Iterator[JobEvent]:
+        """First the job as it stands (`payload` is a `Job`), then every event after `after`, in order, each once.
+
+        A connection that breaks is taken up again where it broke. Ends when the job has ended.
+
+        >>> for event in job.watch():                                   # doctest: +SKIP
+        ...     print(event.sequence, event.payload)
+
+        Args:
+            after: the last sequence that you have; 0 for the whole history.
+
+        Raises:
+            OutOfRangeError: events after `after` are no longer kept; `metadata["oldest_sequence"]` names the oldest.
+            UnavailableError: no server answered for the client's patience; the job goes on without you.
+        """
+        return watch(lambda last: self._wire.watch_job(self.id, last), after, Patience(self._patience))
+
+    def wait(self, timeout: float | None = None, on_event: Callable[[JobEvent], object] | None = None) -> Job:
+        """Waits until the job has ended and returns it. Does not raise when the job failed: look at `state`.
+
+        Args:
+            timeout: seconds; None waits however long it takes.
+            on_event: called with every event, as `watch` yields them.
+
+        Raises:
+            DeadlineExceededError: the job has not ended within `timeout`; it goes on.
+        """
+        stop = None if timeout is None else time.monotonic() + timeout
+        after = 0 if on_event else self.job().sequence
+
+        def open_stream(last: int) -> Iterator[JobEvent]:
+            left = None if stop is None else max(0.0, stop - time.monotonic())
+            return self._wire.watch_job(self.id, last, timeout=left)
+
+        try:
+            for event in watch(open_stream, after, Patience(self._patience)):
+                if on_event is not None:
+                    on_event(event)
+        except DeadlineExceededError:
+            sentence = f"{self.id} has not ended within {timeout:g} s; it goes on: wait again, or cancel it"
+            raise DeadlineExceededError(sentence) from None
+        return self.job()
+
+    def metrics(
+        self, names: Sequence[str] = (), *, first_step: int = 0, last_step: int | None = None, max_points: int = 0
+    ) -> dict[str, MetricSeries]:
+        """The metrics by name, steps ascending, each step once. Near instant.
+
+        >>> sorted(job.metrics(["val/top1", "val/top5"]))
+        ['val/top1', 'val/top5']
+
+        Args:
+            names: such as "val/top5"; empty for all.
+            first_step: from this step on.
+            last_step: up to this step, inclusive; None for all.
+            max_points: points a series at most, the first and last always among them; 0 for the server's limit.
+        """
+        return self._wire.query_metrics(
+            self.id, names=names, first_step=first_step, last_step=last_step, max_points=max_points
+        )
+
+    def cancel(self, reason: str = "") -> Job:
+        """Asks the job to end and returns it; it writes a checkpoint first. Cancelling twice changes nothing.
+
+        Raises:
+            FailedPreconditionError: it has already ended otherwise.
+        """
+        return self._wire.cancel_job(self.id, reason)
+
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """The committed checkpoints, oldest first."""
+        return self._wire.list_checkpoints(self.id)
+
+    def download(
+        self, directory: str | Path, checkpoint: str | None = None, *, on_bytes: OnBytes = lambda there, total: None
+    ) -> Path:
+        """Fetches a checkpoint into a folder of its id within `directory`, and returns that folder.
+
+        The folder appears when every file is there and has its SHA-256. What breaks, the next call carries on with.
+
+        Args:
+            directory: made if need be.
+            checkpoint: an id, "best" or "last"; None for the best, or the last where none is marked.
+            on_bytes: called with the bytes that are there and the bytes in all.
+
+        Raises:
+            NotFoundError: there is no such checkpoint.
+            DataLossError: the bytes do not have their digest.
+        """
+        chosen = self._choose(checkpoint)
+
+        def open_file(name: str, offset: int) -> Iterator[bytes]:
+            return (data for data, _ in self._wire.read_checkpoint(chosen.id, name, offset))
+
+        return download(chosen, Path(directory), open_file, Patience(self._patience), on_bytes)
+
+    def _choose(self, wanted: str | None) -> Checkpoint:
+        checkpoints = self.checkpoints()
+        best = [checkpoint for checkpoint in checkpoints if checkpoint.best]
+        if wanted in (None, "best") and best:
+            return best[-1]
+        if wanted in (None, "last") and checkpoints:
+            return checkpoints[-1]
+        for checkpoint in checkpoints:
+            if checkpoint.id == wanted:
+                return checkpoint
+        known = ", ".join(checkpoint.id for checkpoint in checkpoints) or "none yet"
+        raise NotFoundError(f"{self.id} has no checkpoint {wanted or 'yet'}; it has: {known}")

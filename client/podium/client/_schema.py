@@ -1,0 +1,181 @@
+"""Checks a document from outside against a message's descriptor, and says every mistake in the user's words."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import MISSING, fields
+from difflib import get_close_matches
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, OneofDescriptor
+
+from podium.jobs.errors import FieldViolation
+from podium.jobs.wire import DATACLASSES
+
+_INTEGERS = {
+    FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
+    FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
+    FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
+    FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
+}
+_FLOATS = (FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT)
+
+Violations = list[FieldViolation]
+
+
+def check(message: Descriptor, value: Any, path: str, violations: Violations) -> dict[str, Any]:
+    """The document as protobuf's JSON reader takes it; what is wrong with it is added to `violations`."""
+    if not isinstance(value, dict):
+        _say(violations, path, f"{_shown(value)} should be fields, such as {_example(message)}")
+        return {}
+    clean: dict[str, Any] = {}
+    for key, child in value.items():
+        field = message.fields_by_name.get(str(key)) or message.fields_by_camelcase_name.get(str(key))
+        if field is None:
+            _say(violations, f"{path}.{key}", _unknown(str(key), message))
+        elif field.name in clean:
+            _say(violations, f"{path}.{key}", f"is written twice, as {field.name} and as {field.camelcase_name}")
+        else:
+            clean[field.name] = _field(field, child, f"{path}.{field.name}", violations)
+    _check_presence(message, clean, path, violations)
+    return clean
+
+
+def _field(field: FieldDescriptor, value: Any, path: str, violations: Violations) -> Any:
+    if value is None:
+        remedy = f"write `{field.name}: {{}}`" if field.message_type is not None else "write a value"
+        _say(violations, path, f"has no value; {remedy}, or remove the line")
+        return None
+    entry = field.message_type
+    if entry is not None and entry.GetOptions().map_entry:
+        return _map(entry, value, path, violations)
+    if field.is_repeated:
+        if not isinstance(value, list):
+            _say(violations, path, f"{_shown(value)} should be a list, such as [{_shown(value)}]")
+            return []
+        return [_single(field, item, f"{path}[{index}]", violations) for index, item in enumerate(value)]
+    return _single(field, value, path, violations)
+
+
+def _map(entry: Descriptor, value: Any, path: str, violations: Violations) -> dict[str, Any]:
+    key_field, value_field = (entry.fields_by_name[name] for name in ("key", "value"))
+    if not isinstance(value, dict):
+        example = "{1: 0.5, 5: 0.5}" if key_field.cpp_type in _INTEGERS else "{name: value}"
+        _say(violations, path, f"{_shown(value)} should be pairs, such as {example}")
+        return {}
+    clean = {}
+    for key, child in value.items():
+        name = _single(key_field, key, f"{path}[{key}]", violations)
+        clean[str(name)] = _single(value_field, child, f"{path}[{key}]", violations)
+    return clean
+
+
+def _single(field: FieldDescriptor, value: Any, path: str, violations: Violations) -> Any:
+    if field.message_type is not None:
+        return check(field.message_type, value, path, violations)
+    if field.enum_type is not None:
+        return _enum(field.enum_type, value, path, violations)
+    if field.cpp_type in _INTEGERS:
+        return _integer(value, *_INTEGERS[field.cpp_type], path, violations)
+    if field.cpp_type in _FLOATS:
+        return _float(value, path, violations)
+    wanted, name = (bool, "true or false") if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL else (str, "text")
+    if not isinstance(value, wanted):
+        quoted = f', such as "{value}"' if wanted is str else ""
+        _say(violations, path, f"{_shown(value)} should be {name}{quoted}")
+    return value
+
+
+def _enum(enum: EnumDescriptor, value: Any, path: str, violations: Violations) -> Any:
+    names = [name for name, member in enum.values_by_name.items() if member.number]
+    if value not in names:
+        near = _nearest(str(value).upper(), names)
+        _say(violations, path, f"{_shown(value)} is none of {', '.join(names)}{near}")
+    return value
+
+
+def _integer(value: Any, low: int, high: int, path: str, violations: Violations) -> Any:
+    if isinstance(value, str) and value.lstrip("-").isdigit():
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        _say(violations, path, f"{_shown(value)} should be a whole number")
+    elif not low <= value <= high:
+        _say(violations, path, f"{value} should be from {low} to {high}")
+    return value
+
+
+def _float(value: Any, path: str, violations: Violations) -> Any:
+    if isinstance(value, str):
+        # YAML reads 1e-3, without a point, as text.
+        try:
+            value = float(value)
+        except ValueError:
+            _say(violations, path, f"{_shown(value)} should be a number")
+            return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        _say(violations, path, f"{_shown(value)} should be a number")
+    elif not math.isfinite(value):
+        # Whether it may be is the server's to say; JSON has these three as text only.
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def _check_presence(message: Descriptor, clean: dict[str, Any], path: str, violations: Violations) -> None:
+    required = _required(message)
+    for oneof in _oneofs(message):
+        named = [field.name for field in oneof.fields if field.name in clean]
+        if len(named) > 1:
+            _say(violations, f"{path}.{oneof.name}", f"name one of {_listed(named, 'and')}, not {_all_of(named)}")
+        elif not named and oneof.name in required:
+            options = [field.name for field in oneof.fields]
+            what = "is missing; write" if len(options) == 1 else "is missing; name one of"
+            _say(violations, f"{path}.{oneof.name}", f"{what} {_listed(options, 'and')}")
+    for name in required & set(message.fields_by_name) - set(clean):
+        _say(violations, f"{path}.{name}", "is missing")
+
+
+def _oneofs(message: Descriptor) -> list[OneofDescriptor]:
+    """Those of the .proto files; a field marked `optional` is a oneof of its own to protobuf."""
+    return [oneof for oneof in message.oneofs if not oneof.name.startswith("_")]
+
+
+def _required(message: Descriptor) -> set[str]:
+    """What the dataclass has no default for; a oneof that is no field of the dataclass must always be decided."""
+    described = {field.name: field for field in fields(DATACLASSES[message.name])}
+    return {
+        name for name, field in described.items() if field.default is MISSING and field.default_factory is MISSING
+    } | {oneof.name for oneof in _oneofs(message) if oneof.name not in described}
+
+
+def _unknown(key: str, message: Descriptor) -> str:
+    near = _nearest(key, message.fields_by_name)
+    known = "" if near else f"; {message.name} has {', '.join(message.fields_by_name) or 'no fields'}"
+    return f"there is no such field{near}{known}"
+
+
+def _nearest(word: str, words: Iterable[str]) -> str:
+    near = get_close_matches(word, list(words), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _example(message: Descriptor) -> str:
+    first = next(iter(message.fields_by_name), None)
+    return f"{{{first}: ...}}" if first else "{}"
+
+
+def _listed(names: list[str], last: str) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
+
+
+def _all_of(names: list[str]) -> str:
+    return "both" if len(names) == 2 else "all of them"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _say(violations: Violations, path: str, description: str) -> None:
+    violations.append(FieldViolation(field=path, description=description))

@@ -1,0 +1,203 @@
+"""The only file that builds requests and reads responses: dataclasses in, dataclasses out, errors of our own tree."""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import grpc
+from google.protobuf import json_format
+
+from podium.api.v1 import (
+    catalogue_pb2,
+    checkpoint_service_pb2,
+    checkpoint_service_pb2_grpc,
+    job_service_pb2,
+    job_service_pb2_grpc,
+    metric_service_pb2,
+    metric_service_pb2_grpc,
+    node_service_pb2,
+    node_service_pb2_grpc,
+    server_service_pb2,
+    server_service_pb2_grpc,
+)
+from podium.client._catalogue import BackboneInfo, ParameterInfo, ServerInfo, SorterInfo
+from podium.client._errors import translated
+from podium.jobs.errors import FieldViolation, InvalidSpecError
+from podium.jobs.events import JobEvent, MetricSeries
+from podium.jobs.job import Checkpoint, CheckpointFile, Job, Node
+from podium.jobs.spec import JobSpec
+from podium.jobs.states import State
+from podium.jobs.wire import DATACLASSES, from_proto, to_proto
+
+
+class Wire:
+    """Podium's services over one channel. Thread-safe.
+
+    Args:
+        channel: closed by `close`.
+        target: the server's address, for messages.
+        timeout: seconds that a unary call may take.
+    """
+
+    def __init__(self, channel: grpc.Channel, target: str, timeout: float) -> None:
+        self.target = target
+        self._channel = channel
+        self._timeout = timeout
+        self._jobs = job_service_pb2_grpc.JobServiceStub(channel)
+        self._metrics = metric_service_pb2_grpc.MetricServiceStub(channel)
+        self._checkpoints = checkpoint_service_pb2_grpc.CheckpointServiceStub(channel)
+        self._nodes = node_service_pb2_grpc.NodeServiceStub(channel)
+        self._server = server_service_pb2_grpc.ServerServiceStub(channel)
+
+    def close(self) -> None:
+        self._channel.close()
+
+    # Jobs
+
+    def create_job(self, spec: JobSpec, *, project: str, request_id: str) -> Job:
+        request = job_service_pb2.CreateJobRequest(spec=encode_spec(spec), project=project, request_id=request_id)
+        return from_proto(Job, self._unary(self._jobs.CreateJob, request).job)
+
+    def validate_spec(self, spec: JobSpec, *, project: str) -> JobSpec:
+        request = job_service_pb2.CreateJobRequest(spec=encode_spec(spec), project=project, validate_only=True)
+        return from_proto(JobSpec, self._unary(self._jobs.CreateJob, request).job.spec)
+
+    def get_job(self, job_id: str) -> Job:
+        return from_proto(Job, self._unary(self._jobs.GetJob, job_service_pb2.GetJobRequest(job_id=job_id)).job)
+
+    def list_jobs(self, *, project: str, states: Sequence[State], page_token: str) -> tuple[list[Job], str]:
+        request = job_service_pb2.ListJobsRequest(project=project, page_token=page_token)
+        request.states.extend([state.value for state in states])  # type: ignore[misc]  # numbers are enum values
+        response = self._unary(self._jobs.ListJobs, request)
+        return [from_proto(Job, job) for job in response.jobs], response.next_page_token
+
+    def cancel_job(self, job_id: str, reason: str) -> Job:
+        request = job_service_pb2.CancelJobRequest(job_id=job_id, reason=reason)
+        return from_proto(Job, self._unary(self._jobs.CancelJob, request).job)
+
+    def watch_job(self, job_id: str, after: int, *, timeout: float | None = None) -> Iterator[JobEvent]:
+        """One stream, as the server sends it; `DeadlineExceededError` after `timeout` seconds."""
+        request = job_service_pb2.WatchJobRequest(job_id=job_id, after_sequence=after)
+        for response in self._stream(self._jobs.WatchJob, request, timeout):
+            yield from_proto(JobEvent, response.event)
+
+    # Metrics and checkpoints
+
+    def query_metrics(
+        self, job_id: str, *, names: Sequence[str], first_step: int, last_step: int | None, max_points: int
+    ) -> dict[str, MetricSeries]:
+        request = metric_service_pb2.QueryMetricsRequest(
+            job_id=job_id, names=names, first_step=first_step, last_step=last_step, max_points=max_points
+        )
+        response = self._unary(self._metrics.QueryMetrics, request)
+        return {series.name: from_proto(MetricSeries, series) for series in response.series}
+
+    def list_checkpoints(self, job_id: str) -> tuple[Checkpoint, ...]:
+        request = checkpoint_service_pb2.ListCheckpointsRequest(job_id=job_id)
+        response = self._unary(self._checkpoints.ListCheckpoints, request)
+        return tuple(from_proto(Checkpoint, checkpoint) for checkpoint in response.checkpoints)
+
+    def read_checkpoint(
+        self, checkpoint_id: str, file: str, offset: int
+    ) -> Iterator[tuple[bytes, CheckpointFile | None]]:
+        """One stream of bytes; the file's size and digest come with the first."""
+        request = checkpoint_service_pb2.ReadCheckpointRequest(checkpoint_id=checkpoint_id, file=file, offset=offset)
+        for response in self._stream(self._checkpoints.ReadCheckpoint, request, None):
+            described = from_proto(CheckpointFile, response.file) if response.HasField("file") else None
+            yield response.data, described
+
+    # The pool, the server and its catalogue
+
+    def list_nodes(self, pool: str) -> tuple[Node, ...]:
+        response = self._unary(self._nodes.ListNodes, node_service_pb2.ListNodesRequest(pool=pool))
+        return tuple(from_proto(Node, node) for node in response.nodes)
+
+    def list_sorters(self) -> tuple[SorterInfo, ...]:
+        response = self._unary(self._server.ListSorters, server_service_pb2.ListSortersRequest())
+        return tuple(_sorter(info) for info in response.sorters)
+
+    def list_backbones(self, name_contains: str) -> tuple[BackboneInfo, ...]:
+        request = server_service_pb2.ListBackbonesRequest(name_contains=name_contains)
+        response = self._unary(self._server.ListBackbones, request)
+        return tuple(
+            BackboneInfo(name=info.name, library=info.library, parameters=info.parameters, image_size=info.image_size)
+            for info in response.backbones
+        )
+
+    def server_info(self, *, wait: float | None = None) -> ServerInfo:
+        """What the server says of itself; with `wait`, within that many seconds after it comes up."""
+        request = server_service_pb2.GetServerInfoRequest()
+        with translated(self.target):
+            info = self._server.GetServerInfo(request, timeout=wait or self._timeout, wait_for_ready=wait is not None)
+        return ServerInfo(
+            version=info.version,
+            max_message_bytes=info.max_message_bytes,
+            max_page_size=info.max_page_size,
+            max_metric_points=info.max_metric_points,
+            events_kept=info.events_kept,
+            allowed_roots=tuple(info.allowed_roots),
+        )
+
+    def _unary(self, method: Any, request: Any) -> Any:
+        with translated(self.target):
+            return method(request, timeout=self._timeout)
+
+    def _stream(self, method: Any, request: Any, timeout: float | None) -> Iterator[Any]:
+        call = method(request, timeout=timeout)
+        try:
+            with translated(self.target):
+                yield from call
+        finally:
+            call.cancel()
+
+
+def encode_spec(spec: JobSpec) -> Any:
+    """The message of a spec.
+
+    Raises:
+        InvalidSpecError: a field holds what its type cannot, such as a batch size of 10 ** 12.
+    """
+    try:
+        return to_proto(spec)
+    except (TypeError, ValueError, AttributeError):
+        raise InvalidSpecError(tuple(_blame(spec, "spec"))) from None
+
+
+def _blame(value: Any, path: str) -> Iterator[FieldViolation]:
+    """The fields that cannot be converted, each tried alone: what is None is left out of a message."""
+    for field in dataclasses.fields(value):
+        child = getattr(value, field.name)
+        alone = object.__new__(type(value))
+        for other in dataclasses.fields(value):
+            object.__setattr__(alone, other.name, child if other is field else None)
+        try:
+            to_proto(alone)
+        except (TypeError, ValueError, AttributeError) as error:
+            nested = list(_blame(child, f"{path}.{field.name}")) if dataclasses.is_dataclass(child) else []
+            yield from nested or [FieldViolation(field=f"{path}.{field.name}", description=str(error))]
+
+
+def to_json(value: Any) -> Any:
+    """A dataclass as JSON: the contract's form, with the names of the .proto files and every field written out."""
+    if type(value).__name__ in DATACLASSES:
+        return json_format.MessageToDict(
+            to_proto(value), preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        )
+    return dataclasses.asdict(value)
+
+
+def _sorter(info: catalogue_pb2.SorterInfo) -> SorterInfo:
+    return SorterInfo(
+        name=info.name,
+        summary=info.summary,
+        citation=info.citation,
+        parameters=tuple(
+            ParameterInfo(
+                name=parameter.name,
+                default=json.loads(parameter.default_json) if parameter.default_json else None,
+                summary=parameter.summary,
+            )
+            for parameter in info.parameters
+        ),
+    )

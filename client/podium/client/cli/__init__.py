@@ -1,0 +1,62 @@
+"""The `podium` command. Its modules load when their command is called: `podium --help` loads click and nothing else."""
+
+import sys
+from importlib import import_module
+
+import click
+
+#: Command -> (module in this package, what it does, in one line).
+COMMANDS = {
+    "submit": ("jobs", "Queue the job of a YAML file."),
+    "ls": ("jobs", "List jobs, newest first."),
+    "show": ("jobs", "Show one job."),
+    "watch": ("watch", "Follow a job until it ends."),
+    "metrics": ("results", "Print a job's metrics."),
+    "fetch": ("results", "Download a job's checkpoint."),
+    "cancel": ("jobs", "Ask a job to end."),
+    "pool": ("catalogue", "Show the machines and what they run."),
+    "sorters": ("catalogue", "List the sorters a spec may choose."),
+    "backbones": ("catalogue", "List the backbones a spec may name."),
+    "up": ("up", "Bring up Redis, a server and a worker on this machine."),
+    "demo": ("demo", "Fine-tune twice and compare softmax with a top-k loss."),
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"podium.client.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="The server is --server, or $PODIUM_SERVER, or the one that `podium up` runs here, or 127.0.0.1:50051. "
+    "Exit codes: 0 well (the job SUCCEEDED), 1 failed (the job FAILED), 2 wrong usage or spec, 3 the job was "
+    "CANCELLED, 4 no server answers, 5 not found, 130 interrupted.",
+)
+@click.version_option(package_name="podium", message="%(package)s %(version)s")
+def cli() -> None:
+    r"""Fine-tunes image classifiers for the ranks that matter.
+
+    \b
+    No server yet?      podium demo          or   podium up --local
+    A first job:        podium submit examples/grocery-head.yaml --follow
+    """
+
+
+def main() -> None:
+    """The console script: runs the command, says errors as sentences, exits with the code of the table."""
+    from podium.client.cli._exit import run
+
+    sys.exit(run(cli))

@@ -1,0 +1,93 @@
+"""Following a job to its end: live on a terminal, as lines elsewhere, as JSON where asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+from podium.client._job_handle import JobHandle
+from podium.client._wire import to_json
+from podium.client.cli._board import Board
+from podium.client.cli._exit import INTERRUPTED, outcome, say
+from podium.client.cli._home import Cursors, state_dir
+from podium.client.cli._interrupts import Interrupts
+from podium.client.cli._options import console, print_json
+from podium.jobs.errors import OutOfRangeError
+from podium.jobs.events import JobEvent
+from podium.jobs.job import Job
+
+
+def follow(handle: JobHandle, *, as_json: bool = False, after: int | None = None) -> int:
+    """Shows the job's events until it has ended; returns the exit code of its outcome.
+
+    Ctrl-C leaves the job running and remembers how far the watch has come; `after` None goes on from there.
+    """
+    terminal = console()
+    live = terminal.is_terminal and not as_json
+    cursors = Cursors(state_dir() / "watches")
+    # A live view shows the present and needs the whole past for it.
+    start = after if after is not None else 0 if live else cursors.get(handle.id)
+    board = Board()
+    board.sequence = start
+    try:
+        show = _live if live else _json_lines if as_json else _plain_lines
+        with Interrupts() as interrupts:
+            show(handle, start, board, interrupts)
+    except KeyboardInterrupt:
+        cursors.put(handle.id, board.sequence)
+        click.echo(f"\nThe job goes on. `podium watch {handle.id}` continues here.", err=True)
+        return INTERRUPTED
+    cursors.forget(handle.id)
+    return _conclude(board.job or handle.job(), quiet=as_json)
+
+
+def _events(handle: JobHandle, after: int) -> Iterator[JobEvent]:
+    """A watch that begins with the oldest event that is kept, where those asked for no longer are."""
+    try:
+        yield from handle.watch(after)
+    except OutOfRangeError as error:
+        oldest = int(error.metadata.get("oldest_sequence", 0))
+        if oldest <= after + 1:
+            raise
+        say(f"events {after + 1} to {oldest - 1} are no longer kept; the watch begins with {oldest}")
+        yield from handle.watch(oldest - 1)
+
+
+def _live(handle: JobHandle, after: int, board: Board, interrupts: Interrupts) -> None:
+    from rich.live import Live
+
+    from podium.client.cli._view import board_view
+
+    with Live(get_renderable=lambda: board_view(board), console=console(), refresh_per_second=4):
+        for event in _events(handle, after):
+            with interrupts.held():
+                board.apply(event)
+
+
+def _plain_lines(handle: JobHandle, after: int, board: Board, interrupts: Interrupts) -> None:
+    from podium.client.cli._lines import Lines
+
+    lines = Lines()
+    for event in _events(handle, after):
+        with interrupts.held():
+            for line in lines.of(event):
+                click.echo(line)
+            board.apply(event)
+
+
+def _json_lines(handle: JobHandle, after: int, board: Board, interrupts: Interrupts) -> None:
+    for event in _events(handle, after):
+        with interrupts.held():
+            print_json(to_json(event), line=True)
+            board.apply(event)
+
+
+def _conclude(job: Job, *, quiet: bool) -> int:
+    if not quiet and job.error is not None:
+        say(f"{job.error.message}{'; ' if job.error.remedy else ''}{job.error.remedy}")
+    if not quiet and job.state.name == "SUCCEEDED":
+        click.echo(f"{job.id} SUCCEEDED. Its best checkpoint: podium fetch {job.id}")
+    elif not quiet:
+        click.echo(f"{job.id} {job.state.name}.")
+    return outcome(job.state)

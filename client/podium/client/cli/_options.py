@@ -1,0 +1,54 @@
+"""What many commands share: how the server is named, how JSON is asked for, how a client is opened."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from podium.client.cli._home import find_target
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from podium.client._client import Client
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+job_argument = click.argument("job", metavar="JOB")
+
+
+def server_option(function: F) -> F:
+    """--server."""
+    option = click.option(
+        "--server", envvar="PODIUM_SERVER", metavar="ADDRESS", help="The server. Default: the local one."
+    )
+    return option(function)
+
+
+def json_option(function: F) -> F:
+    """--json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+def connect(server: str | None, **options: Any) -> Client:
+    """A client of the server that the user means."""
+    from podium.client._client import Client
+
+    return Client(find_target(server), **options)
+
+
+def print_json(value: Any, *, line: bool = False) -> None:
+    """Prints a JSON document; `line`: on one line."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=None if line else 2))
+
+
+def console() -> Console:
+    """A console on stdout; lines are not broken where stdout is no terminal."""
+    from rich.console import Console
+
+    # No markup: what a server or a user wrote is text, whatever brackets it has.
+    terminal = Console(markup=False, emoji=False, highlight=False)
+    return terminal if terminal.is_terminal else Console(markup=False, emoji=False, highlight=False, width=1000)

@@ -1,0 +1,65 @@
+"""`podium show`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from podium.client._yaml import dump_spec
+from podium.client.cli._text import ago, count, duration, percent, printable
+from podium.client.cli._view import headline, progress_view
+from podium.jobs.job import Attempt, Checkpoint, Job
+
+
+def job_view(job: Job, checkpoints: Sequence[Checkpoint]) -> RenderableType:
+    """Everything of a job, on one page."""
+    parts: list[RenderableType] = [headline(job)]
+    if job.progress is not None and not job.terminal:
+        parts.append(progress_view(job.progress))
+    if job.error is not None:
+        told = ((job.error.message, "red"), (job.error.remedy, ""), (job.error.traceback, "dim"))
+        parts += [Text(printable(text), style=style) for text, style in told if text]
+    if job.create_time:
+        parts.append(_times(job, job.create_time))
+    if job.attempts:
+        parts += [Text("\nattempts", style="dim"), _attempts(job.attempts)]
+    if checkpoints:
+        parts += [Text("\ncheckpoints", style="dim"), _checkpoints(checkpoints)]
+    parts += [Text("\nspec", style="dim"), Text(printable(dump_spec(job.spec)).rstrip())]
+    return Group(*parts)
+
+
+def _times(job: Job, created: datetime) -> Text:
+    told = [f"created {ago(created)} ago"]
+    if job.start_time:
+        told.append(f"began {ago(job.start_time)} ago")
+    if job.start_time and job.end_time:
+        told.append(f"ended after {duration((job.end_time - job.start_time).total_seconds())}")
+    if job.classes:
+        told.append(f"{len(job.classes)} classes")
+    return Text(", ".join(told), style="dim")
+
+
+def _attempts(attempts: Sequence[Attempt]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for attempt in attempts:
+        resumed = f"from step {attempt.resumed_from_step}" if attempt.resumed_from_step else "from the start"
+        table.add_row(f"  {attempt.number}", f"{attempt.node} slot {attempt.slot}", resumed, printable(attempt.outcome))
+    return table
+
+
+def _checkpoints(checkpoints: Sequence[Checkpoint]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for checkpoint in checkpoints:
+        tops = [
+            f"top-{k} {percent(value)}" for k in (1, 5) if (value := checkpoint.metrics.get(f"val/top{k}")) is not None
+        ]
+        size = f"{count(sum(file.size for file in checkpoint.files))}B"
+        table.add_row(
+            f"  {checkpoint.id}", f"step {checkpoint.step}", size, ", ".join(tops), "best" if checkpoint.best else ""
+        )
+    return table

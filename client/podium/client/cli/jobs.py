@@ -1,0 +1,121 @@
+"""podium submit, ls, show, cancel."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from podium.client.cli._options import connect, console, job_argument, json_option, print_json, server_option
+
+if TYPE_CHECKING:
+    from podium.jobs.job import Job
+
+_STATES = (
+    *("queued", "starting", "running", "recovering", "pausing", "paused"),
+    *("cancelling", "cancelled", "succeeded", "failed"),
+)
+
+
+@click.command()
+@click.argument("file", metavar="JOB.YAML", type=click.Path(allow_dash=True))
+@click.option("-f", "--follow", is_flag=True, help="Watch the job until it ends; exit with its outcome.")
+@click.option("--validate-only", is_flag=True, help="Only check; print the spec with every default filled in.")
+@click.option("--project", default="default", show_default=True, help="The project it belongs to.")
+@json_option
+@server_option
+def submit(file: str, follow: bool, validate_only: bool, project: str, as_json: bool, server: str | None) -> int | None:
+    """Queue the job that JOB.YAML describes (- reads standard input), and print its id.
+
+    Relative paths in it count from its own folder. Whatever is wrong with it is said at once, field by field.
+    """
+    from podium.client._wire import to_json
+    from podium.client._yaml import dump_spec, load_spec
+    from podium.client.cli._follow import follow as follow_job
+
+    spec = load_spec(sys.stdin.read() + "\n") if file == "-" else load_spec(file)
+    with connect(server, project=project) as client:
+        if validate_only:
+            resolved = client.validate(spec)
+            print_json(to_json(resolved)) if as_json else click.echo(dump_spec(resolved), nl=False)
+            return None
+        handle = client.submit(spec)
+        if follow:
+            click.echo(f"Submitted {handle.id}.", err=True)
+            return follow_job(handle, as_json=as_json)
+        print_json(to_json(handle.job())) if as_json else click.echo(handle.id)
+    return None
+
+
+@click.command()
+@click.option("--state", "states", multiple=True, type=click.Choice(_STATES, case_sensitive=False), help="Only these.")
+@click.option("--project", default="default", show_default=True, help="The project.")
+@click.option("-n", "--limit", default=50, show_default=True, type=click.IntRange(1), help="At most so many.")
+@json_option
+@server_option
+def ls(states: tuple[str, ...], project: str, limit: int, as_json: bool, server: str | None) -> None:
+    """List jobs, newest first."""
+    from itertools import islice
+
+    from podium.client._wire import to_json
+    from podium.jobs.states import State
+
+    with connect(server, project=project) as client:
+        jobs = list(islice(client.list([State[state.upper()] for state in states]), limit))
+    if as_json:
+        print_json([to_json(job) for job in jobs])
+    elif jobs:
+        _print_jobs(jobs)
+    else:
+        click.echo("No jobs. Queue one with: podium submit job.yaml", err=True)
+
+
+@click.command()
+@job_argument
+@json_option
+@server_option
+def show(job: str, as_json: bool, server: str | None) -> None:
+    """Show JOB: where it stands and why, its attempts, its checkpoints, its spec."""
+    from podium.client._wire import to_json
+    from podium.client.cli._show import job_view
+
+    with connect(server) as client:
+        handle = client.job(job)
+        found, checkpoints = handle.job(), handle.checkpoints()
+    if as_json:
+        print_json({**to_json(found), "checkpoints": [to_json(checkpoint) for checkpoint in checkpoints]})
+    else:
+        console().print(job_view(found, checkpoints))
+
+
+@click.command()
+@job_argument
+@click.option("--reason", default="", help="Why, for the record.")
+@json_option
+@server_option
+def cancel(job: str, reason: str, as_json: bool, server: str | None) -> None:
+    """Ask JOB to end. A running one writes a checkpoint first; `podium watch JOB` shows when it has ended."""
+    from podium.client._wire import to_json
+
+    with connect(server) as client:
+        cancelled = client.job(job).cancel(reason)
+    print_json(to_json(cancelled)) if as_json else click.echo(f"{cancelled.id} {cancelled.state.name}")
+
+
+def _print_jobs(jobs: list[Job]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from podium.client.cli._text import ago
+    from podium.client.cli._view import STATE_STYLES, describe
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("JOB", "STATE", "PROGRESS", "AGE", "BACKBONE", "WHAT"):
+        table.add_column(name, no_wrap=name == "JOB")
+    for job in jobs:
+        state = Text(job.state.name, style=STATE_STYLES.get(job.state.name, ""))
+        place = f"{job.progress.phase} {job.progress.fraction:.0%}" if job.progress and not job.terminal else ""
+        waits = f"number {job.queue.position} in line" if job.queue else ""
+        table.add_row(job.id, state, place or waits, ago(job.create_time), job.spec.backbone, describe(job.spec))
+    console().print(table)

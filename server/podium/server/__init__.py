@@ -1,0 +1,1 @@
+"""The front desk: the gRPC service, the dispatcher and the reconciler. `python -m podium.server` runs it."""

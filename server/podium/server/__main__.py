@@ -1,0 +1,47 @@
+"""`python -m podium.server`: the gRPC service, the dispatcher and the reconciler in one process.
+
+Settings come from the environment: PODIUM_REDIS_URL, PODIUM_ARTIFACTS, PODIUM_DATA_ROOTS and PODIUM_LEASE_*.
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import click
+
+_MISSING = 'the server needs more than the client: pip install "podium[server]"'
+
+
+@click.command(help=__doc__)
+@click.option("--listen", default="127.0.0.1:50051", show_default=True, help="HOST:PORT; port 0 takes a free one.")
+@click.option("--reflection/--no-reflection", default=True, show_default=True, help="Describe the contract to tools.")
+@click.option("--port-file", type=click.Path(path_type=Path), help="Write the bound address there once serving.")
+@click.option(
+    "--log-level", default="info", show_default=True, type=click.Choice(["debug", "info", "warning", "error"])
+)
+@click.option(
+    "--keepalive", default=15.0, show_default=True, help="Seconds of silence before a watch gets a sign of life."
+)
+def main(listen: str, reflection: bool, port_file: Path | None, log_level: str, keepalive: float) -> None:
+    """Serves until SIGTERM or SIGINT."""
+    try:
+        from podium.jobs.settings import from_environment
+        from podium.server import logs
+        from podium.server.app import Options, serve
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"{_MISSING} (there is no {error.name})") from error
+    try:
+        settings = from_environment()
+    except (ValueError, OSError) as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+    logs.configure(log_level)
+    options = Options(listen=listen, with_reflection=reflection, port_file=port_file, keepalive=keepalive)
+    try:
+        asyncio.run(serve(settings, options))
+    except OSError as error:
+        raise click.ClickException(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()

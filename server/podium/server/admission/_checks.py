@@ -1,0 +1,88 @@
+"""What rules on fields cannot say: sums, orders, names and what depends on the number of classes.
+
+Every check takes the spec as the caller sent it, so that one wrong field does not hide another.
+"""
+
+import difflib
+import math
+from collections.abc import Iterable
+
+from podium.api.v1.spec_pb2 import JobSpec
+from podium.jobs.catalogue import BackboneCard, backbones, find_backbone
+from podium.server.admission._findings import Findings
+
+_SUM_TOLERANCE = 1e-4
+
+
+def check_arithmetic(spec: JobSpec, findings: Findings) -> None:
+    """The weights of the k-distribution, and the lengths of mean and std."""
+    total = math.fsum(spec.k.values()) if all(math.isfinite(weight) for weight in spec.k.values()) else None
+    if spec.k and total is not None and abs(total - 1) > _SUM_TOLERANCE:
+        findings.invalid("spec.k", f"the weights sum to {total:.6g}, not to 1; scale them, such as {{1: 0.5, 5: 0.5}}")
+    for name in ("mean", "std"):
+        if len(getattr(spec.preprocessing, name)) not in (0, 3):
+            findings.invalid(f"spec.preprocessing.{name}", "give three numbers, one a channel, or none")
+    if spec.resources.gpus > 1:
+        findings.invalid("spec.resources.gpus", "more than one GPU for a job is not built yet; write 1")
+
+
+def check_monitor(spec: JobSpec, findings: Findings) -> None:
+    """The monitor, where it is a top-k accuracy, is one of those that are evaluated."""
+    monitor, top_k = spec.evaluation.monitor, tuple(spec.evaluation.top_k)
+    if monitor.startswith("top") and top_k and monitor not in {f"top{k}" for k in top_k}:
+        findings.invalid(
+            "spec.evaluation.monitor", f"{monitor} is not evaluated; add {monitor[3:]} to top_k, or choose another"
+        )
+
+
+def check_backbone(spec: JobSpec, findings: Findings) -> BackboneCard | None:
+    """The backbone is known, and so is the tag of its weights."""
+    card = find_backbone(spec.backbone)
+    if card is None:
+        if not findings.about("spec.backbone"):
+            findings.invalid("spec.backbone", f"{spec.backbone!r} is not in the catalogue; {_alike(spec.backbone)}")
+        return None
+    tag = spec.weights.tag
+    if tag and tag not in card.tags:
+        known = ", ".join(sorted(card.tags)) or "none at all"
+        findings.invalid("spec.weights.tag", f"{card.name} has no weights {tag!r}; it has {known}")
+    return card
+
+
+def check_classes(spec: JobSpec, classes: int, findings: Findings) -> None:
+    """What depends on the number of classes."""
+    if classes < 2:
+        findings.invalid("spec.image_folder.train", "has only one class; a classifier needs two or more class folders")
+        return
+    largest = max(spec.k, default=1)
+    _check_k(spec, largest, classes, findings)
+    if spec.HasField("m") and spec.m > classes:
+        findings.invalid("spec.m", f"is {spec.m}, but there are {classes} classes; write at most {classes}")
+    for place, k in enumerate(spec.evaluation.top_k):
+        if k > classes:
+            findings.invalid(f"spec.evaluation.top_k[{place}]", f"is {k}, but there are only {classes} classes")
+    _check_monitored_k(spec, classes, findings)
+
+
+def _check_k(spec: JobSpec, largest: int, classes: int, findings: Findings) -> None:
+    if largest > classes:
+        findings.invalid("spec.k", f"the largest k is {largest}, but there are only {classes} classes")
+    elif largest == classes:
+        findings.invalid(
+            "spec.k", f"the largest k is {largest}, and of {classes} classes each is among the top {largest}; drop it"
+        )
+
+
+def _check_monitored_k(spec: JobSpec, classes: int, findings: Findings) -> None:
+    monitored = spec.evaluation.monitor.removeprefix("top")
+    # Without a top_k of its own the spec gets 1 to 10, as far as there are classes.
+    if not spec.evaluation.top_k and monitored.isdecimal() and not 1 <= int(monitored) <= min(10, classes):
+        findings.invalid("spec.evaluation.monitor", f"top{monitored} is not evaluated; add {monitored} to top_k")
+
+
+def _alike(name: str) -> str:
+    known = [card.name for card in backbones()]
+    if "/" not in name:
+        known = sorted({full.partition("/")[2] for full in known})
+    close: Iterable[str] = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else "`podium backbones` lists it"

@@ -1,0 +1,134 @@
+"""One server process, from its settings to its end: start everything in order, wait for a signal, stop in order."""
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from podium.api.v1.server_service_pb2 import GetServerInfoResponse
+from podium.jobs.artifacts import ArtifactStore
+from podium.jobs.settings import Settings
+from podium.jobs.store import JobStore
+from podium.jobs.store.redis import RedisStore, connect
+from podium.server.admission import Admission
+from podium.server.assembly import MAX_MESSAGE_BYTES, Assembled
+from podium.server.dispatcher import Leader, Reconciler, RqDelivery
+from podium.server.servicers import CheckpointServicer, JobServicer, MetricServicer, NodeServicer, ServerServicer
+from podium.server.services.checkpoints import Checkpoints
+from podium.server.services.jobs import LARGEST_PAGE, Jobs
+from podium.server.services.metrics import MOST_POINTS, Metrics
+from podium.server.watch import Hub, Watches
+
+_LOG = logging.getLogger(__name__)
+#: Calls that read the ledger or a file at the same time; more wait.
+_THREADS = 32
+#: Events of a job; a watch that asks for older ones gets OUT_OF_RANGE.
+EVENTS_KEPT = 20_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line says."""
+
+    listen: str
+    with_reflection: bool = True
+    port_file: Path | None = None
+    keepalive: float = 15.0
+    grace: float = 10.0
+    """Seconds that calls in hand get to end."""
+
+
+class App:
+    """The server's parts, started and stopped in order."""
+
+    def __init__(self, settings: Settings, options: Options) -> None:
+        store = RedisStore(connect(settings), leases=settings.leases, events_kept=EVENTS_KEPT)
+        self._options = options
+        self._hub = Hub(store)
+        self._leader = Leader(
+            store,
+            RqDelivery(connect(settings)),
+            Reconciler(store, settings.leases),
+            owner=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
+        )
+        watches = Watches(store, self._hub, keepalive=options.keepalive)
+        self._assembled = Assembled(_servicers(store, watches, settings), with_reflection=options.with_reflection)
+
+    async def start(self) -> str:
+        """Serves, and returns the bound address.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        asyncio.get_running_loop().set_default_executor(
+            ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="podium-call")
+        )
+        host = self._options.listen.rpartition(":")[0]
+        try:
+            port = self._assembled.server.add_insecure_port(self._options.listen)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {self._options.listen}; choose a free port with --listen") from error
+        self._hub.start()
+        await self._assembled.server.start()
+        self._leader.start()
+        await self._assembled.set_serving()
+        return f"{host}:{port}"
+
+    async def stop(self) -> None:
+        """Tells health checks first, then watchers, then waits for calls in hand."""
+        await self._assembled.set_not_serving()
+        self._hub.drain()
+        await asyncio.to_thread(self._leader.stop)
+        await self._assembled.server.stop(self._options.grace)
+        await self._hub.stop()
+
+
+async def serve(settings: Settings, options: Options) -> None:
+    """Runs a server until SIGTERM or SIGINT.
+
+    Raises:
+        OSError: the address cannot be bound.
+    """
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    app = App(settings, options)
+    address = await app.start()
+    if options.port_file is not None:
+        _publish(options.port_file, address)
+    _LOG.info("serving on %s", address)
+    await stopping.wait()
+    _LOG.info("stopping")
+    await app.stop()
+    _LOG.info("stopped")
+
+
+def _servicers(store: JobStore, watches: Watches, settings: Settings) -> dict[str, object]:
+    jobs = Jobs(store, Admission(roots=settings.data_roots, store=store))
+    info = GetServerInfoResponse(
+        version=version("podium"),
+        max_message_bytes=MAX_MESSAGE_BYTES,
+        max_page_size=LARGEST_PAGE,
+        max_metric_points=MOST_POINTS,
+        events_kept=EVENTS_KEPT,
+        allowed_roots=settings.data_roots,
+    )
+    return {
+        "JobService": JobServicer(jobs, watches),
+        "MetricService": MetricServicer(Metrics(store)),
+        "CheckpointService": CheckpointServicer(Checkpoints(store, ArtifactStore(settings.artifacts))),
+        "NodeService": NodeServicer(store),
+        "ServerService": ServerServicer(info),
+    }
+
+
+def _publish(path: Path, address: str) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(f"{address}\n", encoding="utf-8")
+    beside.replace(path)

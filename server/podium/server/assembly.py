@@ -1,0 +1,114 @@
+"""Puts the server together: services of the contract, health, reflection, interceptors, in their order."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import grpc
+from google.protobuf import message_factory
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from podium.api.v1 import (
+    checkpoint_service_pb2,
+    dataset_service_pb2,
+    job_service_pb2,
+    log_service_pb2,
+    metric_service_pb2,
+    node_service_pb2,
+    server_service_pb2,
+    sweep_service_pb2,
+)
+from podium.server.interceptors import (
+    DeadlineInterceptor,
+    ErrorInterceptor,
+    RequestIdInterceptor,
+    ValidationInterceptor,
+)
+from podium.server.unbuilt import unbuilt
+
+MAX_MESSAGE_BYTES = 4 << 20
+MAX_CONCURRENT_RPCS = 2000
+
+#: Every service of the contract.
+SERVICES: Mapping[str, ServiceDescriptor] = {
+    service.name: service
+    for file in (
+        job_service_pb2,
+        metric_service_pb2,
+        checkpoint_service_pb2,
+        log_service_pb2,
+        node_service_pb2,
+        server_service_pb2,
+        dataset_service_pb2,
+        sweep_service_pb2,
+    )
+    for service in file.DESCRIPTOR.services_by_name.values()
+}
+
+_OPTIONS: Sequence[tuple[str, int]] = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # A page of metrics, all series at once, may be more; clients have a limit of their own.
+    ("grpc.max_send_message_length", 32 << 20),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # Not the widely copied grpc.http2.min_recv_ping_interval_without_data_ms, which is ignored without a word.
+    ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
+    ("grpc.max_connection_age_ms", 30 * 60_000),
+    ("grpc.max_connection_age_grace_ms", 60_000),
+    # Two servers on one port would share its callers, unnoticed.
+    ("grpc.so_reuseport", 0),
+)
+
+
+class Assembled:
+    """A grpc.aio server and its health.
+
+    Args:
+        servicers: by service name; rpcs that they lack answer UNIMPLEMENTED.
+        with_reflection: whether the server describes its contract.
+    """
+
+    def __init__(self, servicers: Mapping[str, object], *, with_reflection: bool) -> None:
+        self.server = grpc.aio.server(
+            interceptors=(
+                RequestIdInterceptor(),
+                ErrorInterceptor(),
+                DeadlineInterceptor(),
+                ValidationInterceptor(),
+            ),
+            options=_OPTIONS,
+            maximum_concurrent_rpcs=MAX_CONCURRENT_RPCS,
+        )
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
+        names = [service.full_name for service in SERVICES.values()]
+        for name, service in SERVICES.items():
+            self.server.add_generic_rpc_handlers((_handlers(service, servicers.get(name)),))
+        if with_reflection:
+            reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), self.server)
+        self._names = ("", *names)
+
+    async def set_serving(self) -> None:
+        """Health: SERVING, for the server and every service."""
+        for name in self._names:
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    async def set_not_serving(self) -> None:
+        """Health: NOT_SERVING, for good."""
+        await self._health.enter_graceful_shutdown()
+
+
+def _handlers(service: ServiceDescriptor, servicer: object | None) -> grpc.GenericRpcHandler:
+    return grpc.method_handlers_generic_handler(
+        service.full_name, {method.name: _handler(method, servicer) for method in service.methods}
+    )
+
+
+def _handler(method: MethodDescriptor, servicer: object | None) -> Any:
+    behaviour = getattr(servicer, method.name, None) or unbuilt(method)
+    wrap = grpc.unary_stream_rpc_method_handler if method.server_streaming else grpc.unary_unary_rpc_method_handler
+    request = message_factory.GetMessageClass(method.input_type)
+    response = message_factory.GetMessageClass(method.output_type)
+    return wrap(behaviour, request_deserializer=request.FromString, response_serializer=response.SerializeToString)

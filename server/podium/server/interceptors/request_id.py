@@ -1,0 +1,50 @@
+"""Gives every call an id that the caller, the log and an error report share."""
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from podium.server.context import JOB, REQUEST_ID, RPC
+from podium.server.interceptors._around import Around, Call
+
+KEY = "x-request-id"
+_LOG = logging.getLogger(__name__)
+# It is written into the log and into metadata: nothing that could break a line.
+_WELL_FORMED = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
+
+
+class RequestIdInterceptor(Around):
+    """Takes the caller's x-request-id, or makes one; sends it back in the trailing metadata."""
+
+    @asynccontextmanager
+    async def around(self, call: Call) -> AsyncIterator[None]:
+        """Logs the call's end with its id, rpc, job and status."""
+        request_id = _given(call) or secrets.token_hex(8)
+        REQUEST_ID.set(request_id)
+        RPC.set(call.method)
+        JOB.set(getattr(call.request, "job_id", "") or "-")
+        call.context.set_trailing_metadata(((KEY, request_id),))
+        start, outcome = time.monotonic(), ""
+        try:
+            yield
+        except (asyncio.CancelledError, GeneratorExit):
+            # The caller went away, which gRPC shows in one of two ways.
+            outcome = "CANCELLED"
+            raise
+        finally:
+            _LOG.info("%s in %.1f ms", outcome or _status(call), (time.monotonic() - start) * 1000)
+
+
+def _given(call: Call) -> str:
+    for key, value in call.context.invocation_metadata() or ():
+        if key == KEY and isinstance(value, str) and _WELL_FORMED.fullmatch(value):
+            return value
+    return ""
+
+
+def _status(call: Call) -> str:
+    return getattr(call.context.code(), "name", None) or "OK"

@@ -1,0 +1,51 @@
+"""JobService."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from podium.api.v1 import job_service_pb2 as pb
+from podium.jobs import wire
+from podium.jobs.states import State
+from podium.server.services.jobs import Jobs
+from podium.server.watch import Watches
+
+
+class JobServicer:
+    """Jobs: submit, look, watch, stop."""
+
+    def __init__(self, jobs: Jobs, watches: Watches) -> None:
+        self._jobs = jobs
+        self._watches = watches
+
+    async def CreateJob(self, request: pb.CreateJobRequest, context: Any) -> pb.CreateJobResponse:
+        """See the contract."""
+        return pb.CreateJobResponse(job=wire.to_proto(await asyncio.to_thread(self._jobs.create, request)))
+
+    async def GetJob(self, request: pb.GetJobRequest, context: Any) -> pb.GetJobResponse:
+        """See the contract."""
+        return pb.GetJobResponse(job=wire.to_proto(await asyncio.to_thread(self._jobs.get, request.job_id)))
+
+    async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
+        """See the contract."""
+        jobs, token = await asyncio.to_thread(
+            self._jobs.page,
+            project=request.project,
+            states=frozenset(State(value) for value in request.states if value),
+            page_size=request.page_size,
+            page_token=request.page_token,
+        )
+        return pb.ListJobsResponse(jobs=[wire.to_proto(job) for job in jobs], next_page_token=token)
+
+    async def CancelJob(self, request: pb.CancelJobRequest, context: Any) -> pb.CancelJobResponse:
+        """See the contract."""
+        job = await asyncio.to_thread(self._jobs.cancel, request.job_id, request.reason)
+        return pb.CancelJobResponse(job=wire.to_proto(job))
+
+    async def WatchJob(self, request: pb.WatchJobRequest, context: Any) -> AsyncGenerator[pb.WatchJobResponse, None]:
+        """See the contract."""
+        snapshot = await asyncio.to_thread(self._jobs.get, request.job_id)
+        async with aclosing(self._watches.watch(request.job_id, snapshot, request.after_sequence)) as events:
+            async for event in events:
+                yield pb.WatchJobResponse(event=event)

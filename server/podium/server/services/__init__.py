@@ -1,0 +1,1 @@
+"""What the rpcs do: plain functions on domain types. They block, and know nothing of gRPC."""

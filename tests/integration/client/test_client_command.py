@@ -1,0 +1,110 @@
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from podium.client import State, dump_spec
+
+
+@pytest.fixture
+def job_yaml(tmp_path, spec):
+    file = tmp_path / "job.yaml"
+    file.write_text(dump_spec(spec))
+    return str(file)
+
+
+def output(process, code: int = 0):
+    out, err = process.communicate(timeout=60)
+    assert code == process.returncode, err
+    return out
+
+
+def test_submit_ls_show_and_cancel(podium, job_yaml):
+    job_id = output(podium("submit", job_yaml)).strip()
+
+    assert job_id in output(podium("ls"))
+    assert [job_id] == [job["id"] for job in json.loads(output(podium("ls", "--json")))]
+    shown = json.loads(output(podium("show", job_id, "--json")))
+    assert ("STATE_QUEUED", {"1": 0.5, "3": 0.5}) == (shown["state"], shown["spec"]["k"])
+    assert "tf_efficientnet_lite0" in output(podium("show", job_id))
+    assert "CANCELLED" in output(podium("cancel", job_id))
+    assert "CANCELLED" in output(podium("watch", job_id), code=3)
+
+
+def test_validate_only_prints_the_resolved_spec_and_queues_nothing(podium, job_yaml, client):
+    printed = output(podium("submit", job_yaml, "--validate-only"))
+
+    assert "image_size: 224" in printed
+    assert [] == list(client.list())
+
+
+def test_a_wrong_spec_is_told_field_by_field_with_exit_code_2(podium, job_yaml, tmp_path):
+    wrong = tmp_path / "wrong.yaml"
+    text = Path(job_yaml).read_text().replace("temperature: 1.0", "temperature: -1").replace("1: 0.5", "1: 0.4")
+    wrong.write_text(text)
+
+    process = podium("submit", str(wrong))
+    _, err = process.communicate(timeout=60)
+
+    assert 2 == process.returncode
+    assert "spec.subset.temperature: " in err
+    assert "spec.k: " in err
+    assert "Traceback" not in err
+
+
+def test_an_unknown_job_is_exit_code_5(podium):
+    assert "" == output(podium("show", "job-0000000000000000"), code=5)
+
+
+def test_ctrl_c_leaves_the_job_running_and_watching_again_goes_on_there(podium, client, spec, worker):
+    handle = client.submit(spec)
+    assignment = worker.begin(handle.id)
+    worker.step(assignment, 1)
+    first = podium("watch", handle.id, "--json")
+    seen = [json.loads(first.stdout.readline()) for _ in range(1 + handle.job().sequence)]
+
+    first.send_signal(signal.SIGINT)
+    rest, err = first.communicate(timeout=20)
+
+    assert 130 == first.returncode
+    assert f"podium watch {handle.id}" in err
+    assert State.RUNNING == handle.job().state
+
+    worker.step(assignment, 2)
+    worker.finish(assignment)
+    seen += [json.loads(line) for line in rest.splitlines()]
+    again = [json.loads(line) for line in output(podium("watch", handle.id, "--json")).splitlines()]
+
+    history = [int(event["sequence"]) for event in seen + again if "snapshot" not in event]
+    assert list(range(1, handle.job().sequence + 1)) == history
+
+
+def test_following_ends_with_the_jobs_outcome_and_plain_lines(podium, client, job_yaml, worker):
+    process = podium("submit", job_yaml, "--follow")
+    job_id = process.stderr.readline().split()[1].rstrip(".")
+    assignment = worker.begin(job_id)
+    worker.step(assignment, 1)
+    worker.finish(assignment, State.FAILED)
+
+    printed = output(process, code=1)
+
+    assert "step 1 val: top1 1.0 %, top5 2.0 %" in printed
+    assert "step 1 done" in printed
+    assert f"{job_id} FAILED." in printed
+    assert "\x1b" not in printed
+
+
+def test_metrics_as_csv_and_pool_and_sorters(podium, client, spec, worker):
+    handle = client.submit(spec)
+    assignment = worker.begin(handle.id)
+    worker.step(assignment, 1)
+    worker.step(assignment, 2)
+
+    assert "name,step,value\nval/top1,1,0.01\nval/top1,2,0.02\n" == output(
+        podium("metrics", handle.id, "--name", "val/top1", "--csv")
+    )
+    assert "val/top5" in output(podium("metrics", handle.id))
+    assert handle.id in output(podium("pool"))
+    assert "odd_even" in output(podium("sorters"))
+    assert "tf_efficientnet_lite0" in output(podium("backbones", "lite0"))

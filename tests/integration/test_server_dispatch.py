@@ -1,0 +1,217 @@
+"""The dispatcher and the reconciler in real servers; the tests play machines and attempts through the ledger."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+import redis
+
+from podium.api.v1 import job_service_pb2 as api
+from podium.api.v1.job_pb2 import Job as JobMessage
+from podium.jobs.delivery import queue_name
+from podium.jobs.job import Node, NodeState, Slot
+from podium.jobs.settings import Settings
+from podium.jobs.states import State
+from podium.jobs.store import Assignment, Leases
+from podium.jobs.store.redis import RedisStore, connect
+
+SHORT = {"PODIUM_LEASE_ATTEMPT": "0.4", "PODIUM_LEASE_STARTING": "1.2", "PODIUM_LEASE_NODE": "0.8"}
+SHORT_LEASES = Leases(attempt=0.4, starting=1.2, node=0.8)
+
+
+def node(slots: int = 1, *, name: str = "n1", state: NodeState = NodeState.READY) -> Node:
+    return Node(id=name, pool="default", state=state, slots=tuple(Slot(index=index) for index in range(slots)))
+
+
+def assignment_of(store, job_id: str) -> Assignment:
+    return next(assignment for job, assignment, _ in store.holding() if job.id == job_id)
+
+
+@pytest.fixture
+def hasty(ledger_url) -> RedisStore:
+    """The ledger with short leases."""
+    settings = Settings(redis_url=ledger_url, redis_password=None, artifacts="", data_roots=(), leases=SHORT_LEASES)
+    with connect(settings) as client:
+        yield RedisStore(client, leases=SHORT_LEASES)
+
+
+@pytest.fixture
+def submit(request_for) -> Callable[..., str]:
+    """Submits a job; its id."""
+    return lambda server, **changes: server.jobs.CreateJob(request_for(**changes), timeout=20).job.id
+
+
+def test_higher_priority_goes_first_then_first_come_first_served(server, store, submit, eventually):
+    low, first, second = submit(server, priority="PRIORITY_LOW"), submit(server), submit(server)
+    urgent = submit(server, priority="PRIORITY_URGENT")
+    order = []
+    for _ in range(4):
+        store.heartbeat(node())
+        eventually(store.holding)
+        ((job, assignment, _),) = store.holding()
+        order.append(job.id)
+        store.begin(assignment)
+        store.finish(assignment, State.SUCCEEDED, reason="done")
+
+    assert [urgent, first, second, low] == order
+
+
+def test_a_dispatched_job_is_delivered_as_json_on_the_queue_of_its_slot(
+    server, store, submit, eventually, redis_client
+):
+    job_id = submit(server)
+    store.heartbeat(node(name="gpu box"))
+    key = f"rq:queue:{queue_name('gpu box', 0)}"
+    eventually(lambda: redis_client.llen(key))
+    delivered = redis_client.hgetall(f"rq:job:{redis_client.lindex(key, 0).decode()}")
+
+    assert State.STARTING is store.get(job_id).state
+    assert [f"{job_id}-1".encode()] == redis_client.lrange(key, 0, -1)
+    assert (b"-1", b"86400") == (delivered[b"timeout"], delivered[b"result_ttl"])
+    assert "podium.worker.entry.run" in _text(delivered[b"data"])
+    assert {"job_id": job_id, "attempt": 1, "fence": 1} == json.loads(_text(delivered[b"data"]))[3]
+
+
+def _text(data: bytes) -> str:
+    import zlib
+
+    return zlib.decompress(data).decode() if data[:1] == b"x" else data.decode()
+
+
+def test_a_job_never_gets_a_slot_of_a_draining_or_foreign_machine(server, store, submit, eventually):
+    store.heartbeat(node(name="draining", state=NodeState.DRAINING))
+    waiting, elsewhere = submit(server), submit(server, resources={"pool": "other"})
+    reason = server.jobs.GetJob(api.GetJobRequest(job_id=waiting), timeout=20).job.queue.wait_reason
+    store.heartbeat(Node(id="o1", pool="other", state=NodeState.READY, slots=(Slot(index=0),)))
+    eventually(lambda: store.get(elsewhere).state is State.STARTING)
+
+    assert "draining" in reason
+    assert State.QUEUED is store.get(waiting).state
+
+
+def test_a_waiting_job_says_what_it_waits_for(server, store, submit, eventually):
+    store.heartbeat(node())
+    runs = submit(server)
+    eventually(lambda: store.get(runs).state is State.STARTING)
+    submit(server)
+    waits = submit(server)
+    queue = server.jobs.GetJob(api.GetJobRequest(job_id=waits), timeout=20).job.queue
+
+    assert (2, "waiting for a free slot in pool default: 1 of 1 busy") == (queue.position, queue.wait_reason)
+
+
+def test_jobs_go_to_the_emptiest_machine_first(server, store, submit, eventually):
+    store.heartbeat(node(2, name="a"))
+    store.heartbeat(node(2, name="b"))
+    jobs = [submit(server) for _ in range(4)]
+    eventually(lambda: all(store.get(job).state is State.STARTING for job in jobs))
+    places = [(store.get(job).attempts[0].node, store.get(job).attempts[0].slot) for job in jobs]
+
+    assert {"a", "b"} == {name for name, _ in places[:2]}
+    assert 4 == len(set(places))
+
+
+def test_an_attempt_that_never_begins_goes_back_to_the_queue(new_server, hasty, submit, eventually):
+    server = new_server(**SHORT)
+    job_id = submit(server)
+    hasty.heartbeat(node())
+    eventually(lambda: hasty.get(job_id).attempt == 1)
+    eventually(lambda: hasty.get(job_id).state is State.QUEUED)
+    job = server.jobs.GetJob(api.GetJobRequest(job_id=job_id), timeout=20).job
+
+    assert JobMessage.STATE_QUEUED == job.state
+    assert ["the attempt never began"] == [attempt.outcome for attempt in job.attempts]
+
+
+def test_a_job_of_a_lost_machine_starts_again_on_another(new_server, hasty, submit, eventually):
+    server = new_server(**SHORT)
+    job_id = submit(server)
+    hasty.heartbeat(node(name="dies"))
+    eventually(lambda: hasty.get(job_id).attempt == 1)
+    hasty.begin(assignment_of(hasty, job_id))
+    eventually(lambda: hasty.get(job_id).state is State.QUEUED)
+    hasty.heartbeat(node(name="lives"))
+    eventually(lambda: hasty.get(job_id).attempt == 2)
+    first, second = hasty.get(job_id).attempts
+
+    assert ("dies", "the machine dies was lost", "lives") == (first.node, first.outcome, second.node)
+
+
+def test_a_silent_attempt_on_a_living_machine_is_given_up_after_a_while(new_server, hasty, submit, eventually):
+    server = new_server(**SHORT)
+    job_id = submit(server)
+    hasty.heartbeat(node())
+    eventually(lambda: hasty.get(job_id).attempt == 1)
+    hasty.begin(assignment_of(hasty, job_id))
+
+    def recovered() -> bool:
+        hasty.heartbeat(node(state=NodeState.DRAINING))
+        return hasty.get(job_id).state is State.QUEUED
+
+    eventually(recovered)
+
+    assert "the attempt fell silent on n1" == hasty.get(job_id).attempts[0].outcome
+
+
+def test_an_attempt_that_renews_its_lease_is_left_alone_without_its_machine(new_server, hasty, submit, eventually):
+    server = new_server(**SHORT)
+    job_id = submit(server)
+    hasty.heartbeat(node())
+    eventually(lambda: hasty.get(job_id).attempt == 1)
+    assignment = assignment_of(hasty, job_id)
+    hasty.begin(assignment)
+    renewals = []
+
+    def machine_lost_for_a_while() -> bool:
+        renewals.append(hasty.renew(assignment))
+        lost = hasty.nodes()[0].state is NodeState.LOST
+        return lost and len(renewals) > 100
+
+    eventually(machine_lost_for_a_while)
+
+    assert (State.RUNNING, 1) == (hasty.get(job_id).state, hasty.get(job_id).attempt)
+
+
+def test_a_cancelled_job_whose_machine_is_lost_ends_as_cancelled(new_server, hasty, submit, eventually):
+    server = new_server(**SHORT)
+    job_id = submit(server)
+    hasty.heartbeat(node())
+    eventually(lambda: hasty.get(job_id).attempt == 1)
+    hasty.begin(assignment_of(hasty, job_id))
+    server.jobs.CancelJob(api.CancelJobRequest(job_id=job_id), timeout=20)
+    eventually(lambda: hasty.get(job_id).terminal)
+
+    assert State.CANCELLED is hasty.get(job_id).state
+
+
+def test_of_two_servers_exactly_one_leads_and_the_other_takes_over(new_server, store, submit, eventually):
+    servers = [new_server(), new_server()]
+
+    def leads(server) -> bool:
+        lines = [line for line in server.log().splitlines() if line.endswith((" leads", " no longer leads"))]
+        return bool(lines) and lines[-1].endswith(" leads") and not lines[-1].endswith("no longer leads")
+
+    eventually(lambda: any(map(leads, servers)))
+    leaders = [server for server in servers if leads(server)]
+    (other,) = [server for server in servers if server not in leaders]
+    leaders[0].kill()
+    job_id = submit(other)
+    store.heartbeat(Node(id="n1", pool="default", state=NodeState.READY, slots=(Slot(index=0),)))
+    eventually(lambda: store.get(job_id).state is State.STARTING)
+
+    assert 1 == len(leaders)
+    assert leads(other)
+
+
+def test_a_dispatcher_survives_a_redis_that_goes_and_comes_back(server, store, submit, eventually, redis_server):
+    job_id = submit(server)
+    redis_server.restart()
+
+    def started() -> bool:
+        try:
+            store.heartbeat(node())
+            return store.get(job_id).state is State.STARTING
+        except redis.ConnectionError:
+            return False
+
+    eventually(started)

@@ -1,0 +1,113 @@
+"""What a spec becomes, and what is wrong with it."""
+
+from pathlib import Path
+
+import pytest
+from google.protobuf import json_format
+
+from podium.api.v1.job_service_pb2 import CreateJobRequest
+from podium.jobs.errors import InvalidSpecError
+from podium.jobs.store import MemoryStore
+from podium.server.admission import Admission
+from podium.server.admission._scans import CachedScan
+from podium.server.admission.rules import violations
+
+
+def admission(root: Path, classes: int = 100) -> Admission:
+    found = {f"class{number:03}": 1 for number in range(classes)}
+    return Admission(roots=[str(root)], store=MemoryStore(), scan=lambda path: found)
+
+
+def request(root: Path, **changes: object) -> CreateJobRequest:
+    spec = {"backbone": "resnet50", "full": {}, "image_folder": {"train": str(root)}, "soft_sort": {}, **changes}
+    return json_format.ParseDict({"spec": spec}, CreateJobRequest())
+
+
+def fields_of(root: Path, classes: int, **changes: object) -> list[str]:
+    with pytest.raises(InvalidSpecError) as caught:
+        admission(root, classes).admit(request(root, **changes))
+    return [violation.field for violation in caught.value.violations]
+
+
+@pytest.mark.parametrize(
+    ("k", "classes", "m"), [({}, 100, 16), ({"10": 1}, 100, 20), ({"10": 1}, 15, 15), ({"1": 1}, 3, 3)]
+)
+def test_m_is_twice_the_largest_k_and_at_least_16_as_far_as_there_are_classes(k, classes, m, tmp_path):
+    assert m == admission(tmp_path, classes).admit(request(tmp_path, k=k)).spec.m
+
+
+def test_without_a_k_distribution_it_is_top_1(tmp_path):
+    assert {1: 1.0} == admission(tmp_path).admit(request(tmp_path)).spec.k
+
+
+@pytest.mark.parametrize(("tag", "crop"), [("IMAGENET1K_V1", 224 / 256), ("IMAGENET1K_V2", 224 / 232)])
+def test_preprocessing_is_that_of_the_very_weights(tag, crop, tmp_path):
+    spec = admission(tmp_path).admit(request(tmp_path, weights={"tag": tag})).spec
+
+    assert crop == pytest.approx(spec.preprocessing.crop_fraction, abs=1e-6)
+
+
+def test_what_the_spec_says_about_preprocessing_stays(tmp_path):
+    wanted = {"image_size": 64, "resize": "RESIZE_SQUASH", "mean": [0, 0, 0], "std": [1, 1, 1]}
+
+    found = admission(tmp_path).admit(request(tmp_path, preprocessing=wanted)).spec.preprocessing
+
+    assert (64, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)) == (found.image_size, found.mean, found.std)
+
+
+@pytest.mark.parametrize(
+    ("classes", "changes", "field"),
+    [
+        (5, {"k": {"5": 1}}, "spec.k"),
+        (1, {}, "spec.image_folder.train"),
+        (100, {"evaluation": {"monitor": "top11"}}, "spec.evaluation.monitor"),
+        (100, {"evaluation": {"monitor": "top0"}}, "spec.evaluation.monitor"),
+        (4, {"evaluation": {"monitor": "top5"}}, "spec.evaluation.monitor"),
+    ],
+)
+def test_the_number_of_classes_bounds_what_can_be_asked(classes, changes, field, tmp_path):
+    assert field in fields_of(tmp_path, classes, **changes)
+
+
+def test_a_server_without_roots_says_how_to_get_one(tmp_path):
+    rules = Admission(roots=[], store=MemoryStore(), scan=lambda path: {})
+    with pytest.raises(InvalidSpecError, match="PODIUM_DATA_ROOTS"):
+        rules.admit(request(tmp_path))
+
+
+@pytest.mark.parametrize("path", ["/a\x00b", "", "relative", "/loop/loop"])
+def test_a_strange_path_is_a_violation_and_no_fault(path, tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    path = path.replace("/loop", f"{tmp_path}/loop", 1)
+    changed = {"image_folder": {"train": path}}
+
+    assert ["spec.image_folder.train"] == fields_of(tmp_path, 5, **changed)
+
+
+def test_rules_on_whole_messages_name_the_field_that_they_are_about(tmp_path):
+    found = violations(request(tmp_path, m=3, k={"5": 1}))
+
+    assert ["spec.m"] == [violation.field for violation in found]
+    assert found[0].description.startswith("must be above the largest k")
+
+
+def test_a_tar_is_read_again_only_when_it_changed(tmp_path):
+    reads: list[str] = []
+    scan = CachedScan(lambda path: reads.append(path) or {"a": 1})
+    tar = tmp_path / "x.tar"
+    tar.write_bytes(b"1")
+    scan(str(tar))
+    scan(str(tar))
+    tar.write_bytes(b"22")
+    scan(str(tar))
+
+    assert [str(tar)] * 2 == reads
+
+
+def test_a_folder_is_read_every_time(tmp_path):
+    reads: list[str] = []
+    scan = CachedScan(lambda path: reads.append(path) or {"a": 1})
+    scan(str(tmp_path))
+    scan(str(tmp_path))
+
+    assert [str(tmp_path)] * 2 == reads

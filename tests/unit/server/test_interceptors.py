@@ -1,0 +1,84 @@
+"""What happens around a call when the server itself is at fault, or slow."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import grpc
+import pytest
+
+from podium.api.v1 import job_service_pb2 as api
+from podium.api.v1 import job_service_pb2_grpc
+from podium.server import assembly, servicers
+from podium.server.assembly import SERVICES, Assembled
+from podium.server.interceptors.deadline import DeadlineInterceptor
+from podium.server.unbuilt import INSTEAD
+
+
+class Faulty:
+    """A servicer of JobService at its worst."""
+
+    async def GetJob(self, request, context):
+        raise ZeroDivisionError("a secret of the server")
+
+    async def CancelJob(self, request, context):
+        await asyncio.sleep(60)
+
+    async def WatchJob(self, request, context):
+        yield api.WatchJobResponse()
+        raise ZeroDivisionError("a secret of the server")
+
+
+def refused(call: Callable[[job_service_pb2_grpc.JobServiceStub], Awaitable[object]]) -> grpc.aio.AioRpcError:
+    """What a call to the faulty servicer raises."""
+
+    async def scenario() -> grpc.aio.AioRpcError:
+        assembled = Assembled({"JobService": Faulty()}, with_reflection=False)
+        port = assembled.server.add_insecure_port("127.0.0.1:0")
+        await assembled.server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call(job_service_pb2_grpc.JobServiceStub(channel))
+        await assembled.server.stop(0)
+        return caught.value
+
+    return asyncio.run(scenario())
+
+
+async def read_all(stub: job_service_pb2_grpc.JobServiceStub) -> None:
+    async for _ in stub.WatchJob(api.WatchJobRequest(job_id="j")):
+        pass
+
+
+@pytest.mark.parametrize("call", [lambda stub: stub.GetJob(api.GetJobRequest(job_id="j")), read_all])
+def test_a_fault_of_ours_is_internal_with_a_reference_that_is_in_the_log(call, caplog):
+    error = refused(call)
+    reference = error.details().rpartition(" ")[2]
+
+    assert grpc.StatusCode.INTERNAL is error.code()
+    assert "secret" not in error.details()
+    assert f"reference {reference}" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_slow_call_is_answered_before_a_caller_without_deadline_waits_forever(monkeypatch):
+    monkeypatch.setattr(assembly, "DeadlineInterceptor", lambda: DeadlineInterceptor(0.2))
+
+    error = refused(lambda stub: stub.CancelJob(api.CancelJobRequest(job_id="j")))
+
+    assert grpc.StatusCode.DEADLINE_EXCEEDED is error.code()
+    assert "may still be carried out" in error.details()
+
+
+def test_every_rpc_of_the_contract_is_built_or_says_what_to_do_instead():
+    built = {name.removesuffix("r"): cls for name, cls in vars(servicers).items() if name.endswith("Servicer")}
+    silent, methods = set(), set()
+    for service in SERVICES.values():
+        for method in service.methods:
+            name = f"{service.name}/{method.name}"
+            methods.add(name)
+            told = service.name in INSTEAD or name in INSTEAD
+            if hasattr(built.get(service.name), method.name) == told:
+                silent.add(name)
+
+    assert set() == silent
+    assert set() == {name for name in INSTEAD if "/" in name} - methods

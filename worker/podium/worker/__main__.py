@@ -1,0 +1,79 @@
+"""`python -m podium.worker`: the node agent of this machine."""
+
+import argparse
+import logging
+import signal
+import socket
+import sys
+from importlib.metadata import version
+from importlib.util import find_spec
+
+_NEEDED = ("redis", "rq", "psutil", "torch", "torchvision", "timm", "safetensors", "PIL")
+
+
+def main(arguments: list[str]) -> None:
+    """Works until SIGTERM or Ctrl-C."""
+    options = _parse(arguments)
+    if missing := [name for name in _NEEDED if find_spec(name) is None]:
+        sys.exit(f"{', '.join(missing)} not installed; run: pip install 'podium[worker]'")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        _work(options)
+    except ValueError as error:
+        sys.exit(str(error))
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m podium.worker", description="Runs jobs on this machine.")
+    parser.add_argument("--node", default=socket.gethostname(), help="the machine's name, unique in the cluster")
+    parser.add_argument("--pool", default="default", help="the pool that it belongs to")
+    slots = parser.add_mutually_exclusive_group()
+    slots.add_argument("--cpu-slots", type=int, metavar="N", help="run N jobs at a time on the CPU")
+    slots.add_argument(
+        "--gpus", metavar="all|0,1", help="the GPUs to use; all of them unless said, the CPU without any"
+    )
+    return parser.parse_args(arguments)
+
+
+def _work(options: argparse.Namespace) -> None:
+    # After the check for what is missing, which these would not survive.
+    from podium.jobs.job import Node, NodeState
+    from podium.jobs.settings import from_environment
+    from podium.jobs.store.redis import RedisStore, connect
+    from podium.worker import inventory
+    from podium.worker.agent import Agent
+    from podium.worker.processes import mark
+
+    if options.cpu_slots is not None and options.cpu_slots < 1:
+        raise ValueError(f"--cpu-slots {options.cpu_slots}: give at least 1")
+    settings = from_environment()
+    slots = (
+        inventory.cpu_slots(options.cpu_slots)
+        if options.cpu_slots
+        else inventory.gpu_slots(options.gpus)
+        if options.gpus
+        else inventory.own_slots()
+    )
+    node = Node(id=options.node, pool=options.pool, state=NodeState.READY, slots=slots, version=version("podium"))
+    node_mark = mark(settings, options.node)
+    with _only_one(node_mark):
+        store = RedisStore(connect(settings), leases=settings.leases)
+        agent = Agent(store, node, lease=settings.leases.node, mark=node_mark)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: agent.request_stop())
+        agent.run()
+
+
+def _only_one(node_mark: str) -> socket.socket:
+    """A lock that the kernel frees when the process ends, however it ends: two agents would kill each other's jobs."""
+    lock = socket.socket(socket.AF_UNIX)
+    try:
+        lock.bind(f"\0{node_mark}"[:100])
+    except OSError:
+        lock.close()
+        raise ValueError("an agent of this name runs here already; stop it, or give another --node") from None
+    return lock
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,117 @@
+"""A job's checkpoints as its attempt handles them: bytes first, then the ledger, then retention."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from podium.jobs import wire
+from podium.jobs.artifacts import ArtifactStore
+from podium.jobs.errors import DataLossError, NotFoundError
+from podium.jobs.job import Checkpoint, Job
+from podium.jobs.store import Assignment, JobStore
+from podium.worker.job_context import Saved
+
+_LOG = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """Only what the ledger lists counts; bytes that it does not list are the remains of an attempt that was cut short.
+
+    Args:
+        store: the ledger.
+        artifacts: the bytes.
+        job: the job.
+        assignment: who writes.
+        versions: of the software, for the manifests.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        artifacts: ArtifactStore,
+        job: Job,
+        assignment: Assignment,
+        versions: Mapping[str, str],
+    ) -> None:
+        self._store = store
+        self._artifacts = artifacts
+        self._job = job
+        self._assignment = assignment
+        self._versions = versions
+        spec = wire.to_proto(job.spec).SerializeToString(deterministic=True)
+        self._spec_digest = hashlib.sha256(spec).hexdigest()
+
+    def commit(self, step: int, write: Callable[[Path], None], metrics: Mapping[str, float], best: bool) -> Checkpoint:
+        """Puts the bytes where readers of manifests find them; `register` makes the ledger list them.
+
+        Raises:
+            OSError: the storage refused.
+        """
+        with self._artifacts.stage(self._job.id, self._assignment.attempt) as staging:
+            write(staging.directory)
+            return staging.commit(
+                fence=self._assignment.fence,
+                step=step,
+                spec_digest=self._spec_digest,
+                metrics=metrics,
+                best=best,
+                versions=self._versions,
+            )
+
+    def register(self, checkpoint: Checkpoint) -> None:
+        """Lists a committed checkpoint, and removes those that the policy no longer keeps. May be repeated.
+
+        Raises:
+            StaleFenceError: a newer attempt holds the job.
+            UnavailableError: the ledger cannot be reached; repeat it.
+        """
+        self._store.commit_checkpoint(self._assignment, checkpoint)
+        listed = self._store.checkpoints(self._job.id)
+        kept = {one.id for one in listed[-self._job.spec.checkpoints.keep_last :]}
+        for one in listed:
+            if not one.best and one.id not in kept:
+                self.drop(one)
+
+    def drop(self, checkpoint: Checkpoint) -> None:
+        """Takes a checkpoint off the list, then deletes its bytes."""
+        self._store.forget_checkpoint(self._assignment, checkpoint.id)
+        self._artifacts.remove(self._job.id, checkpoint.id)
+
+    def newest(self) -> Saved | None:
+        """The newest whole one; None: there is none."""
+        return self._first_whole(reversed(self._store.checkpoints(self._job.id)))
+
+    def best(self) -> Saved | None:
+        """The one marked best, if it is whole."""
+        return self._first_whole(one for one in self._store.checkpoints(self._job.id) if one.best)
+
+    def any(self, checkpoint_id: str) -> Saved:
+        """A checkpoint of any job.
+
+        Raises:
+            NotFoundError: no such checkpoint.
+            DataLossError: it is damaged.
+        """
+        return self._opened(self._store.checkpoint(checkpoint_id))
+
+    def sweep(self) -> None:
+        """Deletes what earlier attempts of this job wrote and never listed."""
+        listed = {one.id for one in self._store.checkpoints(self._job.id)}
+        self._artifacts.sweep_staging(self._job.id, before_attempt=self._assignment.attempt)
+        for manifest in self._artifacts.manifests(self._job.id):
+            if manifest.id not in listed and manifest.fence < self._assignment.fence:
+                self._artifacts.remove(self._job.id, manifest.id)
+
+    def _first_whole(self, candidates: Iterable[Checkpoint]) -> Saved | None:
+        for checkpoint in candidates:
+            try:
+                return self._opened(checkpoint)
+            except (DataLossError, NotFoundError) as error:
+                _LOG.warning("passing over %s of step %d: %s", checkpoint.id, checkpoint.step, error)
+        return None
+
+    def _opened(self, checkpoint: Checkpoint) -> Saved:
+        manifest = self._artifacts.manifest(checkpoint.job_id, checkpoint.id)
+        self._artifacts.verify(manifest)
+        return Saved(step=manifest.step, folder=self._artifacts.path(manifest, manifest.files[0].name).parent)

@@ -1,0 +1,41 @@
+"""What a delivery calls: one attempt in this process. The dotted path of `run` is podium.jobs.delivery.FUNCTION."""
+
+import os
+import signal
+from types import FrameType
+
+from podium.jobs.artifacts import ArtifactStore
+from podium.jobs.settings import from_environment
+from podium.jobs.store import Assignment
+from podium.jobs.store.redis import RedisStore, connect
+from podium.worker.attempt import Attempt
+from podium.worker.job_context import StopReason
+from podium.worker.processes import GRACE
+from podium.worker.stop import StopFlag
+
+
+def run(job_id: str, attempt: int, fence: int) -> None:
+    """Runs an attempt to its end, whatever that is; the ledger is told. Returns at once where the assignment is stale.
+
+    SIGTERM asks it to save its work and give the job back.
+    """
+    settings = from_environment()
+    store = RedisStore(connect(settings), leases=settings.leases)
+    stop = StopFlag()
+
+    def drain(_signal: int, _frame: FrameType | None) -> None:
+        stop.request(StopReason.DRAINED)
+        # The kernel ends a process that hangs, even where Python no longer runs.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(GRACE)
+
+    signal.signal(signal.SIGTERM, drain)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Attempt(
+        store,
+        ArtifactStore(settings.artifacts),
+        Assignment(job_id=job_id, attempt=attempt, fence=fence),
+        settings,
+        stop,
+        threads=int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1),
+    ).run()

@@ -1,0 +1,53 @@
+"""From what went wrong to what the user is told: a cause from the closed list, a sentence and a remedy."""
+
+import traceback
+
+import torch
+
+from podium.jobs.datasets import DatasetError
+from podium.jobs.errors import DataLossError, PodiumError
+from podium.jobs.job import Cause, JobError
+
+_TRACEBACK_CHARACTERS = 20_000
+
+
+class FitError(Exception):
+    """The job cannot go on, for a reason that its user should know."""
+
+    def __init__(self, cause: Cause, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.cause = cause
+        self.remedy = remedy
+
+
+def describe(error: BaseException) -> JobError:
+    """What to tell the user of an exception that ended the job."""
+    cause, message, remedy = _judge(error)
+    text = "".join(traceback.format_exception(error))[-_TRACEBACK_CHARACTERS:]
+    return JobError(cause=cause, message=message, remedy=remedy, traceback=text)
+
+
+def _judge(error: BaseException) -> tuple[Cause, str, str]:
+    if isinstance(error, FitError):
+        return error.cause, str(error), error.remedy
+    if isinstance(error, DatasetError):
+        return Cause.DATA, error.message, "repair or remove the image, then submit the job again"
+    if isinstance(error, torch.OutOfMemoryError):
+        remedy = "halve batch_size, use precision BF16, or a smaller backbone or image_size"
+        return Cause.OOM_DEVICE, f"the device ran out of memory: {_first_line(error)}", remedy
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return Cause.OOM_HOST, "the machine ran out of memory", "halve batch_size, or use a smaller backbone"
+    if isinstance(error, (OSError, DataLossError)):
+        # Images that cannot be read are DatasetErrors; what is left is the storage of checkpoints and features.
+        return Cause.STORAGE, f"the storage failed: {error}", "look after the artifact storage, then submit again"
+    if isinstance(error, PodiumError):
+        return Cause.USER_CONFIG, error.message, ""
+    return (
+        Cause.INTERNAL,
+        f"{type(error).__name__}: {_first_line(error)}",
+        "this is a fault of Podium; report the traceback",
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0]

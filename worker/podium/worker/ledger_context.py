@@ -1,0 +1,82 @@
+"""The JobContext of a real attempt: events to the ledger, bytes to the artifacts."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+
+from podium.jobs.artifacts import ArtifactStore
+from podium.jobs.events import Level, LogLine
+from podium.jobs.job import Progress
+from podium.worker.checkpoints import Checkpoints
+from podium.worker.job_context import Saved, StopReason
+from podium.worker.patience import insist
+from podium.worker.stop import StopFlag
+from podium.worker.writer import Writer
+
+
+class LedgerContext:
+    """See `podium.worker.job_context.JobContext`.
+
+    Args:
+        writer: where events go.
+        checkpoints: the job's checkpoints.
+        artifacts: where features are kept.
+        stop: the flag.
+        resume_from: the checkpoint that this attempt starts from.
+        clock: the time, aware.
+    """
+
+    def __init__(
+        self,
+        *,
+        writer: Writer,
+        checkpoints: Checkpoints,
+        artifacts: ArtifactStore,
+        stop: StopFlag,
+        resume_from: Saved | None,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._writer = writer
+        self._checkpoints = checkpoints
+        self._artifacts = artifacts
+        self._stop = stop
+        self._resume_from = resume_from
+        self._clock = clock
+
+    def report(self, step: int, metrics: Mapping[str, float]) -> None:
+        """See `JobContext`."""
+        self._writer.metrics(step, metrics)
+
+    def progress(self, progress: Progress) -> None:
+        """See `JobContext`."""
+        self._writer.progress(progress)
+
+    def log(self, text: str, level: Level = Level.INFO) -> None:
+        """See `JobContext`."""
+        self._writer.line(LogLine(text=text, level=level, time=self._clock()))
+
+    def should_stop(self) -> StopReason | None:
+        """See `JobContext`."""
+        return self._stop.reason
+
+    def save(self, step: int, write: Callable[[Path], None], *, metrics: Mapping[str, float], best: bool) -> None:
+        """See `JobContext`. The bytes are on disk when this returns; the ledger lists them after the points so far."""
+        checkpoint = self._checkpoints.commit(step, write, metrics, best)
+        self._writer.then(lambda: self._checkpoints.register(checkpoint))
+
+    def newest(self) -> Saved | None:
+        """See `JobContext`; found when the attempt began."""
+        return self._resume_from
+
+    def best(self) -> Saved | None:
+        """See `JobContext`."""
+        self._writer.flush()
+        return insist(self._checkpoints.best)
+
+    def checkpoint(self, checkpoint_id: str) -> Saved:
+        """See `JobContext`."""
+        return insist(lambda: self._checkpoints.any(checkpoint_id))
+
+    def features(self, key: str) -> Path:
+        """See `JobContext`."""
+        return self._artifacts.cache_path("features", key)

@@ -1,0 +1,83 @@
+"""Family matters of processes: children that do not outlive their parents, and finding those that did all the same.
+
+A slot gets SIGTERM when its agent dies, a horse when its slot dies, also by kill -9: the attempt then saves a
+checkpoint and gives its job back, which loses less than dying on the spot. One that hangs is killed by its own alarm,
+or by the next agent. What it might write meanwhile is refused by the fence.
+"""
+
+import ctypes
+import hashlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import psutil
+
+from podium.jobs.settings import Settings
+
+#: How long an attempt may take to save its work after SIGTERM, in seconds.
+GRACE = 120
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(parent: int) -> None:
+    """Asks the kernel for SIGTERM when the parent dies, and leaves at once where that has happened already."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        sys.exit(f"the parent {parent} is gone")
+
+
+def mark(settings: Settings, node: str) -> str:
+    """An argument that all processes of a node of a deployment carry, and no others; no secret is in it."""
+    deployment = hashlib.sha256(f"{settings.redis_url}\0{settings.artifacts}".encode()).hexdigest()[:12]
+    return f"podium:{deployment}:{node}"
+
+
+def slot_mark(node_mark: str, slot: int) -> str:
+    """The same, of one slot."""
+    return f"{node_mark}:{slot}"
+
+
+def marked(matches: Callable[[str], bool]) -> list[psutil.Process]:
+    """The running processes with an argument that matches, this one excepted."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        arguments: Sequence[str] = process.info["cmdline"] or ()
+        if (
+            process.pid != os.getpid()
+            and process.info["status"] != psutil.STATUS_ZOMBIE
+            and any(map(matches, arguments))
+        ):
+            found.append(process)
+    return found
+
+
+def kill(processes: Sequence[psutil.Process]) -> None:
+    """SIGKILL, and waits until they are gone."""
+    for process in processes:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(processes, timeout=10)
+
+
+def describe_exit(status: int) -> str:
+    """A wait status in words, such as "was killed by signal 9 (SIGKILL)"."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        return f"was killed by signal {number} ({signal.Signals(number).name})"
+    return f"ended by itself with exit code {os.waitstatus_to_exitcode(status)}"
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Looks ten times a second whether a condition holds; False when it still does not after so many seconds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True

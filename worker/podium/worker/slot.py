@@ -1,0 +1,49 @@
+"""`python -m podium.worker.slot MARK PARENT NODE SLOT`: the supervisor of one slot."""
+
+import logging
+import secrets
+import sys
+
+from rq import Queue
+
+from podium.jobs.delivery import queue_name
+from podium.jobs.settings import from_environment
+from podium.jobs.store.redis import RedisStore, connect
+from podium.worker.processes import die_with_parent
+from podium.worker.supervisor import Delivery, SlotWorker
+
+
+def main(arguments: list[str]) -> None:
+    """Works until SIGTERM."""
+    mark, parent, node, slot = arguments
+    die_with_parent(int(parent))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = from_environment()
+    connection = connect(settings)
+    queue = Queue(
+        queue_name(node, int(slot)),
+        connection=connection,
+        serializer="json",
+        job_class=Delivery,
+        default_timeout=-1,
+    )
+    worker = SlotWorker(
+        [queue],
+        # RQ refuses a name that is still registered, as that of a killed predecessor is.
+        name=f"{queue.name}.{secrets.token_hex(4)}",
+        connection=connection,
+        serializer="json",
+        job_class=Delivery,
+        job_monitoring_interval=10,
+        worker_ttl=60,
+        maintenance_interval=60,
+        default_result_ttl=86_400,
+        log_job_description=False,
+    )
+    worker.store = RedisStore(connect(settings), leases=settings.leases)
+    worker.node, worker.mark = node, mark
+    worker.work(logging_level="WARNING")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,161 @@
+"""The attempt's pen: events are written beside the work, in order, in batches, and none is lost.
+
+While the ledger cannot be reached they wait in memory. A checkpoint is registered through the same line, so that
+whoever sees it sees all points before it too.
+"""
+
+import functools
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from podium.jobs.errors import StaleFenceError, UnavailableError
+from podium.jobs.events import LogBatch, LogLine, MetricBatch, MetricSeries
+from podium.jobs.job import Progress
+from podium.jobs.store import Assignment, JobStore
+from podium.worker.job_context import StopReason
+from podium.worker.stop import StopFlag
+
+_LOG = logging.getLogger(__name__)
+_INTERVAL = 0.5
+_LONGEST_PAUSE = 5.0
+
+
+@dataclass(kw_only=True)
+class _Page:
+    """What goes into one write: columns of points, lines, the newest progress; then perhaps an action."""
+
+    points: dict[str, tuple[list[int], list[float]]] = field(default_factory=dict)
+    lines: list[LogLine] = field(default_factory=list)
+    progress: Progress | None = None
+    action: Callable[[], object] | None = None
+
+    def payloads(self) -> list[MetricBatch | LogBatch | Progress]:
+        found: list[MetricBatch | LogBatch | Progress] = []
+        if self.points:
+            series = (
+                MetricSeries(name=name, steps=tuple(steps), values=tuple(values))
+                for name, (steps, values) in self.points.items()
+            )
+            found.append(MetricBatch(series=tuple(series)))
+        if self.lines:
+            found.append(LogBatch(lines=tuple(self.lines)))
+        if self.progress is not None:
+            found.append(self.progress)
+        return found
+
+
+class Writer:
+    """A thread that writes an attempt's events.
+
+    Args:
+        store: the ledger.
+        assignment: who writes.
+        stop: raised when a newer attempt holds the job.
+    """
+
+    def __init__(self, store: JobStore, assignment: Assignment, stop: StopFlag) -> None:
+        self._store = store
+        self._assignment = assignment
+        self._stop = stop
+        self._pages = [_Page()]
+        self._changed = threading.Condition()
+        self._wanted = False
+        self._writing = False
+        self._closed = False
+        self._failure: BaseException | None = None
+        self._batch = 0
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread.start()
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Points at a step, steps ascending."""
+        with self._changed:
+            for name, value in values.items():
+                steps, column = self._pages[-1].points.setdefault(name, ([], []))
+                steps.append(step)
+                column.append(value)
+
+    def line(self, line: LogLine) -> None:
+        """A line of the log."""
+        with self._changed:
+            self._pages[-1].lines.append(line)
+
+    def progress(self, progress: Progress) -> None:
+        """How far the attempt is; only the newest is written."""
+        with self._changed:
+            self._pages[-1].progress = progress
+
+    def then(self, action: Callable[[], object]) -> None:
+        """Runs a write to the ledger after everything before it, and again while the ledger cannot be reached."""
+        with self._changed:
+            self._pages[-1].action = action
+            self._pages.append(_Page())
+            self._wanted = True
+            self._changed.notify_all()
+
+    def flush(self) -> None:
+        """Waits until everything is written, however long the ledger is away.
+
+        Raises:
+            StaleFenceError: a newer attempt holds the job; what was left has been dropped.
+        """
+        with self._changed:
+            self._wanted = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._failure or not (self._wanted or self._writing))
+            if self._failure is not None:
+                raise self._failure
+
+    def close(self) -> None:
+        """Ends the thread. What was not flushed is dropped."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._wanted or self._closed, timeout=_INTERVAL)
+                if self._closed:
+                    return
+                pages, self._pages = self._pages, [_Page()]
+                self._wanted, self._writing = False, True
+            try:
+                self._write(pages)
+            except BaseException as error:  # handed to whoever flushes
+                self._fail(error)
+                return
+            with self._changed:
+                self._writing = False
+                self._changed.notify_all()
+
+    def _write(self, pages: Sequence[_Page]) -> None:
+        for page in pages:
+            if payloads := page.payloads():
+                self._batch += 1
+                self._insist(functools.partial(self._store.append, self._assignment, self._batch, payloads))
+            if page.action is not None:
+                self._insist(page.action)
+
+    def _insist(self, write: Callable[[], object]) -> None:
+        pause = 0.1
+        while not self._closed:
+            try:
+                write()
+            except UnavailableError as error:
+                _LOG.warning("events of %s wait for the ledger: %s", self._assignment.job_id, error)
+                with self._changed:
+                    self._changed.wait_for(lambda: self._closed, timeout=pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                return
+
+    def _fail(self, error: BaseException) -> None:
+        if isinstance(error, StaleFenceError):
+            self._stop.request(StopReason.FENCED)
+        with self._changed:
+            self._failure = error
+            self._changed.notify_all()
