@@ -62,6 +62,10 @@ class Machine:
         assert code == process.returncode, output
         return output
 
+    def state(self, job: str) -> str:
+        state: str = json.loads(self.run("show", job, "--json"))["state"]
+        return state
+
     def up(self) -> "Stack":
         process = self.start("up", "--local", "--data-dir", "stack", "--listen", "127.0.0.1:0", "--data-root", "images")
         assert process.stdout is not None
@@ -147,17 +151,28 @@ def test_a_stack_comes_up_trains_stops_without_a_trace_and_carries_on(machine):
     third.stop()
 
 
-def test_a_killed_worker_comes_back_and_a_killed_stack_leaves_nothing_behind(machine):
+def test_a_job_survives_the_kill_of_its_worker_and_of_the_whole_stack(machine):
     stack = machine.up()
-    worker = stack.child("podium.worker")
+    job = machine.run("submit", "job.yaml").strip()
+    wait_until(lambda: machine.state(job) == "STATE_RUNNING")
+    worker = stack.child("-m podium.worker")
     worker.kill()
     wait_until(lambda: worker.pid not in [process.pid for process in stack.family()])
-    wait_until(lambda: any("podium.worker" in " ".join(process.cmdline()) for process in stack.family()))
-    wait_until(lambda: '"STATE_READY"' in machine.run("pool", "--json"))
-    family = stack.family()
+    first = machine.run("watch", job)
 
+    job = machine.run("submit", "job.yaml").strip()
+    wait_until(lambda: machine.state(job) == "STATE_RUNNING")
+    family = stack.family()
     stack.process.kill()
     output, _ = stack.process.communicate(timeout=90)
+    wait_until(lambda: not [process for process in family if process.is_running()])
+    again = machine.up()
+    second = machine.run("watch", job, "--after", "0")
+    steps = machine.run("metrics", job, "--name", "train/loss", "--csv").splitlines()[1:]
+    again.stop()
 
     assert "The worker has ended (killed by SIGKILL); it starts again in 0.5 s." in output
-    wait_until(lambda: not [process for process in family if process.is_running()])
+    assert "SUCCEEDED" in first
+    assert "now RECOVERING" in second
+    assert "SUCCEEDED" in second
+    assert list(range(1, 19)) == [int(line.split(",")[1]) for line in steps]

@@ -24,7 +24,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def node_client(tmp_path_factory) -> Path:
     """The client beside its installed packages."""
-    directory = tmp_path_factory.mktemp("node")
+    directory: Path = tmp_path_factory.mktemp("node")
     shutil.copytree(HERE, directory, dirs_exist_ok=True)
     subprocess.run(
         ["npm", "install", "--silent", "--no-package-lock", "--no-audit", "--no-fund"],

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import grpc
 import pytest
@@ -28,16 +29,22 @@ from podium.jobs.job import Node, NodeState, Slot
 from podium.jobs.states import State
 
 
+def exhaust(answer: Any) -> None:
+    """Reads a stream to its end; an answer that is there is there."""
+    if hasattr(answer, "__next__"):
+        list(answer)
+
+
 @pytest.fixture
 def refused():
     """Calls, and returns the status that comes back: code, sentence, reason, metadata, violations by field."""
 
     def call(method, request) -> SimpleNamespace:
         with pytest.raises(grpc.RpcError) as caught:
-            answer = method(request, timeout=20)
-            list(answer) if hasattr(answer, "__next__") else None
+            exhaust(method(request, timeout=20))
+        error: Any = caught.value
         info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
-        for detail in rpc_status.from_call(caught.value).details:
+        for detail in rpc_status.from_call(error).details:
             detail.Unpack(info)
             detail.Unpack(bad)
         return SimpleNamespace(
@@ -90,7 +97,7 @@ def test_validate_only_answers_with_the_resolved_spec_and_makes_no_job(server, r
     assert not server.jobs.ListJobs(job_api.ListJobsRequest(), timeout=20).jobs
 
 
-BAD_SPECS = {
+BAD_SPECS: dict[str, tuple[dict[str, Any], str, str]] = {
     "unknown backbone": ({"backbone": "resnett18"}, "spec.backbone", "resnet18"),
     "weights that do not sum to 1": ({"k": {"1": 0.5, "5": 0.4}}, "spec.k", "0.9"),
     "k above the number of classes": ({"k": {"1": 0.5, "40": 0.5}}, "spec.k", "12"),
@@ -453,11 +460,10 @@ def test_a_request_id_that_could_break_the_log_is_replaced(server, refused):
 
 
 def test_health_and_reflection_answer(server):
-    health = health_pb2_grpc.HealthStub(server.channel())
+    health: Any = health_pb2_grpc.HealthStub(server.channel())
     listed = reflection_pb2.ServerReflectionRequest(list_services="")
-    answers = reflection_pb2_grpc.ServerReflectionStub(server.channel()).ServerReflectionInfo(
-        iter([listed]), timeout=20
-    )
+    reflection: Any = reflection_pb2_grpc.ServerReflectionStub(server.channel())
+    answers = reflection.ServerReflectionInfo(iter([listed]), timeout=20)
     names = {item.name for item in next(answers).list_services_response.service}
 
     for service in ("", "podium.api.v1.JobService", "podium.api.v1.SweepService"):

@@ -1,7 +1,7 @@
 """The dispatcher and the reconciler in real servers; the tests play machines and attempts through the ledger."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import redis
@@ -23,12 +23,12 @@ def node(slots: int = 1, *, name: str = "n1", state: NodeState = NodeState.READY
     return Node(id=name, pool="default", state=state, slots=tuple(Slot(index=index) for index in range(slots)))
 
 
-def assignment_of(store, job_id: str) -> Assignment:
+def assignment_of(store: RedisStore, job_id: str) -> Assignment:
     return next(assignment for job, assignment, _ in store.holding() if job.id == job_id)
 
 
 @pytest.fixture
-def hasty(ledger_url) -> RedisStore:
+def hasty(ledger_url) -> Iterator[RedisStore]:
     """The ledger with short leases."""
     settings = Settings(redis_url=ledger_url, redis_password=None, artifacts="", data_roots=(), leases=SHORT_LEASES)
     with connect(settings) as client:

@@ -290,6 +290,7 @@ def test_an_attempt_that_was_replaced_while_it_slept_leaves_no_trace(site, image
     assignment = site.dispatch(job)
     site.wait_for_checkpoint(job, 1)
     horse = site.horse()
+    command = horse.cmdline()
     horse.suspend()
     site.store.recover(assignment, "declared lost")
     before = site.store.get(job.id)
@@ -298,20 +299,24 @@ def test_an_attempt_that_was_replaced_while_it_slept_leaves_no_trace(site, image
     horse.resume()
     horse.wait(timeout=60)
 
+    assert [job.id, "1", "1"] == command[-3:]
+    assert site.redis_url not in " ".join(command)
     assert before == site.store.get(job.id)
     assert listed == site.store.checkpoints(job.id)
     assert [] == list((site.artifacts.root / "jobs" / job.id / "tmp").iterdir())
 
 
-def test_an_attempt_whose_agent_and_supervisor_are_killed_saves_its_work_and_gives_its_job_back(site, images):
+def test_an_attempt_whose_agent_is_killed_saves_its_work_and_gives_its_job_back(site, images):
     agent = site.start_agent()
     job = site.create(images, epochs=3000, checkpoints=CheckpointPolicy(every_epochs=3000))
     site.dispatch(job)
     until(lambda: site.steps(job), "the first step")
 
     agent.kill()
-    back = site.wait_for(job, State.QUEUED)
+    site.start_agent()
+    back = site.store.get(job.id)
 
-    assert DRAINED == back.attempts[0].outcome
+    # The new agent let the orphans finish before it took their place.
+    assert (State.QUEUED, DRAINED) == (back.state, back.attempts[0].outcome)
     assert site.steps(job)[-1] == site.store.checkpoints(job.id)[-1].step
-    until(lambda: not site.processes("podium.worker.slot") + site.processes("podium.worker.horse"), "all to be gone")
+    assert not site.processes("podium.worker.horse")

@@ -32,7 +32,7 @@ def test_the_constraints_name_exact_versions_and_no_host():
 @pytest.fixture(scope="module")
 def client_only(tmp_path_factory) -> Path:
     """A fresh environment with `pip install .` alone; its Python."""
-    directory = tmp_path_factory.mktemp("client-only")
+    directory: Path = tmp_path_factory.mktemp("client-only")
     venv.create(directory, with_pip=True)
     python = directory / "bin" / "python"
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
@@ -64,7 +64,8 @@ def test_a_client_alone_can_show_its_help_and_says_what_a_server_needs(client_on
 
 
 def test_importing_the_client_is_quick(client_only):
-    code = "import time; t = time.perf_counter(); import podium.client; print(time.perf_counter() - t)"
+    # The time of the processor, since the machine may be busy with something else.
+    code = "import time; t = time.process_time(); import podium.client as c; c.Client; print(time.process_time() - t)"
     seconds = [float(subprocess.check_output([client_only, "-c", code], cwd=client_only.parent)) for _ in range(5)]
 
     assert min(seconds) < 0.3, f"import podium.client took {min(seconds):.2f} s on {sys.version}"

@@ -30,9 +30,7 @@ MOVES: Mapping[State, frozenset[State]] = MappingProxyType(
     {
         State.QUEUED: frozenset({State.STARTING, State.CANCELLING, State.CANCELLED}),
         State.STARTING: frozenset({State.RUNNING, State.RECOVERING, State.CANCELLING, State.FAILED}),
-        State.RUNNING: frozenset(
-            {State.SUCCEEDED, State.FAILED, State.RECOVERING, State.PAUSING, State.CANCELLING}
-        ),
+        State.RUNNING: frozenset({State.SUCCEEDED, State.FAILED, State.RECOVERING, State.PAUSING, State.CANCELLING}),
         State.RECOVERING: frozenset({State.QUEUED, State.FAILED, State.CANCELLING}),
         State.PAUSING: frozenset({State.PAUSED, State.RECOVERING, State.CANCELLING, State.FAILED, State.SUCCEEDED}),
         State.PAUSED: frozenset({State.QUEUED, State.CANCELLING}),

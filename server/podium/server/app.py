@@ -69,16 +69,19 @@ class App:
         asyncio.get_running_loop().set_default_executor(
             ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="podium-call")
         )
-        host = self._options.listen.rpartition(":")[0]
-        try:
-            port = self._assembled.server.add_insecure_port(self._options.listen)
-        except RuntimeError as error:
-            raise OSError(f"cannot listen on {self._options.listen}; choose a free port with --listen") from error
+        address = self._bind(self._options.listen)
         self._hub.start()
         await self._assembled.server.start()
         self._leader.start()
         await self._assembled.set_serving()
-        return f"{host}:{port}"
+        return address
+
+    def _bind(self, listen: str) -> str:
+        try:
+            port = self._assembled.server.add_insecure_port(listen)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {listen}; choose a free port with --listen") from error
+        return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
 
     async def stop(self) -> None:
         """Tells health checks first, then watchers, then waits for calls in hand."""

@@ -9,7 +9,7 @@ from podium.api.v1.job_service_pb2 import CreateJobRequest
 from podium.jobs.errors import InvalidSpecError
 from podium.jobs.store import MemoryStore
 from podium.server.admission import Admission
-from podium.server.admission._scans import CachedScan
+from podium.server.admission._scans import CachedScan, Scan
 from podium.server.admission.rules import violations
 
 
@@ -91,9 +91,19 @@ def test_rules_on_whole_messages_name_the_field_that_they_are_about(tmp_path):
     assert found[0].description.startswith("must be above the largest k")
 
 
+def counting(reads: list[str]) -> Scan:
+    """A scan that notes what it reads."""
+
+    def scan(path: str) -> dict[str, int]:
+        reads.append(path)
+        return {"a": 1}
+
+    return scan
+
+
 def test_a_tar_is_read_again_only_when_it_changed(tmp_path):
     reads: list[str] = []
-    scan = CachedScan(lambda path: reads.append(path) or {"a": 1})
+    scan = CachedScan(counting(reads))
     tar = tmp_path / "x.tar"
     tar.write_bytes(b"1")
     scan(str(tar))
@@ -106,7 +116,7 @@ def test_a_tar_is_read_again_only_when_it_changed(tmp_path):
 
 def test_a_folder_is_read_every_time(tmp_path):
     reads: list[str] = []
-    scan = CachedScan(lambda path: reads.append(path) or {"a": 1})
+    scan = CachedScan(counting(reads))
     scan(str(tmp_path))
     scan(str(tmp_path))
 

@@ -8,16 +8,22 @@ from pathlib import Path
 import pytest
 
 from podium.jobs import spec
-from podium.jobs.catalogue import Card, backbones, find_backbone, sorters
+from podium.jobs.catalogue import BackboneCard, Card, backbones, find_backbone, sorters
 from podium.jobs.spec import Interpolation
 
 GENERATOR = Path(__file__).resolve().parents[3] / "jobs" / "generate_backbones.py"
 
 
+def known(name: str) -> BackboneCard:
+    card = find_backbone(name)
+    assert card is not None
+    return card
+
+
 def test_a_plain_name_that_both_libraries_know_is_torchvisions():
-    assert "torchvision/resnet50" == find_backbone("resnet50").name
-    assert "timm/resnet50" == find_backbone("timm/resnet50").name
-    assert "timm/tf_efficientnet_lite0" == find_backbone("tf_efficientnet_lite0").name
+    assert "torchvision/resnet50" == known("resnet50").name
+    assert "timm/resnet50" == known("timm/resnet50").name
+    assert "timm/tf_efficientnet_lite0" == known("tf_efficientnet_lite0").name
 
 
 @pytest.mark.parametrize("name", ["", "resnet", "timm/", "jax/resnet50", "torchvision/tf_efficientnet_lite0"])
@@ -55,16 +61,18 @@ def test_a_sorters_defaults_are_those_of_the_spec():
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_catalogue_is_what_the_installed_libraries_say():
-    loader = spec_from_file_location("generate_backbones", GENERATOR)
-    generator = module_from_spec(loader)
-    loader.loader.exec_module(generator)
+    found = spec_from_file_location("generate_backbones", GENERATOR)
+    assert found is not None
+    assert found.loader is not None
+    generator = module_from_spec(found)
+    found.loader.exec_module(generator)
     for name in ("resnet50", "vit_b_16", "inception_v3", "swin_v2_t", "mobilenet_v3_large"):
         parameters, *_ = generator.of_torchvision(name)
-        assert parameters == find_backbone(f"torchvision/{name}").parameters
-        assert_same(generator.of_torchvision(name), find_backbone(f"torchvision/{name}"))
+        assert parameters == known(f"torchvision/{name}").parameters
+        assert_same(generator.of_torchvision(name), known(f"torchvision/{name}"))
     for name in ("resnet50", "tf_efficientnet_lite0", "vit_base_patch16_224", "convnext_tiny", "beit_base_patch16_224"):
-        assert_same(generator.of_timm(name, count=False), find_backbone(f"timm/{name}"))
-    assert generator.of_timm("tf_efficientnet_lite0")[0] == find_backbone("timm/tf_efficientnet_lite0").parameters
+        assert_same(generator.of_timm(name, count=False), known(f"timm/{name}"))
+    assert generator.of_timm("tf_efficientnet_lite0")[0] == known("timm/tf_efficientnet_lite0").parameters
 
 
 def assert_same(entry, card) -> None:

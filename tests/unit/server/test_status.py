@@ -2,8 +2,7 @@
 
 import grpc
 import pytest
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
+from google.rpc import error_details_pb2, status_pb2
 
 from podium.jobs import errors
 from podium.jobs.datasets import DatasetError
@@ -38,8 +37,8 @@ def test_a_status_fits_into_the_metadata_that_a_client_accepts(count):
 def test_violations_that_do_not_fit_are_counted():
     violations = [FieldViolation(field=f"spec.x[{number}]", description="y" * 300) for number in range(100)]
     status = to_status(InvalidSpecError(violations))
-    (packed,) = [value for key, value in status.trailing_metadata if key == rpc_status.GRPC_DETAILS_METADATA_KEY]
-    found, bad = rpc_status.status_pb2.Status.FromString(packed), error_details_pb2.BadRequest()
+    (packed,) = [value for key, value in status.trailing_metadata if key == "grpc-status-details-bin"]
+    found, bad = status_pb2.Status.FromString(packed), error_details_pb2.BadRequest()
     assert found.details[1].Unpack(bad)
 
     told = len(bad.field_violations)

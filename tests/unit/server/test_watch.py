@@ -10,7 +10,7 @@ from podium.jobs.errors import UnavailableError
 from podium.jobs.events import LogBatch, LogLine, MetricBatch
 from podium.jobs.spec import FullFineTuning, ImageFolder, JobSpec, Softmax
 from podium.jobs.states import State
-from podium.jobs.store import Assignment, MemoryStore, NewJob
+from podium.jobs.store import Assignment, Bell, MemoryStore, NewJob
 from podium.server.watch import Hub, Watches
 from podium.server.watch._subscription import Subscription
 
@@ -116,14 +116,16 @@ def test_watches_end_when_the_ledger_stays_away():
             if self.gone:
                 raise UnavailableError("no ledger")
             with super().bell() as bell:
-                wait = bell.wait
-                bell.wait = lambda timeout: self._ring(wait, timeout)
-                yield bell
+                yield Dying(self, bell)
 
-        def _ring(self, wait, timeout):
-            if self.gone:
+    class Dying:
+        def __init__(self, store: "Gone", bell: Bell) -> None:
+            self._store, self._bell = store, bell
+
+        def wait(self, timeout: float) -> frozenset[str]:
+            if self._store.gone:
                 raise UnavailableError("no ledger")
-            return wait(timeout)
+            return self._bell.wait(timeout)
 
     async def scenario() -> None:
         store = Gone()

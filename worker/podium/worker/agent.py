@@ -190,6 +190,8 @@ class Agent:
         threads = max(1, (os.cpu_count() or 1) // len(self._node.slots))
         environment = {
             "OMP_NUM_THREADS": str(threads),
+            # Threads that spin while they wait take the CPU from each other where others compute too.
+            "OMP_WAIT_POLICY": "PASSIVE",
             # Bit-identical resumption on a GPU needs it before CUDA starts.
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
             "CUDA_VISIBLE_DEVICES": "" if slot.device == "cpu" else slot.device,

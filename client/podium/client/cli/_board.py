@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import replace
 
 from podium.jobs.events import JobEvent, LogBatch, LogLine, MetricBatch, StateChange
-from podium.jobs.job import Checkpoint, Job, Progress
+from podium.jobs.job import Checkpoint, Job, Progress, QueueInfo
 
 
 class Board:
@@ -18,6 +18,8 @@ class Board:
 
     def __init__(self, lines: int = 5) -> None:
         self.job: Job | None = None
+        self.queue: QueueInfo | None = None
+        """What it waits for. That is no event: `Waiting` keeps it fresh."""
         self.numbers: dict[str, float] = {}
         """By metric, the newest value."""
         self.steps: dict[str, int] = {}
@@ -31,7 +33,7 @@ class Board:
         """Folds one event in."""
         payload = event.payload
         if isinstance(payload, Job):
-            self.job, self._known = payload, payload.sequence
+            self.job, self.queue, self._known = payload, payload.queue, payload.sequence
             return
         self.sequence = max(self.sequence, event.sequence)
         if isinstance(payload, MetricBatch):

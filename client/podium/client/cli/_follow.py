@@ -13,6 +13,7 @@ from podium.client.cli._exit import INTERRUPTED, outcome, say
 from podium.client.cli._home import Cursors, state_dir
 from podium.client.cli._interrupts import Interrupts
 from podium.client.cli._options import console, print_json
+from podium.client.cli._waiting import Waiting
 from podium.jobs.errors import OutOfRangeError
 from podium.jobs.events import JobEvent
 from podium.jobs.job import Job
@@ -59,7 +60,8 @@ def _live(handle: JobHandle, after: int, board: Board, interrupts: Interrupts) -
 
     from podium.client.cli._view import board_view
 
-    with Live(get_renderable=lambda: board_view(board), console=console(), refresh_per_second=4):
+    shown = Live(get_renderable=lambda: board_view(board), console=console(), refresh_per_second=4)
+    with Waiting(handle, board), shown:
         for event in _events(handle, after):
             with interrupts.held():
                 board.apply(event)

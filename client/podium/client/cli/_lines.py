@@ -7,13 +7,14 @@ from podium.jobs.events import JobEvent, LogBatch, MetricBatch, StateChange
 from podium.jobs.job import Checkpoint, Job, Progress
 
 _EVERY_SECONDS = 10.0
+_SHOWN = ("loss", "top1", "top2", "top3", "top4", "top5", "top10")
 
 
 class Lines:
-    """Turns events into lines; progress at most every ten seconds, and when its phase changes."""
+    """Turns events into lines; progress at most every ten seconds, and when a new phase begins."""
 
     def __init__(self) -> None:
-        self._phase = ""
+        self._phases: set[str] = set()
         self._told = float("-inf")
 
     def of(self, event: JobEvent) -> list[str]:
@@ -32,9 +33,10 @@ class Lines:
 
     def _progress(self, event: JobEvent, progress: Progress) -> list[str]:
         now = event.time.timestamp() if event.time else self._told
-        if progress.phase == self._phase and now - self._told < _EVERY_SECONDS:
+        if progress.phase in self._phases and now - self._told < _EVERY_SECONDS:
             return []
-        self._phase, self._told = progress.phase, now
+        self._phases.add(progress.phase)
+        self._told = now
         steps = f", step {progress.step} of {progress.total_steps}" if progress.total_steps else ""
         speed = f", {count(progress.images_per_second)} images/s" if progress.images_per_second else ""
         left = "" if progress.eta_seconds is None else f", {duration(progress.eta_seconds)} left"
@@ -58,7 +60,7 @@ def _evaluations(batch: MetricBatch) -> list[str]:
     found: dict[tuple[int, str], list[str]] = {}
     for series in batch.series:
         split, _, name = series.name.partition("/")
-        if split in ("val", "test"):
+        if split in ("val", "test") and name in _SHOWN:
             for step, value in zip(series.steps, series.values, strict=True):
                 shown = percent(value) + " %" if name.startswith("top") else f"{value:.4g}"
                 found.setdefault((step, split), []).append(f"{name} {shown}")

@@ -17,7 +17,7 @@ from podium.jobs.job import Attempt, Checkpoint, Job
 
 def job_view(job: Job, checkpoints: Sequence[Checkpoint]) -> RenderableType:
     """Everything of a job, on one page."""
-    parts: list[RenderableType] = [headline(job)]
+    parts: list[RenderableType] = [headline(job, job.queue)]
     if job.progress is not None and not job.terminal:
         parts.append(progress_view(job.progress))
     if job.error is not None:

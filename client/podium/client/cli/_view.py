@@ -10,7 +10,7 @@ from rich.text import Text
 from podium.client.cli._board import Board
 from podium.client.cli._text import count, duration, k_distribution, percent, printable
 from podium.jobs.events import Level
-from podium.jobs.job import Job, Progress
+from podium.jobs.job import Job, Progress, QueueInfo
 from podium.jobs.spec import JobSpec
 
 STATE_STYLES = {
@@ -33,7 +33,7 @@ def board_view(board: Board, *, lines: bool = True) -> RenderableType:
     """Everything that a watcher wants to see at once."""
     if board.job is None:
         return Text("connecting ...", style="dim")
-    parts: list[RenderableType] = [headline(board.job)]
+    parts: list[RenderableType] = [headline(board.job, board.queue)]
     if board.job.progress is not None and not board.job.terminal:
         parts.append(progress_view(board.job.progress))
     if any(name.startswith(("val/", "test/")) for name in board.numbers):
@@ -46,13 +46,13 @@ def board_view(board: Board, *, lines: bool = True) -> RenderableType:
     return Group(*parts)
 
 
-def headline(job: Job) -> Text:
+def headline(job: Job, queue: QueueInfo | None) -> Text:
     """One line: the job, what it is, where it stands and why."""
     state = job.state.name
     text = Text.assemble((job.id, "bold"), "  ", describe(job.spec), "  ", (state, STATE_STYLES.get(state, "")))
     if job.attempt > 1:
         text.append(f"  attempt {job.attempt}", style="magenta")
-    reason = job.queue.wait_reason if job.queue and state == "QUEUED" else job.state_reason
+    reason = queue.wait_reason if queue and state == "QUEUED" else job.state_reason
     if reason:
         text.append(f"  {printable(reason)}", style="dim")
     return text

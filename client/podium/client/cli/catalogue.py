@@ -54,7 +54,7 @@ def sorters(as_json: bool, server: str | None) -> None:
     table = _table("SORTER", "PARAMETERS", "WHAT IT IS")
     for sorter in found:
         parameters = ", ".join(f"{parameter.name}={parameter.default}" for parameter in sorter.parameters)
-        table.add_row(sorter.name, parameters, f"{sorter.summary} {sorter.citation}")
+        table.add_row(sorter.name, parameters, sorter.summary)
     console().print(table)
 
 

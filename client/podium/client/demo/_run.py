@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 
 import click
@@ -21,6 +21,7 @@ from podium.client.cli._home import endpoint_file
 from podium.client.cli._lines import Lines
 from podium.client.cli._options import console as make_console
 from podium.client.cli._view import board_view
+from podium.client.cli._waiting import Waiting
 from podium.client.demo._background import BackgroundStack, BackgroundWatch
 from podium.client.demo._images import images_at, rendered
 from podium.client.demo._report import RANKS, Outcome, outcome_table
@@ -114,7 +115,10 @@ class _Display:
             BackgroundWatch(handle, lambda event, name=name: teller.tell(name, boards[name], event))  # type: ignore[misc]
             for name, handle in handles.items()
         ]
-        with self._live(boards):
+        with ExitStack() as resources:
+            for name, handle in handles.items():
+                resources.enter_context(Waiting(handle, boards[name]))
+            resources.enter_context(self._live(boards))
             while not all([watch.ended(timeout=0.2) for watch in watches]):
                 pass
         for watch in watches:

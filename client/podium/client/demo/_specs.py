@@ -33,7 +33,7 @@ def demo_specs(images: ImageFolder) -> dict[str, JobSpec]:
         dataset=images,
         preprocessing=Preprocessing(image_size=IMAGE_SIZE, resize=Resize.SQUASH),
         sorter=Softmax(),
-        epochs=40,
+        epochs=20,
         batch_size=128,
         optimizer=AdamW(learning_rate=1e-3, weight_decay=1.0),
         evaluation=Evaluation(every_epochs=2, monitor="top5"),

@@ -27,14 +27,18 @@ class Program:
     """Seconds from SIGTERM to SIGKILL."""
     inherited: tuple[int, ...] = ()
     """Open files that it holds as long as it lives."""
+    outlives: int | None = None
+    """The reading end of a pipe: it stays until nobody holds the writing end; otherwise it stops when we die."""
 
 
 class Child:
-    """A running program. It stops when we die, and the terminal's Ctrl-C does not reach it: we stop it in order."""
+    """A running program. It ends when we are gone, and the terminal's Ctrl-C does not reach it: we stop it in order."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        leash = (sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()))
+        pipe = "-" if program.outlives is None else str(program.outlives)
+        leash = (sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()), pipe)
+        inherited = program.inherited if program.outlives is None else (*program.inherited, program.outlives)
         with program.log.open("ab") as log:
             self._log_start = log.tell()
             self._process = subprocess.Popen(
@@ -44,7 +48,7 @@ class Child:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                pass_fds=program.inherited,
+                pass_fds=inherited,
             )
 
     @property

@@ -46,7 +46,8 @@ def reaching() -> Iterator[None]:
         yield
     except _UNAVAILABLE as error:
         raise UnavailableError(
-            f"the ledger cannot be reached ({error}); try again, and if that does not help look whether Redis is up"
+            # Without redis-py's own words: they name addresses that are nobody's business outside.
+            "the ledger cannot be reached; try again, and if that does not help look whether Redis is up"
         ) from error
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from io import BufferedReader
 
 from podium.jobs.artifacts import ArtifactStore
-from podium.jobs.errors import DataLossError
+from podium.jobs.errors import DataLossError, NotFoundError
 from podium.jobs.job import Checkpoint, CheckpointFile
 from podium.jobs.store import JobStore
 
@@ -32,9 +32,11 @@ class Checkpoints:
             DataLossError: the file does not have its size.
         """
         checkpoint = self._store.checkpoint(checkpoint_id)
+        file = next((file for file in checkpoint.files if file.name == name), None)
+        if file is None:
+            names = ", ".join(file.name for file in checkpoint.files)
+            raise NotFoundError(f"{checkpoint_id} has no file {name[:200]!r}; it has {names}", reason="FILE_NOT_FOUND")
         data = self._artifacts.open_file(checkpoint.job_id, checkpoint_id, name, offset)
-        # The manifest beside the bytes named the file, and the ledger's entry is a copy of the manifest.
-        file = next(file for file in checkpoint.files if file.name == name)
         return Reading(checkpoint_id, file, data, whole=offset == 0)
 
 

@@ -1,6 +1,7 @@
 """One attempt's work, from the job to the end of its training."""
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
 
@@ -10,7 +11,7 @@ import torchvision
 from torch import nn
 
 from podium.jobs.job import Job
-from podium.jobs.spec import JobSpec, LinearHead
+from podium.jobs.spec import LinearHead
 from podium.worker.fit import backbones, weights
 from podium.worker.fit.backbones import Backbone
 from podium.worker.fit.data import Split, open_splits
@@ -40,7 +41,7 @@ def run(job: Job, context: JobContext, *, device: torch.device, threads: int) ->
     """
     spec = job.spec
     _be_deterministic()
-    torch.manual_seed(spec.seed & (2**63 - 1))
+    _seed(spec.seed)
     dataset = open_splits(spec.dataset, job.classes, spec.seed)
     splits = {"train": dataset.train, "val": dataset.val} | ({"test": dataset.test} if dataset.test else {})
     context.log(", ".join(f"{name}: {len(split)} images" for name, split in splits.items()) + f", on {device}")
@@ -51,8 +52,25 @@ def run(job: Job, context: JobContext, *, device: torch.device, threads: int) ->
     source = weights.load(model, backbone, spec.weights, context)
     context.log(f"backbone {backbone.library}/{backbone.name}, weights {source.name} {source.sha256[:12]}".rstrip())
 
-    learner = _learner(job, model, backbone, source, splits, context, device=device, threads=threads)
-    Training(spec, learner, context, device, _config(spec, backbone, source, job.classes)).run()
+    ground = _Ground(job=job, context=context, device=device, threads=threads, backbone=backbone, source=source)
+    learner = _head(ground, model, splits) if isinstance(spec.tuning, LinearHead) else _full(ground, model, splits)
+    Training(spec, learner, context, device, _config(ground)).run()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ground:
+    """What both kinds of learner start from."""
+
+    job: Job
+    context: JobContext
+    device: torch.device
+    threads: int
+    backbone: Backbone
+    source: weights.Source
+
+
+def _seed(seed: int) -> None:
+    torch.manual_seed(seed & (2**63 - 1))
 
 
 def _be_deterministic() -> None:
@@ -62,66 +80,70 @@ def _be_deterministic() -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
 
 
-def _learner(
-    job: Job,
-    model: nn.Module,
-    backbone: Backbone,
-    source: weights.Source,
-    splits: dict[str, Split],
-    context: JobContext,
-    *,
-    device: torch.device,
-    threads: int,
-) -> Learner:
-    spec = job.spec
-    if not isinstance(spec.tuning, LinearHead):
-        return FullLearner(
-            model, splits, spec.preprocessing, spec.augmentation, seed=spec.seed, threads=threads, device=device
-        )
+def _full(ground: _Ground, model: nn.Module, splits: Mapping[str, Split]) -> Learner:
+    spec = ground.job.spec
+    return FullLearner(
+        model,
+        splits,
+        spec.preprocessing,
+        spec.augmentation,
+        seed=spec.seed,
+        threads=ground.threads,
+        device=ground.device,
+    )
+
+
+def _head(ground: _Ground, model: nn.Module, splits: Mapping[str, Split]) -> Learner:
+    spec = ground.job.spec
+    assert isinstance(spec.tuning, LinearHead)
+    if ground.device.type == "cpu":
+        # A head's tensors are small: threads that share an operation would mostly wait for one another.
+        torch.set_num_threads(1)
     side = spec.preprocessing.image_size or 0
-    classifier, _ = linear_classifier(model, backbone, torch.rand(1, 3, side, side))
-    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    features = _features(spec, model, classifier, backbone, source, splits, context, device=device, threads=threads)
-    torch.manual_seed(spec.seed & (2**63 - 1))  # the new head does not depend on what was cached
-    standardize, classes = spec.tuning.standardize, len(job.classes)
-    return HeadLearner(state, classifier, splits, features, standardize=standardize, classes=classes, device=device)
+    classifier, _ = linear_classifier(model, ground.backbone, torch.rand(1, 3, side, side))
+    features = _features(ground, model, classifier, splits)
+    _seed(spec.seed)  # the new head does not depend on what was cached
+    return HeadLearner(
+        dict(model.state_dict()),
+        classifier,
+        splits,
+        features,
+        standardize=spec.tuning.standardize,
+        classes=len(ground.job.classes),
+        device=ground.device,
+    )
 
 
 def _features(
-    spec: JobSpec,
-    model: nn.Module,
-    classifier: str,
-    backbone: Backbone,
-    source: weights.Source,
-    splits: dict[str, Split],
-    context: JobContext,
-    *,
-    device: torch.device,
-    threads: int,
+    ground: _Ground, model: nn.Module, classifier: str, splits: Mapping[str, Split]
 ) -> dict[str, torch.Tensor]:
+    spec = ground.job.spec
     recipe = Recipe(
-        backbone=backbone,
-        weights=source.sha256 or f"random {spec.seed}",
+        backbone=ground.backbone,
+        weights=ground.source.sha256 or f"random {spec.seed}",
         preprocessing=spec.preprocessing,
         precision=spec.precision,
-        device=device.type,
+        device=ground.device.type,
     )
-    extractor = Extractor(model, classifier, recipe, device=device, threads=threads, context=context)
+    extractor = Extractor(
+        model, classifier, recipe, device=ground.device, threads=ground.threads, context=ground.context
+    )
     # Train and val may be parts of one index, whose features are computed once.
     indices = {split.index.digest: split.index for split in splits.values()}
     rows = dict(zip(indices, extractor.features(list(indices.values())), strict=True))
     return {name: rows[split.index.digest][split.positions] for name, split in splits.items()}
 
 
-def _config(spec: JobSpec, backbone: Backbone, source: weights.Source, classes: tuple[str, ...]) -> dict[str, Any]:
+def _config(ground: _Ground) -> dict[str, Any]:
+    """config.json of every checkpoint."""
+    preprocessing = asdict(ground.job.spec.preprocessing)
     return {
-        "library": backbone.library,
-        "model": backbone.name,
-        "classes": list(classes),
+        "library": ground.backbone.library,
+        "model": ground.backbone.name,
+        "classes": list(ground.job.classes),
         "preprocessing": {
-            name: value.name.lower() if isinstance(value, Enum) else value
-            for name, value in asdict(spec.preprocessing).items()
+            name: value.name.lower() if isinstance(value, Enum) else value for name, value in preprocessing.items()
         },
-        "weights": asdict(source),
+        "weights": asdict(ground.source),
         "versions": {"torch": torch.__version__, "torchvision": torchvision.__version__, "timm": timm.__version__},
     }

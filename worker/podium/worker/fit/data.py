@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -121,18 +120,29 @@ class Loader:
         self._threads = threads
 
     def batches(self, batches: Sequence[Tensor], *, epoch: int | None = None) -> Iterator[Tensor]:
-        """Batches of pixels, (B, S, S, 3) uint8, loaded ahead of their use.
+        """Batches of pixels, (B, S, S, 3) uint8, in order; the images of the next two are being loaded meanwhile.
 
         Args:
             batches: the places of the images of each batch.
             epoch: the epoch that decides the augmentation; None: no augmentation.
         """
 
-        def load(position: int) -> Pixels:
-            return self.pixels(position, epoch)
+        def start(pool: ThreadPoolExecutor, batch: Tensor) -> Callable[[], Tensor]:
+            loading = [pool.submit(self.pixels, position, epoch) for position in batch.tolist()]
+            return lambda: torch.from_numpy(np.stack([image.result() for image in loading]))
 
-        with ThreadPoolExecutor(self._threads, thread_name_prefix="loader") as pool:
-            yield from _ahead(pool, load, batches)
+        return _ahead(self._threads, start, batches, depth=2)
+
+    def computed(self, batches: Sequence[Tensor], compute: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
+        """What `compute` makes of each batch of pixels, in order; each thread loads and computes a batch of its own."""
+
+        def work(batch: Tensor) -> Tensor:
+            return compute(torch.from_numpy(np.stack([self.pixels(position) for position in batch.tolist()])))
+
+        def start(pool: ThreadPoolExecutor, batch: Tensor) -> Callable[[], Tensor]:
+            return pool.submit(work, batch).result
+
+        return _ahead(self._threads, start, batches, depth=self._threads + 1)
 
     def pixels(self, position: int, epoch: int | None = None) -> Pixels:
         """One image, (S, S, 3).
@@ -147,19 +157,22 @@ class Loader:
         return np.asarray(_squared(image, self._preprocessing))
 
 
-def _ahead(pool: ThreadPoolExecutor, load: Callable[[int], Pixels], batches: Sequence[Tensor]) -> Iterator[Tensor]:
-    """Two batches are always in the making, so that decoding and computing overlap and memory stays bounded."""
+def _ahead(
+    threads: int,
+    start: Callable[[ThreadPoolExecutor, Tensor], Callable[[], Tensor]],
+    batches: Sequence[Tensor],
+    *,
+    depth: int,
+) -> Iterator[Tensor]:
+    """The results of batches in order, of which so many are always in the making, so that memory stays bounded."""
     remaining = iter(batches)
-
-    def start(batch: Tensor) -> list[Any]:
-        return [pool.submit(load, position) for position in batch.tolist()]
-
-    pending = deque(start(batch) for batch in islice(remaining, 2))
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="loader")
     try:
+        pending = deque(start(pool, batch) for batch in islice(remaining, depth))
         while pending:
-            arrays = [future.result() for future in pending.popleft()]
-            pending.extend(start(batch) for batch in islice(remaining, 1))
-            yield torch.from_numpy(np.stack(arrays))
+            result = pending.popleft()()
+            pending.extend(start(pool, batch) for batch in islice(remaining, 1))
+            yield result
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -6,6 +6,7 @@ chunk, and a later job with the same images, backbone, weights and preprocessing
 Shape legend: B images a batch, N images of a split, D features.
 """
 
+import copy
 import hashlib
 import json
 import uuid
@@ -100,9 +101,10 @@ class Extractor:
         context: JobContext,
     ) -> None:
         side = recipe.preprocessing.image_size or 0
-        model = fused(model.eval(), torch.zeros(1, 3, side, side))
+        model = copy.deepcopy(model).eval()
+        model.set_submodule(classifier, nn.Identity())
+        model = fused(model, torch.zeros(1, 3, side, side))
         self._model = model.to(device).to(memory_format=torch.channels_last)
-        self._classifier = model.get_submodule(classifier)
         self._normalize = Normalizer(recipe.preprocessing, device)
         self._recipe = recipe
         self._device = device
@@ -134,24 +136,29 @@ class Extractor:
             yield rows
 
     def _compute(self, split: SplitIndex, chunks: Sequence[Tensor], meter: Meter) -> Iterator[Tensor]:
-        """Each chunk's rows; decoding runs ahead across the chunks."""
+        """Each chunk's rows; the work runs ahead across the chunks."""
         batches = [torch.split(chunk, _BATCH.get(self._device.type, 16)) for chunk in chunks]
-        loader = Loader(split, self._recipe.preprocessing, threads=self._threads)
-        pixels = loader.batches([batch for chunk in batches for batch in chunk])
+        features = self._stream(split, [batch for chunk in batches for batch in chunk])
         for chunk in batches:
             rows = []
             for batch in chunk:
                 obey(self._context)
-                rows.append(self._forward(next(pixels)).float().cpu())
+                rows.append(next(features))
                 self._context.progress(meter.progress(len(batch)))
             yield torch.cat(rows)
 
+    def _stream(self, split: SplitIndex, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        loader = Loader(split, self._recipe.preprocessing, threads=self._threads)
+        if self._device.type == "cpu":
+            # Threads with a batch each do not wait for one another in every layer: twice as fast on a busy machine.
+            return loader.computed(batches, self._forward)
+        return map(self._forward, loader.batches(batches))
+
     def _forward(self, pixels: Tensor) -> Tensor:
         enabled = self._recipe.precision is Precision.BF16
-        autocast = torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=enabled)
-        with torch.inference_mode(), autocast, _Inputs(self._classifier) as inputs:
-            self._model(self._normalize(pixels))
-            return inputs.last
+        with torch.inference_mode(), torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=enabled):
+            features: Tensor = self._model(self._normalize(pixels))
+            return features.float().cpu()
 
 
 def _read(file: Path, rows: int) -> Tensor | None:

@@ -164,7 +164,8 @@ class JobServiceServicer(object):
         repeats, and ends with OK after the event that made the job terminal. A stream that breaks is resumed by asking
         again with the last sequence seen.
         NOT_FOUND: no such job. OUT_OF_RANGE: events after after_sequence are no longer kept (ErrorInfo.metadata names
-        oldest_sequence), or after_sequence is in the future. ABORTED: the reader was too slow; resume. UNAVAILABLE: the server drains; resume.
+        oldest_sequence), or after_sequence is in the future. UNAVAILABLE: the server drains, or has lost Redis for long; resume.
+        A reader that is slow is served at its own pace, and slows nobody else.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
