@@ -17,13 +17,14 @@ from podium.worker.heartbeat import Heartbeat
 from podium.worker.job_context import JobContext, Saved, Stopped, StopReason
 from podium.worker.ledger_context import LedgerContext
 from podium.worker.patience import insist
+from podium.worker.processes import PROCESS_DIED
 from podium.worker.stop import StopFlag
 from podium.worker.writer import Writer
 
 _LOG = logging.getLogger(__name__)
 
 DRAINED = "the machine asked for its slot back; the attempt saved its work"
-#: So many attempts in a row may die on the spot before the job counts as what kills them.
+#: So many processes in a row may die on the spot before the job counts as what kills them.
 _MOST_DEATHS = 5
 
 
@@ -158,11 +159,11 @@ def _spent(job: Job) -> float:
 
 
 def _crash_loop(job: Job) -> JobError | None:
-    """Why not to try again: attempt after attempt died without getting any further."""
+    """Why not to try again: process after process died, on machines that live, without getting any further."""
     *earlier, present = job.attempts
     deaths = 0
     for attempt in reversed(earlier):
-        if attempt.outcome == DRAINED or attempt.resumed_from_step != present.resumed_from_step:
+        if not attempt.outcome.startswith(PROCESS_DIED) or attempt.resumed_from_step != present.resumed_from_step:
             break
         deaths += 1
     if deaths < _MOST_DEATHS:

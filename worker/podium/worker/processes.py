@@ -19,6 +19,8 @@ from podium.jobs.settings import Settings
 
 #: How long an attempt may take to save its work after SIGTERM, in seconds.
 GRACE = 120
+#: How the outcome of an attempt begins whose process died while its machine lived.
+PROCESS_DIED = "the attempt's process"
 _PR_SET_PDEATHSIG = 1
 
 

@@ -23,7 +23,7 @@ from rq.worker import SpawnWorker
 from podium.jobs.delivery import FUNCTION
 from podium.jobs.errors import StaleFenceError
 from podium.jobs.store import Assignment, JobStore
-from podium.worker.processes import describe_exit
+from podium.worker.processes import PROCESS_DIED, describe_exit
 
 _LOG = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class SlotWorker(SpawnWorker):
 
     def handle_work_horse_killed(self, job: RqJob, retpid: int, ret_val: int, rusage: Any) -> None:
         """Gives the job of a process that died without a word back at once."""
-        outcome = f"the attempt's process {describe_exit(ret_val)} on {self.node}"
+        outcome = f"{PROCESS_DIED} {describe_exit(ret_val)} on {self.node}"
         _LOG.warning("%s: %s", self._assignment.job_id, outcome)
         with contextlib.suppress(StaleFenceError):
             self.store.recover(self._assignment, outcome)

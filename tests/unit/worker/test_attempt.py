@@ -1,0 +1,224 @@
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from podium.jobs.artifacts import ArtifactStore
+from podium.jobs.errors import UnavailableError
+from podium.jobs.job import Cause, Job, Node, NodeState, Slot
+from podium.jobs.settings import Settings
+from podium.jobs.spec import CheckpointPolicy, ConstantSchedule, Sgd
+from podium.jobs.states import State
+from podium.jobs.store import Assignment, Leases, MemoryStore, NewJob
+from podium.worker.attempt import DRAINED, Attempt
+from podium.worker.job_context import StopReason
+from podium.worker.stop import StopFlag
+
+
+class Site:
+    def __init__(self, root: Path) -> None:
+        self.store = MemoryStore()
+        self.artifacts = ArtifactStore(str(root))
+        self.settings = Settings(redis_url="", redis_password=None, artifacts=str(root), data_roots=(), leases=Leases())
+        self.store.heartbeat(Node(id="n", pool="default", state=NodeState.READY, slots=(Slot(index=0),)))
+
+    def create(self, job: Job) -> Job:
+        return self.store.create(NewJob(project="p", spec=job.spec, classes=job.classes))[0]
+
+    def run(
+        self, job: Job, *, store: Any = None, stop: StopFlag | None = None, assignment: Assignment | None = None
+    ) -> Job:
+        assignment = assignment or self.store.dispatch(job.id, "n", 0)
+        flag = stop or StopFlag()
+        Attempt(store or self.store, self.artifacts, assignment, self.settings, flag, threads=1).run()
+        return self.store.get(job.id)
+
+
+@pytest.fixture
+def site(tmp_path):
+    return Site(tmp_path / "artifacts")
+
+
+def test_a_finished_job_keeps_the_best_and_the_newest_checkpoints(site, images, job):
+    wanted = job(images("train"), epochs=6, checkpoints=CheckpointPolicy(every_steps=1, keep_last=2))
+    done = site.run(site.create(wanted))
+
+    checkpoints = site.store.checkpoints(done.id)
+    assert State.SUCCEEDED is done.state
+    assert [17, 18] == [checkpoint.step for checkpoint in checkpoints][-2:]
+    assert len(checkpoints) <= 3
+    assert 1 == sum(checkpoint.best for checkpoint in checkpoints)
+    assert {checkpoint.id for checkpoint in checkpoints} == {m.id for m in site.artifacts.manifests(done.id)}
+    assert [] == list((site.artifacts.root / "jobs" / done.id / "tmp").iterdir())
+
+
+def test_a_drained_attempt_gives_its_job_back_and_the_next_one_goes_on(site, images, job):
+    created = site.create(job(images("train"), epochs=3))
+    stop = StopFlag()
+    append = site.store.append
+
+    def drain_after_points(*arguments):
+        stop.request(StopReason.DRAINED)
+        return append(*arguments)
+
+    site.store.append = drain_after_points
+    back = site.run(created, stop=stop)
+    site.store.append = append
+    done = site.run(created)
+
+    assert (State.QUEUED, DRAINED) == (back.state, back.attempts[0].outcome)
+    assert State.SUCCEEDED is done.state
+
+
+def test_a_damaged_checkpoint_is_passed_over(site, images, job):
+    created = site.create(job(images("train"), epochs=3, checkpoints=CheckpointPolicy(keep_last=3)))
+    assignment = site.store.dispatch(created.id, "n", 0)
+    site.store.finish = lambda *arguments, **options: site.store.recover(assignment, "lost at the very end")
+    site.run(created, assignment=assignment)
+    del site.store.finish
+    newest = site.artifacts.manifests(created.id)[0]
+    with site.artifacts.path(newest, "model.safetensors").open("r+b") as file:
+        file.write(b"damage")
+
+    done = site.run(created)
+
+    assert State.SUCCEEDED is done.state
+    assert [0, 6] == [attempt.resumed_from_step for attempt in done.attempts]
+
+
+def test_a_stale_assignment_leaves_at_once_and_quietly(site, images, job):
+    created = site.create(job(images("train")))
+    assignment = site.store.dispatch(created.id, "n", 0)
+    site.store.recover(assignment, "declared lost")
+    before = site.store.get(created.id)
+
+    assert before == site.run(created, assignment=assignment)
+
+
+def test_an_assignment_is_begun_by_one_process_only(site, images, job):
+    created = site.create(job(images("train")))
+    assignment = site.store.dispatch(created.id, "n", 0)
+    site.store.begin(assignment)
+    before = site.store.get(created.id)
+
+    assert before == site.run(created, assignment=assignment)
+
+
+def test_a_job_that_was_cancelled_before_its_attempt_came_does_not_train(site, images, job):
+    created = site.create(job(images("train")))
+    assignment = site.store.dispatch(created.id, "n", 0)
+    site.store.cancel(created.id, "changed my mind")
+    done = site.run(created, assignment=assignment)
+
+    assert State.CANCELLED is done.state
+    assert not list(site.store.metrics(created.id))
+
+
+def test_the_deadline_counts_the_time_of_earlier_attempts(site, images, job):
+    spec = replace(job(images("train")).spec, max_duration_seconds=1, epochs=100_000)
+    created = site.create(replace(job(spec.dataset.train), spec=spec))
+    done = site.run(created)
+
+    assert State.FAILED is done.state
+    assert Cause.DEADLINE is done.error.cause
+    assert site.store.checkpoints(created.id)
+
+
+def test_a_loss_that_is_not_finite_fails_the_job_with_a_remedy(site, images, job):
+    wanted = job(images("train"), optimizer=Sgd(learning_rate=1000.0), schedule=ConstantSchedule(), epochs=50)
+    done = site.run(site.create(wanted))
+
+    assert State.FAILED is done.state
+    assert Cause.NON_FINITE is done.error.cause
+    assert "learning rate" in done.error.remedy
+
+
+def test_missing_images_fail_the_job(site, images, job, tmp_path):
+    wanted = job(images("train"))
+    (tmp_path / "train").rename(tmp_path / "elsewhere")
+    done = site.run(site.create(wanted))
+
+    assert Cause.DATA is done.error.cause
+    assert "does not exist" in done.error.message
+
+
+def test_a_job_that_kills_every_attempt_is_failed_in_the_end(site, images, job):
+    created = site.create(job(images("train")))
+    for _ in range(5):
+        assignment = site.store.dispatch(created.id, "n", 0)
+        site.store.begin(assignment)
+        site.store.recover(assignment, "the attempt's process was killed by signal 9 (SIGKILL) on n")
+    done = site.run(created)
+
+    assert State.FAILED is done.state
+    assert "5 attempts in a row died" in done.error.message
+    assert "SIGKILL" in done.error.message
+
+
+class Flaky:
+    """A ledger whose every third call does not come through, half of them after it was carried out."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self._calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            self._calls += 1
+            if self._calls % 6 == 3:
+                raise UnavailableError("not sent")
+            result = method(*arguments, **options)
+            if self._calls % 6 == 0 and name != "begin":
+                raise UnavailableError("the answer was lost")
+            return result
+
+        return call
+
+
+def test_a_flaky_ledger_changes_nothing_about_the_job(site, images, job):
+    done = site.run(created := site.create(job(images("train"))), store=Flaky(site.store))
+
+    points = [
+        step
+        for _, batch in site.store.metrics(created.id)
+        for series in batch.series
+        for step in series.steps
+        if series.name == "train/loss"
+    ]
+    assert State.SUCCEEDED is done.state
+    assert list(range(1, 7)) == points
+
+
+def test_the_supervising_processes_hold_no_torch():
+    code = (
+        "import sys; import podium.worker.__main__, podium.worker.agent, podium.worker.slot, podium.worker.inventory;"
+        "import podium.worker.horse; sys.exit('torch' in sys.modules)"
+    )
+
+    assert 0 == subprocess.run([sys.executable, "-c", code], check=False).returncode
+
+
+def test_the_loop_knows_no_queue_and_no_ledger():
+    code = (
+        "import sys, podium.worker.fit; sys.exit(bool({'rq', 'redis', 'grpc', 'podium.jobs.store'} & set(sys.modules)))"
+    )
+
+    assert 0 == subprocess.run([sys.executable, "-c", code], check=False).returncode
+
+
+def test_fencing_is_above_every_other_reason_to_stop():
+    stop = StopFlag(clock=iter([0.0, 5.0, 20.0]).__next__)
+    stop.end_in(10)
+
+    assert stop.reason is None
+    assert StopReason.DEADLINE is stop.reason
+    stop.request(StopReason.CANCELLED)
+    stop.request(StopReason.DRAINED)
+    assert StopReason.CANCELLED is stop.reason
+    stop.request(StopReason.FENCED)
+    assert StopReason.FENCED is stop.reason
