@@ -2,7 +2,8 @@
 # builder builds every stage above its target.
 FROM redis:7 AS redis
 COPY deploy/redis/start /usr/local/bin/start-redis
-RUN install -d -o redis -g redis /data
+# Not /data: what a base image has declared a volume keeps its owner.
+RUN install -d -o redis -g redis /ledger
 USER redis
 CMD ["start-redis"]
 
