@@ -62,9 +62,11 @@ class Machine:
         assert code == process.returncode, output
         return output
 
-    def state(self, job: str) -> str:
-        state: str = json.loads(self.run("show", job, "--json"))["state"]
-        return state
+    def job_is(self, state: str) -> bool:
+        """Whether there is a server and a job in this state."""
+        process = self.start("ls", "--json")
+        output, _ = process.communicate(timeout=60)
+        return process.returncode == 0 and state in [job["state"] for job in json.loads(output)]
 
     def up(self) -> "Stack":
         process = self.start("up", "--local", "--data-dir", "stack", "--listen", "127.0.0.1:0", "--data-root", "images")
@@ -151,28 +153,33 @@ def test_a_stack_comes_up_trains_stops_without_a_trace_and_carries_on(machine):
     third.stop()
 
 
-def test_a_job_survives_the_kill_of_its_worker_and_of_the_whole_stack(machine):
+def test_the_demo_succeeds_though_its_worker_is_killed_in_the_middle(machine):
+    process = machine.start("demo", "--data", "images", "--keep", "kept")
+    wait_until(lambda: machine.job_is("STATE_RUNNING"))
+    Stack(process).child("-m podium.worker").kill()
+    output, _ = process.communicate(timeout=180)
+
+    assert 0 == process.returncode, output
+    assert "The worker has ended (killed by SIGKILL); it starts again in 0.5 s." in output
+    assert "now RECOVERING" in output
+    assert 2 == output.count("now SUCCEEDED")
+    assert "top-k loss against softmax" in output
+    assert len(list((machine.folder / "kept/checkpoints").glob("ckpt-*/model.safetensors"))) == 1
+
+
+def test_a_job_survives_the_kill_of_the_whole_stack(machine):
     stack = machine.up()
     job = machine.run("submit", "job.yaml").strip()
-    wait_until(lambda: machine.state(job) == "STATE_RUNNING")
-    worker = stack.child("-m podium.worker")
-    worker.kill()
-    wait_until(lambda: worker.pid not in [process.pid for process in stack.family()])
-    first = machine.run("watch", job)
-
-    job = machine.run("submit", "job.yaml").strip()
-    wait_until(lambda: machine.state(job) == "STATE_RUNNING")
+    wait_until(lambda: machine.job_is("STATE_RUNNING"))
     family = stack.family()
     stack.process.kill()
-    output, _ = stack.process.communicate(timeout=90)
+    stack.process.communicate(timeout=90)
     wait_until(lambda: not [process for process in family if process.is_running()])
     again = machine.up()
     second = machine.run("watch", job, "--after", "0")
     steps = machine.run("metrics", job, "--name", "train/loss", "--csv").splitlines()[1:]
     again.stop()
 
-    assert "The worker has ended (killed by SIGKILL); it starts again in 0.5 s." in output
-    assert "SUCCEEDED" in first
     assert "now RECOVERING" in second
     assert "SUCCEEDED" in second
     assert list(range(1, 19)) == [int(line.split(",")[1]) for line in steps]

@@ -165,7 +165,8 @@ def until(condition: Callable[[], object], what: str, seconds: float = 120) -> N
 
 @pytest.fixture
 def site(redis_url: str, tmp_path: Path) -> Iterator[Site]:
-    site = Site(redis_url, tmp_path)
+    # A database of its own: the session's server, which leads on the first one, would dispatch these jobs.
+    site = Site(f"{redis_url}?db=2", tmp_path)
     yield site
     site.kill_everything()
     site.client.close()

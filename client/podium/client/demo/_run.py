@@ -27,6 +27,7 @@ from podium.client.demo._images import images_at, rendered
 from podium.client.demo._report import RANKS, Outcome, outcome_table
 from podium.client.demo._specs import WEIGHTS_PACKAGE, demo_specs
 from podium.client.local import LocalStackError, Stack, StackConfig
+from podium.jobs.datasets import scan_classes
 from podium.jobs.events import JobEvent
 from podium.jobs.job import Job
 from podium.jobs.spec import ImageFolder
@@ -79,7 +80,7 @@ def _images(console: Console, data: Path | None, directory: Path) -> ImageFolder
 def _write_specs(images: ImageFolder, directory: Path) -> dict[str, Path]:
     """The jobs as files, as a user would write them: they are what is submitted, and what to play with afterwards."""
     files = {}
-    for name, spec in demo_specs(images).items():
+    for name, spec in demo_specs(images, len(scan_classes(images.train))).items():
         files[name] = directory / f"{name}.yaml"
         files[name].write_text(dump_spec(spec), encoding="utf-8")
     return files

