@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -23,7 +24,7 @@ from podium.api.v1 import (
 )
 from podium.client._catalogue import BackboneInfo, ParameterInfo, ServerInfo, SorterInfo
 from podium.client._errors import translated
-from podium.jobs.errors import FieldViolation, InvalidSpecError
+from podium.jobs.errors import FailedPreconditionError, FieldViolation, InvalidSpecError
 from podium.jobs.events import JobEvent, MetricSeries
 from podium.jobs.job import Checkpoint, CheckpointFile, Job, Node
 from podium.jobs.spec import JobSpec
@@ -43,6 +44,7 @@ class Wire:
     def __init__(self, channel: grpc.Channel, target: str, timeout: float) -> None:
         self.target = target
         self._channel = channel
+        self._closed = False
         self._timeout = timeout
         self._jobs = job_service_pb2_grpc.JobServiceStub(channel)
         self._metrics = metric_service_pb2_grpc.MetricServiceStub(channel)
@@ -51,6 +53,7 @@ class Wire:
         self._server = server_service_pb2_grpc.ServerServiceStub(channel)
 
     def close(self) -> None:
+        self._closed = True
         self._channel.close()
 
     # Jobs
@@ -128,7 +131,7 @@ class Wire:
     def server_info(self, *, wait: float | None = None) -> ServerInfo:
         """What the server says of itself; with `wait`, within that many seconds after it comes up."""
         request = server_service_pb2.GetServerInfoRequest()
-        with translated(self.target):
+        with self._calling():
             info = self._server.GetServerInfo(request, timeout=wait or self._timeout, wait_for_ready=wait is not None)
         return ServerInfo(
             version=info.version,
@@ -139,14 +142,26 @@ class Wire:
             allowed_roots=tuple(info.allowed_roots),
         )
 
+    @contextmanager
+    def _calling(self) -> Iterator[None]:
+        try:
+            with translated(self.target):
+                yield
+        except ValueError:
+            if not self._closed:
+                raise
+            sentence = f"this client is closed; open another one with Client({self.target!r})"
+            raise FailedPreconditionError(sentence, reason="CLIENT_CLOSED") from None
+
     def _unary(self, method: Any, request: Any) -> Any:
-        with translated(self.target):
+        with self._calling():
             return method(request, timeout=self._timeout)
 
     def _stream(self, method: Any, request: Any, timeout: float | None) -> Iterator[Any]:
-        call = method(request, timeout=timeout)
+        with self._calling():
+            call = method(request, timeout=timeout)
         try:
-            with translated(self.target):
+            with self._calling():
                 yield from call
         finally:
             call.cancel()

@@ -162,6 +162,19 @@ def test_a_killed_server_costs_a_watch_no_event_and_doubles_none(server, client,
     assert list(range(1, handle.job().sequence + 1)) == [event.sequence for event in events[1:]]
 
 
+def test_closing_the_client_ends_its_watches_with_a_sentence(server, spec):
+    client = Client(server.target)
+    watch = client.submit(spec).watch()
+    next(watch)
+
+    client.close()
+
+    with pytest.raises(FailedPreconditionError, match="this client is closed"):
+        list(watch)
+    with pytest.raises(FailedPreconditionError, match="this client is closed"):
+        client.server_info()
+
+
 def test_connect_waits_for_a_server_that_is_still_coming_up(server):
     server.stop()
     late = threading.Timer(0.5, server.start)
