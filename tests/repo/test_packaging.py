@@ -35,8 +35,8 @@ def client_only(tmp_path_factory) -> Path:
     directory: Path = tmp_path_factory.mktemp("client-only")
     venv.create(directory, with_pip=True)
     python = directory / "bin" / "python"
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "--constraint", ROOT / "constraints.txt", ROOT], check=True, timeout=300)
+    command = f"{python} -m pip install --quiet --disable-pip-version-check --constraint {ROOT}/constraints.txt {ROOT}"
+    subprocess.run(command.split(), check=True, timeout=300)
     return python
 
 

@@ -1,0 +1,52 @@
+"""The documents say what is true."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from podium.client import load_spec
+from podium.jobs.errors import PodiumError
+from podium.jobs.job import Cause
+from podium.jobs.states import State
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    """The code blocks of a language."""
+    return re.findall(rf"```{language}\n(.*?)```", path.read_text(), re.DOTALL)
+
+
+def test_the_readme_shows_the_example_that_is_tested():
+    assert (ROOT / "examples/submit.py").read_text().strip() == blocks(ROOT / "README.md", "python")[0].strip()
+
+
+def test_every_job_in_the_readme_and_in_examples_can_be_read():
+    texts = blocks(ROOT / "README.md", "yaml") + [path.read_text() for path in (ROOT / "examples").glob("*.yaml")]
+
+    assert len(texts) > 3
+    for text in texts:
+        assert yaml.safe_load(text)["backbone"] == load_spec(text).backbone
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_link_leads_nowhere(document):
+    targets = re.findall(r"\]\(([^)#:]+)\)", document.read_text())
+
+    assert [] == [target for target in targets if not (document.parent / target).exists()]
+
+
+def test_every_error_cause_and_state_is_explained():
+    errors = (ROOT / "docs/errors.md").read_text()
+    lifecycle = (ROOT / "docs/job-lifecycle.md").read_text()
+
+    def names(cls: type[PodiumError]) -> list[str]:
+        return [name for child in cls.__subclasses__() for name in (child.__name__, *names(child))]
+
+    in_the_tree = [name for name in names(PodiumError) if name not in ("StaleFenceError", "LocalStackError")]
+    assert [] == [name for name in in_the_tree if f"`{name}`" not in errors]
+    assert [] == [cause.name for cause in Cause if cause.name not in errors]
+    assert [] == [state.name for state in State if state.name not in lifecycle]
