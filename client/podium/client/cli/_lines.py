@@ -64,4 +64,4 @@ def _evaluations(batch: MetricBatch) -> list[str]:
             for step, value in zip(series.steps, series.values, strict=True):
                 shown = percent(value) + " %" if name.startswith("top") else f"{value:.4g}"
                 found.setdefault((step, split), []).append(f"{name} {shown}")
-    return [f"step {step} {split}: {', '.join(values)}" for (step, split), values in found.items()]
+    return [f"step {step} {split}: {', '.join(values)}" for (step, split), values in sorted(found.items())]
