@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import uuid
@@ -81,6 +82,19 @@ def test_the_same_request_id_gives_the_same_job_and_creates_nothing(server, requ
     assert 1 == len(server.jobs.ListJobs(job_api.ListJobsRequest(), timeout=20).jobs)
 
 
+def test_the_same_request_id_gives_the_same_job_though_the_data_has_changed(server, request_for, data_root, tmp_path):
+    grown = data_root / "grown"
+    shutil.copytree(data_root / "train", grown)
+    request = request_for(request_id=str(uuid.uuid4()), image_folder={"train": str(grown)})
+    first = server.jobs.CreateJob(request, timeout=20).job
+    shutil.copytree(grown / "class00", grown / "class99")
+    second = server.jobs.CreateJob(request, timeout=20).job
+    shutil.rmtree(grown)
+    third = server.jobs.CreateJob(request, timeout=20).job
+
+    assert [first.id] * 2 == [second.id, third.id]
+
+
 def test_a_request_id_cannot_be_used_for_another_spec(server, request_for, refused):
     request_id = str(uuid.uuid4())
     server.jobs.CreateJob(request_for(request_id=request_id), timeout=20)
@@ -101,6 +115,12 @@ BAD_SPECS: dict[str, tuple[dict[str, Any], str, str]] = {
     "unknown backbone": ({"backbone": "resnett18"}, "spec.backbone", "resnet18"),
     "weights that do not sum to 1": ({"k": {"1": 0.5, "5": 0.4}}, "spec.k", "0.9"),
     "k above the number of classes": ({"k": {"1": 0.5, "40": 0.5}}, "spec.k", "12"),
+    "weights beyond all numbers": ({"k": {"1": 1e308, "5": 1e308}}, "spec.k", "sum"),
+    "a monitor of thousands of digits": (
+        {"evaluation": {"monitor": "top" + "1" * 5000}},
+        "spec.evaluation.monitor",
+        "",
+    ),
     "m not above the largest k": ({"m": 5}, "spec.m", "largest k"),
     "m above the number of classes": ({"m": 13}, "spec.m", "12"),
     "negative learning rate": ({"adamw": {"learning_rate": -1}}, "spec.adamw.learning_rate", "greater than 0"),
@@ -429,6 +449,19 @@ def test_an_unknown_job_is_not_found(server, refused, name):
     status = refused(*call)
 
     assert (grpc.StatusCode.NOT_FOUND, "JOB_NOT_FOUND") == (status.code, status.reason)
+
+
+def test_a_job_id_cannot_name_another_key_and_a_cursor_cannot_be_too_large(server, request_for, refused):
+    job_id = server.jobs.CreateJob(request_for(), timeout=20).job.id
+
+    strange = refused(server.jobs.GetJob, job_api.GetJobRequest(job_id=f"{job_id}:events"))
+    far = refused(
+        lambda request, timeout: list(server.jobs.WatchJob(request, timeout=timeout)),
+        job_api.WatchJobRequest(job_id=job_id, after_sequence=2**64 - 1),
+    )
+
+    assert grpc.StatusCode.NOT_FOUND == strange.code
+    assert grpc.StatusCode.OUT_OF_RANGE == far.code
 
 
 def test_what_is_not_built_says_so_and_what_to_do_instead(server, refused):

@@ -10,7 +10,7 @@ from podium.client._download import OnBytes, download
 from podium.client._patience import Patience
 from podium.client._watch import watch
 from podium.client._wire import Wire
-from podium.jobs.errors import DeadlineExceededError, NotFoundError
+from podium.jobs.errors import DeadlineExceededError, NotFoundError, OutOfRangeError
 from podium.jobs.events import JobEvent, MetricSeries
 from podium.jobs.job import Checkpoint, Job
 
@@ -65,6 +65,7 @@ class JobHandle:
 
         Raises:
             DeadlineExceededError: the job has not ended within `timeout`; it goes on.
+            OutOfRangeError: with `on_event` only: the job's first events are no longer kept.
         """
         stop = None if timeout is None else time.monotonic() + timeout
         after = 0 if on_event else self.job().sequence
@@ -77,6 +78,11 @@ class JobHandle:
             for event in watch(open_stream, after, Patience(self._patience)):
                 if on_event is not None:
                     on_event(event)
+        except OutOfRangeError:
+            if on_event is not None:
+                raise
+            # Too much happened while the connection was down; only the end matters here.
+            return self.wait(None if stop is None else max(0.0, stop - time.monotonic()))
         except DeadlineExceededError:
             sentence = f"{self.id} has not ended within {timeout:g} s; it goes on: wait again, or cancel it"
             raise DeadlineExceededError(sentence) from None

@@ -90,6 +90,9 @@ def index(path: str) -> SplitIndex:
     """
     if not Path(path).exists():
         raise DatasetError(f"{path} does not exist; {_REMEDY}", reason="DATASET_NOT_FOUND")
+    if not (Path(path).is_dir() or Path(path).is_file()):
+        # Opening a pipe would wait for ever.
+        raise DatasetError(f"{path} is neither a folder nor a file; {_REMEDY}")
     try:
         found = _in_folder(Path(path)) if Path(path).is_dir() else _in_tar(path)
         entries = tuple(sorted(found, key=lambda entry: (entry.class_name, entry.name)))
@@ -151,8 +154,13 @@ def _in_folder(root: Path) -> Iterator[Entry]:
 
 def _check_link(link: Path, real_root: Path) -> None:
     # A link out of the folder would be a way around the server's allowed roots.
-    if not link.resolve().is_relative_to(real_root):
-        raise DatasetError(f"{link} is a link that leaves its dataset; copy what it points to, or remove it")
+    try:
+        inside = link.resolve().is_relative_to(real_root)
+    except (OSError, RuntimeError):
+        inside = False
+    if not inside:
+        name = _shown(str(link))
+        raise DatasetError(f"{name} is a link that leaves its dataset; copy what it points to, or remove it")
 
 
 def _in_tar(path: str) -> Iterator[Entry]:

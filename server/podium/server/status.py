@@ -37,7 +37,7 @@ _MAX_MESSAGE = 600
 _MAX_FIELD = 200
 _MAX_DESCRIPTION = 400
 _MAX_VIOLATIONS = 3000
-_TRY_AGAIN_SECONDS = {grpc.StatusCode.UNAVAILABLE: 1, grpc.StatusCode.RESOURCE_EXHAUSTED: 5}
+_TRY_AGAIN_SECONDS = {grpc.StatusCode.UNAVAILABLE: 1}
 
 
 def to_status(error: PodiumError) -> grpc.Status:
@@ -85,5 +85,6 @@ def _packed(detail: Message) -> Any:
 
 
 def _cut(text: str, most: int) -> str:
-    data = text.encode()
-    return text if len(data) <= most else data[: most - 4].decode(errors="ignore") + " ..."
+    # Names of files need not be UTF-8, but a message must be.
+    data = text.encode(errors="backslashreplace")
+    return data.decode() if len(data) <= most else data[: most - 4].decode(errors="ignore") + " ..."

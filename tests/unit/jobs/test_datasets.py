@@ -1,5 +1,6 @@
 import gzip
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -163,3 +164,18 @@ def test_an_image_that_shrank_since_the_index_is_an_error(tmp_path):
 
     with pytest.raises(DatasetError, match="ends early"):
         read_bytes(entry)
+
+
+def test_a_pipe_is_refused_at_once_instead_of_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "x.tar")
+
+    with pytest.raises(DatasetError, match="neither a folder nor a file"):
+        scan_classes(str(tmp_path / "x.tar"))
+
+
+def test_a_link_in_circles_is_refused_by_its_name(tmp_path):
+    root = _folder(tmp_path, "a/1.png")
+    (tmp_path / "a" / "z.png").symlink_to("z.png")
+
+    with pytest.raises(DatasetError, match=r"z\.png"):
+        scan_classes(root)

@@ -222,3 +222,43 @@ def test_fencing_is_above_every_other_reason_to_stop():
     assert StopReason.CANCELLED is stop.reason
     stop.request(StopReason.FENCED)
     assert StopReason.FENCED is stop.reason
+
+
+def test_a_damaged_checkpoint_does_not_push_the_next_ones_off_the_list(site, images, job):
+    created = site.create(job(images("train"), epochs=3, checkpoints=CheckpointPolicy(every_steps=1, keep_last=1)))
+    assignment = site.store.dispatch(created.id, "n", 0)
+    site.store.finish = lambda *arguments, **options: site.store.recover(assignment, "lost at the very end")
+    site.run(created, assignment=assignment)
+    del site.store.finish
+    newest = site.store.checkpoints(created.id)[-1]
+    site.artifacts.path(site.artifacts.manifest(created.id, newest.id), "model.safetensors").write_bytes(b"damage")
+
+    done = site.run(created)
+
+    listed = site.store.checkpoints(created.id)
+    assert State.SUCCEEDED is done.state
+    assert newest.id not in [one.id for one in listed]
+    assert newest.step == listed[-1].step
+
+
+def test_images_that_changed_since_the_checkpoint_fail_the_job_instead_of_leaking_into_val(site, images, job):
+    train = images("train")
+    created = site.create(job(train, epochs=3))
+    stop = StopFlag()
+    append = site.store.append
+
+    def drain_after_points(*arguments):
+        stop.request(StopReason.DRAINED)
+        return append(*arguments)
+
+    site.store.append = drain_after_points
+    site.run(created, stop=stop)
+    site.store.append = append
+    (Path(train) / "class0" / "more.png").write_bytes((Path(train) / "class0" / "0.png").read_bytes())
+
+    done = site.run(created)
+
+    assert site.store.checkpoints(created.id)
+    assert State.FAILED is done.state
+    assert Cause.DATA is done.error.cause
+    assert "have changed" in done.error.message

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,3 +99,12 @@ def test_normalizing_is_the_textbook_formula():
 
     assert torch.allclose(expected, got, atol=1e-6)
     assert got.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_an_image_that_is_a_line_is_refused_before_it_is_blown_up(tmp_path):
+    (tmp_path / "train" / "line").mkdir(parents=True)
+    Image.new("RGB", (1, 20_000)).save(tmp_path / "train" / "line" / "0.png")
+    loader = Loader(index(str(tmp_path / "train")), replace(PLAIN, resize=Resize.CROP), threads=1)
+
+    with pytest.raises(DatasetError, match="it is a line"):
+        list(loader.batches([torch.tensor([0])]))

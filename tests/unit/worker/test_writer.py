@@ -140,3 +140,15 @@ def test_closing_during_an_outage_does_not_hang(ledger, writer):
     writer.close()
 
     assert {} == ledger.batches
+
+
+def test_a_write_that_cannot_succeed_ends_the_work_instead_of_losing_its_points(writer):
+    def refuse() -> None:
+        raise PermissionError("the disk is not ours")
+
+    writer.then(refuse)
+    with pytest.raises(PermissionError):
+        writer.flush()
+
+    with pytest.raises(PermissionError):
+        writer.metrics(2, {"train/loss": 1.0})

@@ -119,9 +119,10 @@ class Reciprocal(SteepLaw):
     """The distribution function with a hyperbolic tail on both sides."""
 
     def swap_probability(self, d: Tensor) -> Tensor:
-        """Return 1/2 (1 - v / (2 + |v|)) with v = s d."""
+        """Return 1 / (2 + |v|) for v = s d above 0, its complement below: 1/2 (1 - v / (2 + |v|))."""
         v = d * self.steepness
-        return (1 - v / (v.abs() + 2)).mul_(0.5)
+        tail = 1 / (v.abs() + 2)
+        return torch.where(v > 0, tail, 1 - tail)
 
     def slope(self, d: Tensor) -> Tensor:
         """Return s / (2 + |v|)^2."""
@@ -132,8 +133,9 @@ class Cauchy(SteepLaw):
     """The Cauchy distribution function."""
 
     def swap_probability(self, d: Tensor) -> Tensor:
-        """Return 1/2 - atan(s d) / pi."""
-        return 0.5 - (d * self.steepness).atan_().mul_(1 / math.pi)
+        """Return atan2(1, v) / pi = 1/2 - atan(v) / pi with v = s d."""
+        v = d * self.steepness
+        return torch.atan2(torch.ones_like(v), v).mul_(1 / math.pi)
 
     def slope(self, d: Tensor) -> Tensor:
         """Return s / (pi (1 + v^2))."""

@@ -1,6 +1,5 @@
 """A job's checkpoints as its attempt handles them: bytes first, then the ledger, then retention."""
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -39,8 +38,7 @@ class Checkpoints:
         self._job = job
         self._assignment = assignment
         self._versions = versions
-        spec = wire.to_proto(job.spec).SerializeToString(deterministic=True)
-        self._spec_digest = hashlib.sha256(spec).hexdigest()
+        self._spec_digest = wire.digest(job.spec)
 
     def commit(self, step: int, write: Callable[[Path], None], metrics: Mapping[str, float], best: bool) -> Checkpoint:
         """Puts the bytes where readers of manifests find them; `register` makes the ledger list them.
@@ -76,7 +74,11 @@ class Checkpoints:
     def drop(self, checkpoint: Checkpoint) -> None:
         """Takes a checkpoint off the list, then deletes its bytes."""
         self._store.forget_checkpoint(self._assignment, checkpoint.id)
-        self._artifacts.remove(self._job.id, checkpoint.id)
+        try:
+            self._artifacts.remove(self._job.id, checkpoint.id)
+        except OSError as error:
+            # Off the list already; the next attempt's sweep tries again.
+            _LOG.warning("%s stays on disk: %s", checkpoint.id, error)
 
     def newest(self) -> Saved | None:
         """The newest whole one; None: there is none."""
@@ -95,8 +97,14 @@ class Checkpoints:
         """
         return self._opened(self._store.checkpoint(checkpoint_id))
 
-    def sweep(self) -> None:
-        """Deletes what earlier attempts of this job wrote and never listed."""
+    def sweep(self, resumed_from_step: int) -> None:
+        """Deletes what earlier attempts of this job wrote and never listed, and what was passed over as damaged.
+
+        A damaged one that is newer than where this attempt begins would push the attempt's own off the list.
+        """
+        for one in self._store.checkpoints(self._job.id):
+            if one.step > resumed_from_step:
+                self.drop(one)
         listed = {one.id for one in self._store.checkpoints(self._job.id)}
         self._artifacts.sweep_staging(self._job.id, before_attempt=self._assignment.attempt)
         for manifest in self._artifacts.manifests(self._job.id):
@@ -107,7 +115,7 @@ class Checkpoints:
         for checkpoint in candidates:
             try:
                 return self._opened(checkpoint)
-            except (DataLossError, NotFoundError) as error:
+            except (DataLossError, NotFoundError, OSError) as error:
                 _LOG.warning("passing over %s of step %d: %s", checkpoint.id, checkpoint.step, error)
         return None
 

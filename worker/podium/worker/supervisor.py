@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
@@ -21,9 +22,11 @@ from rq.job import Job as RqJob
 from rq.worker import SpawnWorker
 
 from podium.jobs.delivery import FUNCTION
-from podium.jobs.errors import StaleFenceError
+from podium.jobs.errors import PodiumError, StaleFenceError
+from podium.jobs.job import Job
+from podium.jobs.states import State
 from podium.jobs.store import Assignment, JobStore
-from podium.worker.processes import PROCESS_DIED, describe_exit
+from podium.worker.processes import GRACE, PROCESS_DIED, describe_exit
 
 _LOG = logging.getLogger(__name__)
 
@@ -76,6 +79,7 @@ class SlotWorker(SpawnWorker):
     mark: str
     _handling = False
     _status: int | None = None
+    _unwanted_since: float | None = None
 
     def execute_job(self, job: RqJob, queue: Queue) -> None:
         """Runs one delivery to its end in a process of its own."""
@@ -97,7 +101,7 @@ class SlotWorker(SpawnWorker):
     def _supervise(self, job: RqJob, queue: Queue, execution: Execution, assignment: Assignment) -> None:
         job.timeout = -1
         self.prepare_job_execution(job, remove_from_intermediate_queue=True)
-        self._assignment = assignment
+        self._assignment, self._unwanted_since = assignment, None
         self.fork_work_horse(job, queue)
         if self._stop_requested:
             self._pass_on_stop()
@@ -142,9 +146,21 @@ class SlotWorker(SpawnWorker):
             super().heartbeat(*arguments, **options)
 
     def maintain_heartbeats(self, job: RqJob, execution: Execution) -> None:
-        """As RQ's, with the same exception."""
+        """As RQ's, with the same exception; and an attempt that hangs when it should have left is ended."""
         with _redis_may_be_away():
             super().maintain_heartbeats(job, execution)
+        with contextlib.suppress(PodiumError):
+            self._end_the_unwanted(self.store.get(self._assignment.job_id), time.monotonic())
+
+    def _end_the_unwanted(self, job: Job, now: float) -> None:
+        """The escalation: a cancelled or replaced attempt had its grace to leave by itself."""
+        if job.attempt == self._assignment.attempt and job.state in (State.STARTING, State.RUNNING):
+            self._unwanted_since = None
+        elif self._unwanted_since is None:
+            self._unwanted_since = now
+        elif now - self._unwanted_since > GRACE:
+            _LOG.warning("%s, attempt %d, should have left: killed", job.id, self._assignment.attempt)
+            self.kill_horse()
 
 
 @contextlib.contextmanager

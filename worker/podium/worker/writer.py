@@ -72,6 +72,7 @@ class Writer:
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Points at a step, steps ascending."""
         with self._changed:
+            self._check()
             for name, value in values.items():
                 steps, column = self._pages[-1].points.setdefault(name, ([], []))
                 steps.append(step)
@@ -80,6 +81,7 @@ class Writer:
     def line(self, line: LogLine) -> None:
         """A line of the log."""
         with self._changed:
+            self._check()
             self._pages[-1].lines.append(line)
 
     def progress(self, progress: Progress) -> None:
@@ -90,6 +92,7 @@ class Writer:
     def then(self, action: Callable[[], object]) -> None:
         """Runs a write to the ledger after everything before it, and again while the ledger cannot be reached."""
         with self._changed:
+            self._check()
             self._pages[-1].action = action
             self._pages.append(_Page())
             self._wanted = True
@@ -105,8 +108,12 @@ class Writer:
             self._wanted = True
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._failure or not (self._wanted or self._writing))
-            if self._failure is not None:
-                raise self._failure
+            self._check()
+
+    def _check(self) -> None:
+        # A training whose points nobody gets is not to go on.
+        if self._failure is not None:
+            raise self._failure
 
     def close(self) -> None:
         """Ends the thread. What was not flushed is dropped."""

@@ -40,6 +40,7 @@ def up(local: bool, data_dir: Path | None, listen: str, slots: int, data_roots: 
     )
     stack = Stack(config, click.echo, signals.hurry)
     stack.start()
+    signals.up = True
     click.echo(f"Podium is up at {stack.target}; what it keeps is in {config.directory}.")
     click.echo("Ctrl-C stops it. In another terminal: podium submit job.yaml --follow")
     try:
@@ -55,6 +56,7 @@ class _Signals:
 
     def __init__(self) -> None:
         self._received = 0
+        self.up = False
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._receive)
 
@@ -66,3 +68,6 @@ class _Signals:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self._received += 1
+        if not self.up and self._received == 1:
+            # Nothing looks at the count yet; the start stops what it has started.
+            raise KeyboardInterrupt

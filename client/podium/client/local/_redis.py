@@ -70,7 +70,8 @@ class RedisFiles:
             "requirepass": password,
             "dir": _quoted(folder),
             "appendonly": "yes",
-            "appendfsync": "everysec",
+            # What was accepted must survive even the death of this process.
+            "appendfsync": "always",
             # Any other policy would silently delete jobs.
             "maxmemory-policy": "noeviction",
             "save": '""',

@@ -103,10 +103,12 @@ class Stack:
         self._keep(self._redis(binary, redis), redis.answers)
         port_file = self.config.directory / "server.port"
         port_file.unlink(missing_ok=True)
-        self._keep(self._server(environment, self.config.listen, port_file), lambda: _listens(port_file))
-        self.target = f"{_host(self.config.listen)}:{_port(port_file)}"
+        host = _host(self.config.listen)
+        self._keep(self._server(environment, self.config.listen, port_file), lambda: _listens(host, port_file))
+        self.target = f"{host}:{_port(port_file)}"
         # After a crash it must come back to where its clients know it.
-        self._kept[-1].program = self._server(environment, self.target, port_file)
+        again = f"{self.config.listen.rpartition(':')[0]}:{_port(port_file)}"
+        self._kept[-1].program = self._server(environment, again, port_file)
         self._keep(self._worker(environment), lambda: True)
         if self.config.endpoint_file is not None:
             self.config.endpoint_file.parent.mkdir(parents=True, exist_ok=True)
@@ -239,9 +241,9 @@ def _alive(pid: bytes) -> bool:
     return True
 
 
-def _listens(port_file: Path) -> bool:
+def _listens(host: str, port_file: Path) -> bool:
     try:
-        with socket.create_connection(("127.0.0.1", _port(port_file)), timeout=1.0):
+        with socket.create_connection((host.strip("[]"), _port(port_file)), timeout=1.0):
             return True
     except (OSError, ValueError):
         return False

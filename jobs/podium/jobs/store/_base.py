@@ -30,6 +30,8 @@ class NewJob:
     spec: JobSpec
     classes: tuple[str, ...]
     request_id: str = ""
+    asked: str = ""
+    """The digest of the spec as it was asked for, before defaults that depend on the data; empty: of `spec`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +92,13 @@ class JobStore(Protocol):
 
         Raises:
             AlreadyExistsError: the request_id was used with another spec.
+        """
+
+    def replayed(self, project: str, request_id: str, asked: str) -> Job | None:
+        """The job that a request_id created; None: it was not used, or more than 7 days ago.
+
+        Raises:
+            AlreadyExistsError: it was used with another `NewJob.asked`.
         """
 
     def get(self, job_id: str) -> Job:

@@ -84,23 +84,28 @@ class Ledger(ABC):
 
     def create(self, new: NewJob) -> tuple[Job, bool]:
         """See JobStore.create."""
-        digest = wire.digest(new.spec)
+        digest = new.asked or wire.digest(new.spec)
         job_id, number, stamp = self._new_id(), self._next_number(), secrets.token_hex(8)
         while True:
             earlier = self._request(new.project, new.request_id) if new.request_id else None
             if earlier and earlier[0] != job_id:
-                return self._replay(new, digest, earlier), False
+                return self._replay(new.request_id, digest, earlier), False
             change = _record.created(new, job_id, number, self._clock())
             change = replace(change, record=replace(change.record, stamp=stamp))
             # OVERTAKEN: an earlier try of this very call got through, since the id is its own.
             if self._commit(None, change, (new.request_id, digest) if new.request_id else None) is not Outcome.REFUSED:
                 return self.get(job_id), True
 
-    def _replay(self, new: NewJob, digest: str, earlier: tuple[str, str]) -> Job:
+    def replayed(self, project: str, request_id: str, asked: str) -> Job | None:
+        """See JobStore.replayed."""
+        earlier = self._request(project, request_id)
+        return self._replay(request_id, asked, earlier) if earlier else None
+
+    def _replay(self, request_id: str, digest: str, earlier: tuple[str, str]) -> Job:
         job_id, earlier_digest = earlier
         if earlier_digest != digest:
             raise AlreadyExistsError(
-                f"the request_id {new.request_id!r} was used for {job_id} with another spec; make a new request_id",
+                f"the request_id {request_id!r} was used for {job_id} with another spec; make a new request_id",
                 metadata={"job_id": job_id},
             )
         return self.get(job_id)

@@ -17,6 +17,11 @@ _BORN = frozenset({"id", "project", "spec", "classes", "create_time"})
 FIELDS = ("born", "now", "ledger", "stamp")
 
 
+def _word(text: str) -> str:
+    """Without colons, so that nobody's words become another key. Ordinary ids stay as they are."""
+    return quote(text, safe="")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Keys:
     """The names of keys."""
@@ -25,27 +30,27 @@ class Keys:
 
     def job(self, job_id: str) -> str:
         """Hash: FIELDS."""
-        return f"{self.prefix}job:{job_id}"
+        return f"{self.prefix}job:{_word(job_id)}"
 
     def events(self, job_id: str) -> str:
         """Stream, ids `<sequence>-0`: d, the event's bytes."""
-        return f"{self.prefix}job:{job_id}:events"
+        return f"{self.prefix}job:{_word(job_id)}:events"
 
     def metrics(self, job_id: str) -> str:
         """Stream, ids `<sequence>-0`: a, the attempt, and d, the MetricBatch's bytes. Never trimmed."""
-        return f"{self.prefix}job:{job_id}:metrics"
+        return f"{self.prefix}job:{_word(job_id)}:metrics"
 
     def checkpoints(self, job_id: str) -> str:
         """Hash: checkpoint id -> bytes."""
-        return f"{self.prefix}job:{job_id}:checkpoints"
+        return f"{self.prefix}job:{_word(job_id)}:checkpoints"
 
     def lease(self, job_id: str) -> str:
         """String with a time to live: the fence of the attempt that lives."""
-        return f"{self.prefix}job:{job_id}:lease"
+        return f"{self.prefix}job:{_word(job_id)}:lease"
 
     def checkpoint(self, checkpoint_id: str) -> str:
         """String: the job's id."""
-        return f"{self.prefix}checkpoint:{checkpoint_id}"
+        return f"{self.prefix}checkpoint:{_word(checkpoint_id)}"
 
     def pending(self, pool: str) -> str:
         """Sorted set of QUEUED jobs; the score orders them by dispatch."""
@@ -57,7 +62,7 @@ class Keys:
 
     def request(self, project: str, request_id: str) -> str:
         """String with a time to live: job id, space, digest of the spec."""
-        return f"{self.prefix}request:{quote(project, safe='')}:{quote(request_id, safe='')}"
+        return f"{self.prefix}request:{_word(project)}:{_word(request_id)}"
 
     def node(self, node_id: str) -> str:
         """String with a time to live: the node's bytes."""

@@ -228,7 +228,8 @@ class RedisStore(Ledger):
         first, last, rows = self._link.run(
             ("XRANGE", stream, "-", "+", "COUNT", 1),
             ("XREVRANGE", stream, "+", "-", "COUNT", 1),
-            ("XRANGE", stream, f"{max(after, 0) + 1}-0", "+", "COUNT", limit),
+            # A stream's ids have 64 bits; check_kept refuses what lies in the future.
+            ("XRANGE", stream, f"{min(max(after, 0), 2**63) + 1}-0", "+", "COUNT", limit),
         )
         if not first:
             raise no_such_job(job_id)

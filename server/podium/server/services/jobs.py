@@ -1,5 +1,6 @@
 """Jobs: accept, look, stop."""
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,12 +35,25 @@ class Jobs:
             NotFoundError: it names something that does not exist.
             AlreadyExistsError: the request_id was used with another spec.
         """
-        admitted = self._admission.admit(request)
         project = request.project or DEFAULT_PROJECT
+        asked = hashlib.sha256(request.spec.SerializeToString(deterministic=True)).hexdigest()
+        if request.request_id and not request.validate_only:
+            # Before admission: the data may have changed since the job was accepted.
+            earlier = self._store.replayed(project, request.request_id, asked)
+            if earlier is not None:
+                _LOG.info("repeated the request for %s", earlier.id)
+                return self._explained([earlier])[0]
+        admitted = self._admission.admit(request)
         if request.validate_only:
             return Job(id="", project=project, spec=admitted.spec, state=State.QUEUED, classes=admitted.classes)
         job, new = self._store.create(
-            NewJob(project=project, spec=admitted.spec, classes=admitted.classes, request_id=request.request_id)
+            NewJob(
+                project=project,
+                spec=admitted.spec,
+                classes=admitted.classes,
+                request_id=request.request_id,
+                asked=asked,
+            )
         )
         JOB.set(job.id)
         _LOG.info("%s %s", "accepted" if new else "repeated the request for", job.id)

@@ -1,5 +1,6 @@
 """One attempt's work, from the job to the end of its training."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -10,6 +11,7 @@ import torch
 import torchvision
 from torch import nn
 
+from podium.jobs.events import Level
 from podium.jobs.job import Job
 from podium.jobs.spec import LinearHead
 from podium.worker.fit import backbones, weights
@@ -40,6 +42,12 @@ def run(job: Job, context: JobContext, *, device: torch.device, threads: int) ->
         FitError: the job cannot go on; so may DatasetError and torch.OutOfMemoryError say. See `describe`.
     """
     spec = job.spec
+    if device.type == "cpu" and os.environ.get("CUDA_VISIBLE_DEVICES"):
+        context.log(
+            "torch cannot use this slot's GPU, so the CPU trains; install a build of torch for its driver, "
+            "or start the worker with --cpu-slots",
+            Level.WARNING,
+        )
     _be_deterministic()
     _seed(spec.seed)
     dataset = open_splits(spec.dataset, job.classes, spec.seed)
@@ -54,7 +62,7 @@ def run(job: Job, context: JobContext, *, device: torch.device, threads: int) ->
 
     ground = _Ground(job=job, context=context, device=device, threads=threads, backbone=backbone, source=source)
     learner = _head(ground, model, splits) if isinstance(spec.tuning, LinearHead) else _full(ground, model, splits)
-    Training(spec, learner, context, device, _config(ground)).run()
+    Training(spec, learner, context, device, _config(ground, splits)).run()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +142,7 @@ def _features(
     return {name: rows[split.index.digest][split.positions] for name, split in splits.items()}
 
 
-def _config(ground: _Ground) -> dict[str, Any]:
+def _config(ground: _Ground, splits: Mapping[str, Split]) -> dict[str, Any]:
     """config.json of every checkpoint."""
     preprocessing = asdict(ground.job.spec.preprocessing)
     return {
@@ -145,5 +153,6 @@ def _config(ground: _Ground) -> dict[str, Any]:
             name: value.name.lower() if isinstance(value, Enum) else value for name, value in preprocessing.items()
         },
         "weights": asdict(ground.source),
+        "images": {name: split.index.digest for name, split in splits.items()},
         "versions": {"torch": torch.__version__, "torchvision": torchvision.__version__, "timm": timm.__version__},
     }

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -40,6 +41,12 @@ def write(
     (folder / "training.json").write_text(json.dumps(asdict(position)), encoding="utf-8")
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """What a checkpoint says about its model."""
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return config
+
+
 def read_model(folder: Path, learner: Learner) -> None:
     """Takes the model from a checkpoint."""
     training = load_file(folder / "training.safetensors")
@@ -57,6 +64,11 @@ def read(folder: Path, learner: Learner, optimizer: torch.optim.Optimizer) -> Po
             index, _, field = rest.partition(".")
             state.setdefault(int(index), {})[field] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    for parameter, fields in optimizer.state.items():
+        for field, value in fields.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                # In the parameter's memory layout, as an uninterrupted run would have it.
+                fields[field] = torch.empty_like(parameter).copy_(value)
     return Position(**json.loads((folder / "training.json").read_text(encoding="utf-8")))
 
 
@@ -71,4 +83,9 @@ def _optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:
     # Cloned, because the format knows neither views nor tensors that share memory.
-    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)
+    owned = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    try:
+        save_file(owned, path)
+    except SafetensorError as error:
+        # What a full disk looks like through this library.
+        raise OSError(f"{path.name} could not be written: {error}") from error

@@ -29,6 +29,7 @@ from podium.worker.fit._failures import FitError
 Pixels = npt.NDArray[np.uint8]
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 _MAX_PIXELS = 100_000_000
+_MAX_ASPECT = 100
 _FILTERS = {Interpolation.BILINEAR: Image.Resampling.BILINEAR, Interpolation.BICUBIC: Image.Resampling.BICUBIC}
 
 
@@ -183,6 +184,9 @@ def _decode(entry: Entry) -> Image.Image:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if image.width * image.height > _MAX_PIXELS:
                 raise DatasetError(f"{entry.name} has {image.width} x {image.height} pixels; make it smaller")
+            if max(image.size) > _MAX_ASPECT * min(image.size):
+                # Its short side is scaled up to the model's input, and the long one with it.
+                raise DatasetError(f"{entry.name} has {image.width} x {image.height} pixels; remove it, it is a line")
             return image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DatasetError(f"{entry.name} in {Path(entry.path).name} is no readable image: {error}") from error

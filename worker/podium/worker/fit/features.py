@@ -172,5 +172,9 @@ def _read(file: Path, rows: int) -> Tensor | None:
 def _write(file: Path, features: Tensor) -> None:
     # Several jobs may write the same chunk at once; each writes its own file, and the last rename wins.
     beside = file.with_suffix(f".{uuid.uuid4().hex}.tmp")
-    save_file({"features": features.contiguous()}, beside)
+    try:
+        save_file({"features": features.contiguous()}, beside)
+    except SafetensorError as error:
+        # What a full disk looks like through this library.
+        raise OSError(f"{file.name} could not be written: {error}") from error
     beside.replace(file)

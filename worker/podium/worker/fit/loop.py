@@ -4,9 +4,9 @@ Everything random about a step is a function of (seed, step): the shuffle of (se
 (seed, epoch, image), and the generators are seeded again before each step. So a checkpoint needs no generator's state,
 and an attempt that resumes does, on the same kind of device, exactly what an uninterrupted one would have done.
 
-Metrics: "train/loss" and "train/learning_rate" of steps 1 to the last; "val/*" at step 0 and after epochs; "test/*",
-where there is a test split, at step 0 and at the last step with the best checkpoint: its first and last points are the
-model before and after.
+Metrics: "train/loss" and "train/learning_rate" of at most 10,000 steps, the last one among them; "val/*" at step 0 and
+after epochs; "test/*", where there is a test split, at step 0 and at the last step with the best checkpoint: its first
+and last points are the model before and after.
 """
 
 import math
@@ -166,6 +166,10 @@ class Training:
         saved = self._context.newest()
         if saved is None:
             return Position()
+        if checkpoint.read_config(saved.folder).get("images") != self._config["images"]:
+            message = f"the images have changed since the checkpoint of step {saved.step}"
+            # Going on would mix what was trained on into what is evaluated on.
+            raise FitError(Cause.DATA, message, "put them back as they were, or submit a new job")
         at = checkpoint.read(saved.folder, self._learner, self._optimizer)
         self._context.log(f"resumed from the checkpoint of step {at.step}")
         return at

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 class JobServiceStub(object):
     """Every rpc may also return UNAVAILABLE (the server starts, drains or has lost Redis: try again), DEADLINE_EXCEEDED
-    and INTERNAL (a fault of ours, with a reference for the server's log). Every status carries google.rpc.ErrorInfo.
+    and INTERNAL (a fault of ours, with a reference for the server's log). Every status but gRPC's own carries google.rpc.ErrorInfo.
 
     Jobs: submit, look, watch, stop.
     """
@@ -92,7 +92,7 @@ class JobServiceStub(object):
 
 class JobServiceServicer(object):
     """Every rpc may also return UNAVAILABLE (the server starts, drains or has lost Redis: try again), DEADLINE_EXCEEDED
-    and INTERNAL (a fault of ours, with a reference for the server's log). Every status carries google.rpc.ErrorInfo.
+    and INTERNAL (a fault of ours, with a reference for the server's log). Every status but gRPC's own carries google.rpc.ErrorInfo.
 
     Jobs: submit, look, watch, stop.
     """
@@ -241,7 +241,7 @@ def add_JobServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class JobService(object):
     """Every rpc may also return UNAVAILABLE (the server starts, drains or has lost Redis: try again), DEADLINE_EXCEEDED
-    and INTERNAL (a fault of ours, with a reference for the server's log). Every status carries google.rpc.ErrorInfo.
+    and INTERNAL (a fault of ours, with a reference for the server's log). Every status but gRPC's own carries google.rpc.ErrorInfo.
 
     Jobs: submit, look, watch, stop.
     """

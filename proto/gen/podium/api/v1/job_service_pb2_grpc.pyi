@@ -187,7 +187,7 @@ _JobServiceWatchJobsType = typing_extensions.TypeVar(
 
 class JobServiceStub(typing.Generic[_JobServiceCreateJobType, _JobServiceGetJobType, _JobServiceListJobsType, _JobServiceUpdateJobType, _JobServiceCancelJobType, _JobServicePauseJobType, _JobServiceResumeJobType, _JobServiceDeleteJobType, _JobServiceWatchJobType, _JobServiceWatchJobsType]):
     """Every rpc may also return UNAVAILABLE (the server starts, drains or has lost Redis: try again), DEADLINE_EXCEEDED
-    and INTERNAL (a fault of ours, with a reference for the server's log). Every status carries google.rpc.ErrorInfo.
+    and INTERNAL (a fault of ours, with a reference for the server's log). Every status but gRPC's own carries google.rpc.ErrorInfo.
 
     Jobs: submit, look, watch, stop.
     """
@@ -371,7 +371,7 @@ JobServiceAsyncStub: typing_extensions.TypeAlias = JobServiceStub[
 
 class JobServiceServicer(metaclass=abc.ABCMeta):
     """Every rpc may also return UNAVAILABLE (the server starts, drains or has lost Redis: try again), DEADLINE_EXCEEDED
-    and INTERNAL (a fault of ours, with a reference for the server's log). Every status carries google.rpc.ErrorInfo.
+    and INTERNAL (a fault of ours, with a reference for the server's log). Every status but gRPC's own carries google.rpc.ErrorInfo.
 
     Jobs: submit, look, watch, stop.
     """

@@ -1,0 +1,14 @@
+"""The health check of a worker's container."""
+
+from podium.jobs.job import Node, NodeState, Slot
+from podium.jobs.store.redis import RedisStore
+from podium.worker import probe
+
+
+def test_a_machine_is_healthy_while_the_ledger_hears_from_it(redis_client, redis_url, monkeypatch, tmp_path):
+    monkeypatch.setenv("PODIUM_REDIS_URL", redis_url)
+    monkeypatch.setenv("PODIUM_ARTIFACTS", str(tmp_path))
+    RedisStore(redis_client).heartbeat(Node(id="here", pool="default", state=NodeState.READY, slots=(Slot(index=0),)))
+
+    assert 0 == probe.main("here")
+    assert 1 == probe.main("elsewhere")
