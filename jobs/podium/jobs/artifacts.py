@@ -129,25 +129,6 @@ class ArtifactStore:
             if hashlib.file_digest(file, "sha256").hexdigest() != _entry(manifest, name).sha256:
                 raise _damaged(manifest, name, "no longer has its SHA-256")
 
-    def newest_valid(
-        self, job_id: str, *, on_corrupt: Callable[[Manifest, DataLossError], None] | None = None
-    ) -> Manifest | None:
-        """The newest checkpoint whose digests verify; None: there is none.
-
-        Args:
-            job_id: the job.
-            on_corrupt: told of each newer one that is passed over, and why.
-        """
-        for manifest in self.manifests(job_id):
-            try:
-                self.verify(manifest)
-            except DataLossError as error:
-                if on_corrupt:
-                    on_corrupt(manifest, error)
-            else:
-                return manifest
-        return None
-
     def open_file(self, job_id: str, checkpoint_id: str, name: str, offset: int = 0) -> BufferedReader:
         """A file of a checkpoint, open for reading at `offset` bytes.
 
@@ -194,25 +175,8 @@ class ArtifactStore:
         return len(swept)
 
     def cache_path(self, kind: str, digest: str) -> Path:
-        """Where the cached file of a kind and a digest lies, if it was put there with `put_file`."""
+        """The folder for what is cached of a kind under a digest; whoever writes there renames whole files into place."""
         return self.root / "cache" / check_name(kind) / check_name(digest)
-
-    def put_file(self, path: Path, write: Callable[[Path], object]) -> None:
-        """Makes a file appear at once and whole; of several writers the last one wins.
-
-        Args:
-            path: where it shall be.
-            write: writes it, to the path that it is given.
-        """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.parent / f".{path.name}.{secrets.token_hex(8)}"
-        try:
-            write(beside)
-            _sync(beside)
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
-        _sync(path.parent)
 
     def _job(self, job_id: str) -> Path:
         return self.root / "jobs" / check_name(job_id)
