@@ -175,7 +175,7 @@ class ArtifactStore:
         return len(swept)
 
     def cache_path(self, kind: str, digest: str) -> Path:
-        """The folder for what is cached of a kind under a digest; whoever writes there renames whole files into place."""
+        """The folder for what is cached of a kind under a digest; writers rename whole files into it."""
         return self.root / "cache" / check_name(kind) / check_name(digest)
 
     def _job(self, job_id: str) -> Path:
