@@ -206,7 +206,7 @@ class JobSpec(google.protobuf.message.Message):
     epochs: builtins.int
     """Passes over the training split. Default 20."""
     batch_size: builtins.int
-    """Images per optimizer step. Default 128."""
+    """Images per optimizer step; what is left of an epoch below that is left out of it. At most the training images. Default 128."""
     precision: Global___Precision.ValueType
     """The arithmetic of the forward and backward pass. Default PRECISION_FP32. The loss is always computed in float32."""
     seed: builtins.int
