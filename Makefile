@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 ROOMS := jobs/podium/jobs topk/podium/topk server/podium/server worker/podium/worker client/podium/client
 DATA ?=
+# Compose v2 where it is, else docker-compose 1.29.
+COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format lint types walls proto proto-check pytest up down clean
@@ -62,10 +64,10 @@ pytest: setup
 	$(BIN)/pytest
 
 up: deploy/secrets/redis_password ## Bring docker-compose.yml up with a CPU worker (DATA=folder with your images)
-	PODIUM_DATA='$(or $(DATA),./data)' docker compose --profile cpu up --detach --build
+	PODIUM_DATA='$(or $(DATA),./data)' $(COMPOSE) --profile cpu up --detach --build
 
 down: ## Stop what `make up` started; volumes stay
-	docker compose --profile cpu --profile gpu down
+	$(COMPOSE) --profile cpu --profile gpu down
 
 deploy/secrets/redis_password:
 	@mkdir -p deploy/secrets && $(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(32))' > $@
