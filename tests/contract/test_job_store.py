@@ -1,4 +1,7 @@
-"""What every ledger keeps, whichever it is: podium.jobs.store._base, sentence by sentence."""
+"""What every ledger keeps, whichever it is: podium.jobs.store._base, sentence by sentence.
+
+Long, because it is one specification: each class is about one operation of the Protocol.
+"""
 
 import threading
 from collections.abc import Callable, Sequence

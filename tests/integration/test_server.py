@@ -1,4 +1,7 @@
-"""The server's unary rpcs and its bytes, over real gRPC, in front of a real Redis."""
+"""The server's unary rpcs and its bytes, over real gRPC, in front of a real Redis.
+
+Long, because all of it shares one server, its fixtures and the table of bad specs.
+"""
 
 import hashlib
 import os

@@ -106,7 +106,7 @@ class _StrictLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # PyYAML's stubs
             raise yaml.constructor.ConstructorError(None, None, "aliases (*name) are not for specs: write it out", mark)
         return super().compose_node(parent, index)
 

@@ -113,7 +113,7 @@ class _Display:
         boards = {name: Board(lines=2) for name in handles}
         teller = _Teller(self._console)
         watches = [
-            BackgroundWatch(handle, lambda event, name=name: teller.tell(name, boards[name], event))  # type: ignore[misc]
+            BackgroundWatch(handle, lambda event, name=name: teller.tell(name, boards[name], event))  # type: ignore[misc]  # the default binds the name
             for name, handle in handles.items()
         ]
         with ExitStack() as resources:
