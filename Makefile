@@ -8,7 +8,7 @@ DATA ?=
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lint types walls proto proto-check pytest up down clean
+.PHONY: help setup demo test check format lint types walls proto proto-check pytest bench-topk up down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -40,7 +40,7 @@ lint: setup
 	$(BIN)/ruff check .
 
 types: setup
-	$(BIN)/mypy $(ROOMS) tests
+	$(BIN)/mypy $(ROOMS) tests benchmarks
 
 walls: setup
 	$(BIN)/lint-imports
@@ -63,6 +63,20 @@ proto-check: .venv-proto/.installed
 pytest: setup
 	$(BIN)/pytest
 
+# Apart from .venv, so that nothing which only the benchmark needs is ever imported by accident.
+.bench-packages/.installed: benchmarks/requirements.txt benchmarks/requirements-sparse.txt constraints.txt | setup
+	rm -rf .bench-packages
+	$(BIN)/pip install --quiet --no-deps --target .bench-packages --requirement benchmarks/requirements.txt
+	@echo "Building torch-sparse, which two of difftopk's sorters need: 20 minutes on one core, once ..."
+	@{ MAX_JOBS=$(or $(MAX_JOBS),1) $(BIN)/pip install --no-deps --no-build-isolation --target .bench-packages \
+		--requirement benchmarks/requirements-sparse.txt && PYTHONPATH=.bench-packages $(BIN)/python -c 'import torch_sparse'; \
+		} >.bench-packages/build.log 2>&1 || { rm -rf .bench-packages/torch_*; echo "torch-sparse cannot be built here; the" \
+		"rows that need it stay empty (why: .bench-packages/build.log; after a change of torch: pip cache remove 'torch_*')."; }
+	@touch $@
+
+bench-topk: .bench-packages/.installed ## Time and memory of the top-k losses, against difftopk and torch (ARGS=--help for more)
+	PYTHONPATH=.bench-packages $(BIN)/python -m benchmarks.topk $(ARGS)
+
 up: deploy/secrets/redis_password ## Bring docker-compose.yml up with a CPU worker (DATA=folder with your images)
 	PODIUM_DATA='$(or $(DATA),./data)' $(COMPOSE) --profile cpu up --detach --build
 
@@ -73,4 +87,4 @@ deploy/secrets/redis_password:
 	@mkdir -p deploy/secrets && $(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(32))' > $@
 
 clean: ## Remove environments and caches
-	rm -rf .venv .venv-proto .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-proto .bench-packages .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
