@@ -62,8 +62,11 @@ def _measure(
 
 
 def _chosen(pattern: str) -> dict[str, Contender]:
-    always = (CROSS_ENTROPY, TORCH_TOPK)
-    return {name: row for name, row in contenders().items() if name in always or re.search(pattern, name)}
+    def wanted(row: Contender) -> bool:
+        always = row.name in (CROSS_ENTROPY, TORCH_TOPK)
+        return always or re.search(pattern, f"{row.name} {row.against}") is not None
+
+    return {name: row for name, row in contenders().items() if wanted(row)}
 
 
 def _head(device: torch.device) -> str:

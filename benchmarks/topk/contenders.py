@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from podium.topk import SORTERS, TopKCrossEntropy
+from podium.topk import BASELINES, SORTERS, TopKCrossEntropy
 
 P_K = {1: 0.5, 5: 0.5}
 CROSS_ENTROPY = "cross_entropy"
@@ -76,8 +76,12 @@ def contenders() -> dict[str, Contender]:
         Contender(name=CROSS_ENTROPY, build=lambda size, device: nn.functional.cross_entropy),
         Contender(name=TORCH_TOPK, build=lambda size, device: partial(_topk, size.selected)),
     ]
-    for name in SORTERS:
+    for name in [*SORTERS, *BASELINES]:
         rows.append(Contender(name=name, build=partial(_ours, name)))
+        if name == "smooth_svm":
+            # The rivals know one k and sort all scores; so ours is asked for the same.
+            name = _SMOOTH_SVM
+            rows.append(Contender(name=name, build=_smooth_svm))
         rows += [
             Contender(name=f"difftopk {method}", build=partial(build, method), against=name)
             for method, build in _RIVALS.get(name, {}).items()
@@ -91,7 +95,12 @@ def _topk(k: int, logits: Tensor, labels: Tensor) -> Tensor:
 
 def _ours(name: str, size: Size, device: torch.device) -> Loss:
     k = {1: 1.0} if name == "softmax" else P_K
-    return TopKCrossEntropy(k=k, sorter=SORTERS[name](), m=size.m).to(device)
+    family = SORTERS[name] if name in SORTERS else BASELINES[name]
+    return TopKCrossEntropy(k=k, sorter=family(), m=size.m).to(device)
+
+
+def _smooth_svm(size: Size, device: torch.device) -> Loss:
+    return TopKCrossEntropy(k={max(P_K): 1.0}, sorter=BASELINES["smooth_svm"](), m=None).to(device)
 
 
 def _difftopk() -> Any:
@@ -127,6 +136,7 @@ def _smooth(method: str, size: Size, device: torch.device) -> Loss:
     return loss
 
 
+_SMOOTH_SVM = f"smooth_svm, k {max(P_K)}, all n"
 _network = partial(_published, 2.0)
 _rows = partial(_published, 1.0)
 _RIVALS: dict[str, dict[str, Callable[[str, Size, torch.device], Loss]]] = {
@@ -135,5 +145,5 @@ _RIVALS: dict[str, dict[str, Callable[[str, Size, torch.device], Loss]]] = {
     "splitter_selection": {"splitter_selection": _network},
     "neural_sort": {"neuralsort": _rows},
     "soft_sort": {"softsort": _rows},
-    "smooth_svm": {"SmoothTopKLoss": _smooth, "SmoothHardTopKLoss": _smooth},
+    _SMOOTH_SVM: {"SmoothTopKLoss": _smooth, "SmoothHardTopKLoss": _smooth},
 }

@@ -78,33 +78,38 @@ def probe(name: str, size: Size, device: torch.device) -> Probe:
 
 def _answer(answers: Connection, name: str, size: Size, device: torch.device) -> None:
     use_two_threads()
-    limit = psutil.virtual_memory().available // 2
+    allowance = "the card has"
     if device.type == "cpu":
+        # Others use the machine too.
+        limit = psutil.virtual_memory().available // 2
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+        allowance = f"{limit / 1e9:.0f} GB"
     try:
-        peak = _peak(contenders()[name], size, device)
-        answers.send(Probe(peak=peak))
+        answers.send(Probe(peak=_peak(contenders()[name], size, device)))
     except Unavailable as error:
         answers.send(Probe(why_not=str(error)))
     except (MemoryError, RuntimeError) as error:
         starved = isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
-        reason = f"needs more than {limit / 1e9:.0f} GB" if starved else str(error).splitlines()[0]
+        reason = f"needs more than {allowance}" if starved else str(error).splitlines()[0]
         answers.send(Probe(why_not=reason))
 
 
 def _peak(contender: Contender, size: Size, device: torch.device) -> int:
     loss = contender.build(size, device)
     logits, labels = size.data(device)
-    if device.type == "cuda":
-        _step(loss, logits, labels)
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        _step(loss, logits, labels)
-        return torch.cuda.max_memory_allocated(device) - before
-    # One sample first, for what is made once: threads, kernels, a network's plan.
-    _step(loss, logits[:1].detach().requires_grad_(), labels[:1])
-    return _resident_growth(partial(_step, loss, logits, labels))
+    # First a call for what is made once: threads, kernels, a network's plan. One sample is enough on a CPU, where a
+    # whole batch would leave pages behind that the measured call could use again.
+    few = size.batch if device.type == "cuda" else 1
+    if not loss(logits[:few], labels[:few]).isfinite().all():
+        raise Unavailable("gives no finite loss")
+    _step(loss, logits[:few].detach().requires_grad_(), labels[:few])
+    if device.type == "cpu":
+        return _resident_growth(partial(_step, loss, logits, labels))
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    _step(loss, logits, labels)
+    return torch.cuda.max_memory_allocated(device) - before
 
 
 def _resident_growth(run: Run) -> int:

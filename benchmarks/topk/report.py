@@ -105,7 +105,7 @@ def terminal(title: str, lines: Sequence[Sequence[str]]) -> Table:
     """Return the table for the terminal."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for index, name in enumerate(lines[0]):
-        table.add_column(name, justify="right" if index else "left", no_wrap=index == 0)
+        table.add_column(name, justify="right" if index else "left", no_wrap=True)
     for line in lines[1:]:
         rival = line[0].startswith("difftopk")
         table.add_row(*line, style="dim" if rival else None)
