@@ -2,6 +2,7 @@
 
 import argparse
 import datetime
+import os
 import re
 from pathlib import Path
 
@@ -70,9 +71,10 @@ def _chosen(pattern: str) -> dict[str, Contender]:
 
 
 def _head(device: torch.device) -> str:
-    threads = f", {THREADS} threads" if device.type == "cpu" else ""
+    # With more work than cores, threads wait for one another and short calls take many times as long.
+    load = f"; {THREADS} threads; load of the machine before: {os.getloadavg()[0]:.1f}" if device.type == "cpu" else ""
     day = datetime.datetime.now(datetime.UTC).date()
-    return f"{report.device_name(device)}{threads}; PyTorch {torch.__version__}; {day}"
+    return f"{report.device_name(device)}{load}; PyTorch {torch.__version__}; {day}"
 
 
 def _arguments() -> argparse.Namespace:
