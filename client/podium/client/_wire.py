@@ -207,12 +207,20 @@ def _sorter(info: catalogue_pb2.SorterInfo) -> SorterInfo:
         name=info.name,
         summary=info.summary,
         citation=info.citation,
-        parameters=tuple(
-            ParameterInfo(
-                name=parameter.name,
-                default=json.loads(parameter.default_json) if parameter.default_json else None,
-                summary=parameter.summary,
-            )
-            for parameter in info.parameters
-        ),
+        parameters=tuple(_parameter(parameter) for parameter in info.parameters),
+        cost=info.cost,
+        caveats=tuple(info.caveats),
+        baseline=info.baseline,
+    )
+
+
+def _parameter(info: catalogue_pb2.ParameterInfo) -> ParameterInfo:
+    # Only the bounds can be set or not.
+    bounds = {field.name: value for field, value in info.ListFields() if field.has_presence}
+    return ParameterInfo(
+        name=info.name,
+        default=json.loads(info.default_json) if info.default_json else None,
+        summary=info.summary,
+        choices=tuple(info.choices),
+        **bounds,
     )

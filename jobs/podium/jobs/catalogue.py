@@ -1,18 +1,17 @@
-"""What a spec may name: backbones of torchvision and timm, and the sorters. Needs no torch.
+"""What a spec may name: backbones of torchvision and timm, sorters and baselines. Needs no torch.
 
-backbones.json is made by jobs/generate_backbones.py from the installed libraries.
+backbones.json is made by jobs/generate_backbones.py from the installed libraries, sorters.json by
+jobs/generate_sorters.py from the registry of podium.topk.
 """
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from podium.jobs import spec
 from podium.jobs.spec import Interpolation
 
 
@@ -42,20 +41,31 @@ class BackboneCard(Card):
 
 @dataclass(frozen=True, kw_only=True)
 class ParameterCard:
-    """One parameter of a sorter."""
+    """One parameter of a sorter; a bound that is None does not bind."""
 
     name: str
-    default_json: str
+    default: float | str
+    """A whole number for a parameter that takes only those; a name of the contract's enum for one of `choices`."""
     summary: str
+    above: float | None = None
+    at_least: float | None = None
+    below: float | None = None
+    at_most: float | None = None
+    choices: tuple[str, ...] = ()
+    """The names to choose from; empty: it is a number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SorterCard:
-    """One sorter; `name` is its field in the spec's oneof."""
+    """One sorter or baseline; `name` is its field in the spec's oneof."""
 
     name: str
+    baseline: bool
+    """A loss of others that stands where a sorter stands, and estimates no probability."""
     summary: str
     citation: str
+    cost: str
+    caveats: tuple[str, ...]
     parameters: tuple[ParameterCard, ...]
 
 
@@ -78,7 +88,7 @@ def backbones() -> tuple[BackboneCard, ...]:
 
 @cache
 def _backbones() -> Mapping[str, BackboneCard]:
-    document = json.loads(files("podium.jobs").joinpath("backbones.json").read_text(encoding="utf-8"))
+    document = _read("backbones.json")
     cards = [_card(*row) for row in document["preprocessing"]]
     return {
         f"{library}/{name}": BackboneCard(
@@ -103,66 +113,19 @@ def _card(image_size: int, crop_fraction: float, interpolation: str, mean: list[
     )
 
 
-_PETERSEN = "Petersen, Kuehne, Borgelt, Deussen: Differentiable Top-k Classification Learning, ICML 2022"
-#: The sorter's class, its name in the oneof, what it is, where it comes from.
-_SORTERS: tuple[tuple[type[Any], str, str, str], ...] = (
-    (
-        spec.Softmax,
-        "softmax",
-        "Plain softmax cross-entropy over all classes: the baseline. Goes with k = {1: 1} only.",
-        "",
-    ),
-    (spec.OddEven, "odd_even", "The odd-even transposition network: m layers of comparators.", _PETERSEN),
-    (spec.Bitonic, "bitonic", "Batcher's bitonic network: about log2(m)^2 / 2 layers.", _PETERSEN),
-    (
-        spec.SplitterSelection,
-        "splitter_selection",
-        "The splitter selection network: only as much sorting as the top k needs.",
-        _PETERSEN,
-    ),
-    (
-        spec.NeuralSort,
-        "neural_sort",
-        "A softmax over the ranks that the pairwise differences of the scores give.",
-        "Grover, Wang, Zweig, Ermon: Stochastic Optimization of Sorting Networks via Continuous Relaxations, ICLR 2019",
-    ),
-    (
-        spec.SoftSort,
-        "soft_sort",
-        "A softmax over the distances of each score to the sorted scores.",
-        "Prillo, Eisenschlos: SoftSort: A Continuous Relaxation for the argsort Operator, ICML 2020",
-    ),
-    (
-        spec.Subset,
-        "subset",
-        "The distribution over subsets of k classes: softmax, generalised to every k.",
-        "Vivier-Ardisson et al., 2026",
-    ),
-)
-_PARAMETERS: Mapping[str, str] = {
-    "steepness": "How sharply a comparator decides; above 0, at most 1000000.",
-    "distribution": "How a comparator decides, as a cumulative distribution of the score difference: "
-    + ", ".join(f"DISTRIBUTION_{member.name}" for member in spec.Distribution)
-    + ".",
-    "art_lambda": "The lambda of DISTRIBUTION_LOGISTIC_PHI; at least 0, below 1.",
-    "temperature": "The softness; above 0, at most 1000000.",
-}
-
-
+@cache
 def sorters() -> tuple[SorterCard, ...]:
-    """Every sorter, in the order of the spec's oneof."""
-    return tuple(
-        SorterCard(name=name, summary=summary, citation=citation, parameters=_parameters(cls))
-        for cls, name, summary, citation in _SORTERS
-    )
+    """Every sorter, then every baseline, in the order of the spec's oneof."""
+    return tuple(_sorter(**row) for row in _read("sorters.json"))
 
 
-def _parameters(cls: type[Any]) -> tuple[ParameterCard, ...]:
-    return tuple(
-        ParameterCard(name=item.name, default_json=_as_json(item.default), summary=_PARAMETERS[item.name])
-        for item in dataclasses.fields(cls)
-    )
+def _sorter(*, caveats: Sequence[str], parameters: Sequence[Mapping[str, Any]], **told: Any) -> SorterCard:
+    return SorterCard(caveats=tuple(caveats), parameters=tuple(_parameter(**item) for item in parameters), **told)
 
 
-def _as_json(value: Any) -> str:
-    return json.dumps(f"{type(value).__name__.upper()}_{value.name}" if isinstance(value, Enum) else value)
+def _parameter(*, choices: Sequence[str] = (), **told: Any) -> ParameterCard:
+    return ParameterCard(choices=tuple(choices), **told)
+
+
+def _read(name: str) -> Any:
+    return json.loads(files("podium.jobs").joinpath(name).read_text(encoding="utf-8"))

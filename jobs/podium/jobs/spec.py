@@ -24,7 +24,7 @@ class Distribution(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Softmax:
-    """Softmax cross-entropy over all classes: the baseline. Goes with k = {1: 1} only."""
+    """Softmax cross-entropy over all classes, what the others are compared with. Goes with k = {1: 1} only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,13 +69,100 @@ class SoftSort:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SinkhornSort:
+    """SinkhornSort (Cuturi et al. 2019): entropic optimal transport of the scores to the first ranks."""
+
+    regularization: float = 0.1
+    iterations: int = 100
+
+
+@dataclass(frozen=True, kw_only=True)
 class Subset:
     """The distribution over k-subsets (Vivier-Ardisson et al. 2026): softmax, generalised to every k."""
 
     temperature: float = 1.0
 
 
-Sorter: TypeAlias = Softmax | OddEven | Bitonic | SplitterSelection | NeuralSort | SoftSort | Subset
+@dataclass(frozen=True, kw_only=True)
+class OptimalTransport:
+    """Optimal-transport top-k (Xie et al. 2020)."""
+
+    regularization: float = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sigmoid:
+    """Sigmoid k-hot (2025): logistic membership, all classes together k."""
+
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LapSum:
+    """LapSum (Struski et al. 2025): Laplace membership, all classes together k."""
+
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sparse:
+    """Sparse top-k (Sander et al. 2023): membership that is exactly zero and one away from the threshold."""
+
+    p: float = 4 / 3
+    regularization: float = 8.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DFTopK:
+    """DFTopK (Zhu et al. 2025): the threshold half-way between the k-th and the next score."""
+
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmoothSVM:
+    """The smooth top-k support vector machine (Berrada et al. 2018), a baseline."""
+
+    margin: float = 1.0
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoisedHinge:
+    """The noised top-k hinge (Garcin et al. 2022), a baseline."""
+
+    noise: float = 1.0
+    draws: int = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImbalancedNoisedHinge:
+    """The noised top-k hinge with larger margins for rarer classes (Garcin et al. 2022), a baseline."""
+
+    noise: float = 0.01
+    draws: int = 5
+    max_margin: float = 0.2
+    loss_scale: float = 60.0
+
+
+Baseline: TypeAlias = SmoothSVM | NoisedHinge | ImbalancedNoisedHinge
+Sorter: TypeAlias = (
+    Softmax
+    | OddEven
+    | Bitonic
+    | SplitterSelection
+    | NeuralSort
+    | SoftSort
+    | SinkhornSort
+    | Subset
+    | OptimalTransport
+    | Sigmoid
+    | LapSum
+    | Sparse
+    | DFTopK
+    | Baseline
+)
+"""What the spec's `sorter` may be; a baseline stands where a sorter stands."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,14 +1,11 @@
-"""The catalogue against the libraries that it was made from."""
+"""The catalogue of backbones against the libraries that it was made from."""
 
-import json
-from dataclasses import fields
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
 
-from podium.jobs import spec
-from podium.jobs.catalogue import BackboneCard, Card, backbones, find_backbone, sorters
+from podium.jobs.catalogue import BackboneCard, Card, backbones, find_backbone
 from podium.jobs.spec import Interpolation
 
 GENERATOR = Path(__file__).resolve().parents[3] / "jobs" / "generate_backbones.py"
@@ -41,22 +38,6 @@ def test_backbones_are_sorted_and_usable():
         assert 0 < card.crop_fraction <= 1
         assert 8 <= card.image_size <= 2048
         assert all(value > 0 for value in card.std)
-
-
-def test_every_sorter_of_the_spec_has_its_card_in_the_order_of_the_oneof():
-    from podium.api.v1.spec_pb2 import JobSpec
-
-    members = [field.name for field in JobSpec.DESCRIPTOR.oneofs_by_name["sorter"].fields]
-
-    assert members == [card.name for card in sorters()]
-
-
-def test_a_sorters_defaults_are_those_of_the_spec():
-    cards = {card.name: card for card in sorters()}
-    defaults = {item.name: json.loads(item.default_json) for item in cards["odd_even"].parameters}
-
-    assert {"steepness": 2.0, "distribution": "DISTRIBUTION_CAUCHY", "art_lambda": 0.5} == defaults
-    assert [item.name for item in fields(spec.Subset)] == [item.name for item in cards["subset"].parameters]
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -1,12 +1,13 @@
 """ServerService."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from typing import Any
 
 from podium.api.v1 import catalogue_pb2
 from podium.api.v1 import server_service_pb2 as pb
-from podium.jobs.catalogue import SorterCard, backbones, sorters
+from podium.jobs.catalogue import ParameterCard, SorterCard, backbones, sorters
 
 
 class ServerServicer:
@@ -33,11 +34,28 @@ class ServerServicer:
 
 
 def _sorter(card: SorterCard) -> catalogue_pb2.SorterInfo:
-    parameters = [
-        catalogue_pb2.ParameterInfo(name=item.name, default_json=item.default_json, summary=item.summary)
-        for item in card.parameters
-    ]
-    return catalogue_pb2.SorterInfo(name=card.name, summary=card.summary, citation=card.citation, parameters=parameters)
+    return catalogue_pb2.SorterInfo(
+        name=card.name,
+        summary=card.summary,
+        citation=card.citation,
+        parameters=[_parameter(item) for item in card.parameters],
+        cost=card.cost,
+        caveats=card.caveats,
+        baseline=card.baseline,
+    )
+
+
+def _parameter(card: ParameterCard) -> catalogue_pb2.ParameterInfo:
+    return catalogue_pb2.ParameterInfo(
+        name=card.name,
+        default_json=json.dumps(card.default),
+        summary=card.summary,
+        above=card.above,
+        at_least=card.at_least,
+        below=card.below,
+        at_most=card.at_most,
+        choices=card.choices,
+    )
 
 
 def _backbones(name_contains: str) -> Sequence[catalogue_pb2.BackboneInfo]:

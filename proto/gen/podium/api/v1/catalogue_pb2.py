@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpodium/api/v1/catalogue.proto\x12\rpodium.api.v1\"\x94\x01\n\nSorterInfo\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07summary\x18\x02 \x01(\tR\x07summary\x12\x1a\n\x08\x63itation\x18\x03 \x01(\tR\x08\x63itation\x12<\n\nparameters\x18\x04 \x03(\x0b\x32\x1c.podium.api.v1.ParameterInfoR\nparameters\"`\n\rParameterInfo\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12!\n\x0c\x64\x65\x66\x61ult_json\x18\x02 \x01(\tR\x0b\x64\x65\x66\x61ultJson\x12\x18\n\x07summary\x18\x03 \x01(\tR\x07summary\"{\n\x0c\x42\x61\x63kboneInfo\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07library\x18\x02 \x01(\tR\x07library\x12\x1e\n\nparameters\x18\x03 \x01(\x04R\nparameters\x12\x1d\n\nimage_size\x18\x04 \x01(\rR\timageSizeb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpodium/api/v1/catalogue.proto\x12\rpodium.api.v1\"\xde\x01\n\nSorterInfo\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07summary\x18\x02 \x01(\tR\x07summary\x12\x1a\n\x08\x63itation\x18\x03 \x01(\tR\x08\x63itation\x12<\n\nparameters\x18\x04 \x03(\x0b\x32\x1c.podium.api.v1.ParameterInfoR\nparameters\x12\x12\n\x04\x63ost\x18\x05 \x01(\tR\x04\x63ost\x12\x18\n\x07\x63\x61veats\x18\x06 \x03(\tR\x07\x63\x61veats\x12\x1a\n\x08\x62\x61seline\x18\x07 \x01(\x08R\x08\x62\x61seline\"\x9b\x02\n\rParameterInfo\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12!\n\x0c\x64\x65\x66\x61ult_json\x18\x02 \x01(\tR\x0b\x64\x65\x66\x61ultJson\x12\x18\n\x07summary\x18\x03 \x01(\tR\x07summary\x12\x19\n\x05\x61\x62ove\x18\x04 \x01(\x01H\x00R\x05\x61\x62ove\x88\x01\x01\x12\x1e\n\x08\x61t_least\x18\x05 \x01(\x01H\x01R\x07\x61tLeast\x88\x01\x01\x12\x19\n\x05\x62\x65low\x18\x06 \x01(\x01H\x02R\x05\x62\x65low\x88\x01\x01\x12\x1c\n\x07\x61t_most\x18\x07 \x01(\x01H\x03R\x06\x61tMost\x88\x01\x01\x12\x18\n\x07\x63hoices\x18\x08 \x03(\tR\x07\x63hoicesB\x08\n\x06_aboveB\x0b\n\t_at_leastB\x08\n\x06_belowB\n\n\x08_at_most\"{\n\x0c\x42\x61\x63kboneInfo\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07library\x18\x02 \x01(\tR\x07library\x12\x1e\n\nparameters\x18\x03 \x01(\x04R\nparameters\x12\x1d\n\nimage_size\x18\x04 \x01(\rR\timageSizeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,9 +32,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'podium.api.v1.catalogue_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SORTERINFO']._serialized_start=49
-  _globals['_SORTERINFO']._serialized_end=197
-  _globals['_PARAMETERINFO']._serialized_start=199
-  _globals['_PARAMETERINFO']._serialized_end=295
-  _globals['_BACKBONEINFO']._serialized_start=297
-  _globals['_BACKBONEINFO']._serialized_end=420
+  _globals['_SORTERINFO']._serialized_end=271
+  _globals['_PARAMETERINFO']._serialized_start=274
+  _globals['_PARAMETERINFO']._serialized_end=557
+  _globals['_BACKBONEINFO']._serialized_start=559
+  _globals['_BACKBONEINFO']._serialized_end=682
 # @@protoc_insertion_point(module_scope)

@@ -22,7 +22,7 @@ DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 class SorterInfo(google.protobuf.message.Message):
     """The catalogue: what a spec may name.
 
-    A sorter that a spec may choose.
+    A sorter that a spec may choose, or a baseline that stands where a sorter stands.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -31,15 +31,26 @@ class SorterInfo(google.protobuf.message.Message):
     SUMMARY_FIELD_NUMBER: builtins.int
     CITATION_FIELD_NUMBER: builtins.int
     PARAMETERS_FIELD_NUMBER: builtins.int
+    COST_FIELD_NUMBER: builtins.int
+    CAVEATS_FIELD_NUMBER: builtins.int
+    BASELINE_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The name in the spec's oneof, such as "odd_even"."""
     summary: builtins.str
     """What it is, in one sentence."""
     citation: builtins.str
     """Where it comes from."""
+    cost: builtins.str
+    """What one sample costs, in n classes, the m scores that it sees and the largest k."""
+    baseline: builtins.bool
+    """A baseline: a loss of others, which estimates no probability."""
     @property
     def parameters(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ParameterInfo]:
         """Its parameters."""
+
+    @property
+    def caveats(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What to know before choosing it, one sentence each."""
 
     def __init__(
         self,
@@ -48,34 +59,68 @@ class SorterInfo(google.protobuf.message.Message):
         summary: builtins.str = ...,
         citation: builtins.str = ...,
         parameters: collections.abc.Iterable[Global___ParameterInfo] | None = ...,
+        cost: builtins.str = ...,
+        caveats: collections.abc.Iterable[builtins.str] | None = ...,
+        baseline: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["citation", b"citation", "name", b"name", "parameters", b"parameters", "summary", b"summary"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["baseline", b"baseline", "caveats", b"caveats", "citation", b"citation", "cost", b"cost", "name", b"name", "parameters", b"parameters", "summary", b"summary"]) -> None: ...
 
 Global___SorterInfo: typing_extensions.TypeAlias = SorterInfo
 
 @typing.final
 class ParameterInfo(google.protobuf.message.Message):
-    """A parameter of a sorter."""
+    """A parameter of a sorter or of a baseline. A bound that is not set does not bind."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     NAME_FIELD_NUMBER: builtins.int
     DEFAULT_JSON_FIELD_NUMBER: builtins.int
     SUMMARY_FIELD_NUMBER: builtins.int
+    ABOVE_FIELD_NUMBER: builtins.int
+    AT_LEAST_FIELD_NUMBER: builtins.int
+    BELOW_FIELD_NUMBER: builtins.int
+    AT_MOST_FIELD_NUMBER: builtins.int
+    CHOICES_FIELD_NUMBER: builtins.int
     name: builtins.str
-    """The name in the sorter's message."""
+    """The name in its message."""
     default_json: builtins.str
     """The default, as JSON."""
     summary: builtins.str
-    """What it does, with its range."""
+    """What it does."""
+    above: builtins.float
+    """It must be above this number."""
+    at_least: builtins.float
+    """It must be at least this number."""
+    below: builtins.float
+    """It must be below this number."""
+    at_most: builtins.float
+    """It must be at most this number."""
+    @property
+    def choices(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The names to choose from; none: it is a number."""
+
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         default_json: builtins.str = ...,
         summary: builtins.str = ...,
+        above: builtins.float | None = ...,
+        at_least: builtins.float | None = ...,
+        below: builtins.float | None = ...,
+        at_most: builtins.float | None = ...,
+        choices: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["default_json", b"default_json", "name", b"name", "summary", b"summary"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_above", b"_above", "_at_least", b"_at_least", "_at_most", b"_at_most", "_below", b"_below", "above", b"above", "at_least", b"at_least", "at_most", b"at_most", "below", b"below"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_above", b"_above", "_at_least", b"_at_least", "_at_most", b"_at_most", "_below", b"_below", "above", b"above", "at_least", b"at_least", "at_most", b"at_most", "below", b"below", "choices", b"choices", "default_json", b"default_json", "name", b"name", "summary", b"summary"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_above", b"_above"]) -> typing.Literal["above"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_at_least", b"_at_least"]) -> typing.Literal["at_least"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_at_most", b"_at_most"]) -> typing.Literal["at_most"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_below", b"_below"]) -> typing.Literal["below"] | None: ...
 
 Global___ParameterInfo: typing_extensions.TypeAlias = ParameterInfo
 

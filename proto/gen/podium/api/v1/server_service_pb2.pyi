@@ -73,7 +73,7 @@ Global___GetServerInfoResponse: typing_extensions.TypeAlias = GetServerInfoRespo
 
 @typing.final
 class ListSortersRequest(google.protobuf.message.Message):
-    """Asks for the sorters."""
+    """Asks for the sorters and baselines."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -85,7 +85,7 @@ Global___ListSortersRequest: typing_extensions.TypeAlias = ListSortersRequest
 
 @typing.final
 class ListSortersResponse(google.protobuf.message.Message):
-    """The sorters."""
+    """The sorters and baselines."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

@@ -69,7 +69,7 @@ class ServerServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListSorters(self, request, context):
-        """ListSorters returns the sorters that a spec may choose.
+        """ListSorters returns the sorters and baselines that a spec may choose.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

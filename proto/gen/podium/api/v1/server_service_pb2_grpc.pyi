@@ -136,7 +136,7 @@ class ServerServiceStub(typing.Generic[_ServerServiceGetServerInfoType, _ServerS
     """GetServerInfo returns the server's version and limits."""
 
     ListSorters: _ServerServiceListSortersType
-    """ListSorters returns the sorters that a spec may choose."""
+    """ListSorters returns the sorters and baselines that a spec may choose."""
 
     ListBackbones: _ServerServiceListBackbonesType
     """ListBackbones returns the backbones that a spec may name, in alphabetical order."""
@@ -180,7 +180,7 @@ class ServerServiceServicer(metaclass=abc.ABCMeta):
         request: podium.api.v1.server_service_pb2.ListSortersRequest,
         context: _ServicerContext,
     ) -> typing.Union[podium.api.v1.server_service_pb2.ListSortersResponse, collections.abc.Awaitable[podium.api.v1.server_service_pb2.ListSortersResponse]]:
-        """ListSorters returns the sorters that a spec may choose."""
+        """ListSorters returns the sorters and baselines that a spec may choose."""
 
     @abc.abstractmethod
     def ListBackbones(

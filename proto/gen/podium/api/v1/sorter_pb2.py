@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apodium/api/v1/sorter.proto\x12\rpodium.api.v1\"\t\n\x07Softmax\"\x84\x02\n\x07OddEven\x12<\n\tsteepness\x18\x01 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x80\x84.A!\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x00R\tsteepness\x88\x01\x01\x12N\n\x0c\x64istribution\x18\x02 \x01(\x0e\x32\x1b.podium.api.v1.DistributionB\x08\xbaH\x05\x82\x01\x02\x10\x01H\x01R\x0c\x64istribution\x88\x01\x01\x12=\n\nart_lambda\x18\x03 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x11\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x02R\tartLambda\x88\x01\x01\x42\x0c\n\n_steepnessB\x0f\n\r_distributionB\r\n\x0b_art_lambda\"\x84\x02\n\x07\x42itonic\x12<\n\tsteepness\x18\x01 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x80\x84.A!\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x00R\tsteepness\x88\x01\x01\x12N\n\x0c\x64istribution\x18\x02 \x01(\x0e\x32\x1b.podium.api.v1.DistributionB\x08\xbaH\x05\x82\x01\x02\x10\x01H\x01R\x0c\x64istribution\x88\x01\x01\x12=\n\nart_lambda\x18\x03 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x11\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x02R\tartLambda\x88\x01\x01\x42\x0c\n\n_steepnessB\x0f\n\r_distributionB\r\n\x0b_art_lambda\"\x8e\x02\n\x11SplitterSelection\x12<\n\tsteepness\x18\x01 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x80\x84.A!\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x00R\tsteepness\x88\x01\x01\x12N\n\x0c\x64istribution\x18\x02 \x01(\x0e\x32\x1b.podium.api.v1.DistributionB\x08\xbaH\x05\x82\x01\x02\x10\x01H\x01R\x0c\x64istribution\x88\x01\x01\x12=\n\nart_lambda\x18\x03 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x11\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x02R\tartLambda\x88\x01\x01\x42\x0c\n\n_steepnessB\x0f\n\r_distributionB\r\n\x0b_art_lambda\"^\n\nNeuralSort\x12@\n\x0btemperature\x18\x01 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x80\x84.A!\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x00R\x0btemperature\x88\x01\x01\x42\x0e\n\x0c_temperature\"\\\n\x08SoftSort\x12@\n\x0btemperature\x18\x01 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x80\x84.A!\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x00R\x0btemperature\x88\x01\x01\x42\x0e\n\x0c_temperature\"Z\n\x06Subset\x12@\n\x0btemperature\x18\x01 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x80\x84.A!\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x00R\x0btemperature\x88\x01\x01\x42\x0e\n\x0c_temperature*\xd1\x01\n\x0c\x44istribution\x12\x1c\n\x18\x44ISTRIBUTION_UNSPECIFIED\x10\x00\x12\x19\n\x15\x44ISTRIBUTION_LOGISTIC\x10\x01\x12\x1d\n\x19\x44ISTRIBUTION_LOGISTIC_PHI\x10\x02\x12\x19\n\x15\x44ISTRIBUTION_GAUSSIAN\x10\x03\x12\x1b\n\x17\x44ISTRIBUTION_RECIPROCAL\x10\x04\x12\x17\n\x13\x44ISTRIBUTION_CAUCHY\x10\x05\x12\x18\n\x14\x44ISTRIBUTION_OPTIMAL\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apodium/api/v1/sorter.proto\x12\rpodium.api.v1\"\t\n\x07Softmax\"\x84\x02\n\x07OddEven\x12<\n\tsteepness\x18\x01 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x80\x84.A!\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x00R\tsteepness\x88\x01\x01\x12N\n\x0c\x64istribution\x18\x02 \x01(\x0e\x32\x1b.podium.api.v1.DistributionB\x08\xbaH\x05\x82\x01\x02\x10\x01H\x01R\x0c\x64istribution\x88\x01\x01\x12=\n\nart_lambda\x18\x03 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x11\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x02R\tartLambda\x88\x01\x01\x42\x0c\n\n_steepnessB\x0f\n\r_distributionB\r\n\x0b_art_lambda\"\x84\x02\n\x07\x42itonic\x12<\n\tsteepness\x18\x01 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x80\x84.A!\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x00R\tsteepness\x88\x01\x01\x12N\n\x0c\x64istribution\x18\x02 \x01(\x0e\x32\x1b.podium.api.v1.DistributionB\x08\xbaH\x05\x82\x01\x02\x10\x01H\x01R\x0c\x64istribution\x88\x01\x01\x12=\n\nart_lambda\x18\x03 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x11\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x02R\tartLambda\x88\x01\x01\x42\x0c\n\n_steepnessB\x0f\n\r_distributionB\r\n\x0b_art_lambda\"\x8e\x02\n\x11SplitterSelection\x12<\n\tsteepness\x18\x01 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x80\x84.A!\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x00R\tsteepness\x88\x01\x01\x12N\n\x0c\x64istribution\x18\x02 \x01(\x0e\x32\x1b.podium.api.v1.DistributionB\x08\xbaH\x05\x82\x01\x02\x10\x01H\x01R\x0c\x64istribution\x88\x01\x01\x12=\n\nart_lambda\x18\x03 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x11\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x02R\tartLambda\x88\x01\x01\x42\x0c\n\n_steepnessB\x0f\n\r_distributionB\r\n\x0b_art_lambda\"^\n\nNeuralSort\x12@\n\x0btemperature\x18\x01 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x80\x84.A!\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x00R\x0btemperature\x88\x01\x01\x42\x0e\n\x0c_temperature\"\\\n\x08SoftSort\x12@\n\x0btemperature\x18\x01 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x80\x84.A!\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x00R\x0btemperature\x88\x01\x01\x42\x0e\n\x0c_temperature\"\xaa\x01\n\x0cSinkhornSort\x12\x46\n\x0eregularization\x18\x01 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x80\x84.A!\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x00R\x0eregularization\x88\x01\x01\x12\x30\n\niterations\x18\x02 \x01(\rB\x0b\xbaH\x08*\x06\x18\xa0\x8d\x06(\x01H\x01R\niterations\x88\x01\x01\x42\x11\n\x0f_regularizationB\r\n\x0b_iterations\"Z\n\x06Subset\x12@\n\x0btemperature\x18\x01 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x80\x84.A!\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x00R\x0btemperature\x88\x01\x01\x42\x0e\n\x0c_temperature\"m\n\x10OptimalTransport\x12\x46\n\x0eregularization\x18\x01 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x80\x84.A!\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x00R\x0eregularization\x88\x01\x01\x42\x11\n\x0f_regularization\"[\n\x07Sigmoid\x12@\n\x0btemperature\x18\x01 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x80\x84.A!\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x00R\x0btemperature\x88\x01\x01\x42\x0e\n\x0c_temperature\"Z\n\x06LapSum\x12@\n\x0btemperature\x18\x01 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x80\x84.A!\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x00R\x0btemperature\x88\x01\x01\x42\x0e\n\x0c_temperature\"\x97\x01\n\x06Sparse\x12,\n\x01p\x18\x01 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x00\x00\x00@!\x00\x00\x00\x00\x00\x00\xf0?@\x01H\x00R\x01p\x88\x01\x01\x12\x46\n\x0eregularization\x18\x02 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x80\x84.A!\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x01R\x0eregularization\x88\x01\x01\x42\x04\n\x02_pB\x11\n\x0f_regularization\"Z\n\x06\x44\x46TopK\x12@\n\x0btemperature\x18\x01 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x80\x84.A!\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x00R\x0btemperature\x88\x01\x01\x42\x0e\n\x0c_temperature\"\xa0\x01\n\tSmoothSVM\x12\x36\n\x06margin\x18\x01 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x80\x84.A)\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x00R\x06margin\x88\x01\x01\x12@\n\x0btemperature\x18\x02 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x80\x84.A!\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x01R\x0btemperature\x88\x01\x01\x42\t\n\x07_marginB\x0e\n\x0c_temperature\"~\n\x0bNoisedHinge\x12\x34\n\x05noise\x18\x01 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x80\x84.A!\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x00R\x05noise\x88\x01\x01\x12%\n\x05\x64raws\x18\x02 \x01(\rB\n\xbaH\x07*\x05\x18\xe8\x07(\x01H\x01R\x05\x64raws\x88\x01\x01\x42\x08\n\x06_noiseB\x08\n\x06_draws\"\xa4\x02\n\x15ImbalancedNoisedHinge\x12\x34\n\x05noise\x18\x01 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x80\x84.A!\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x00R\x05noise\x88\x01\x01\x12%\n\x05\x64raws\x18\x02 \x01(\rB\n\xbaH\x07*\x05\x18\xe8\x07(\x01H\x01R\x05\x64raws\x88\x01\x01\x12=\n\nmax_margin\x18\x03 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x80\x84.A!\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x02R\tmaxMargin\x88\x01\x01\x12=\n\nloss_scale\x18\x04 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x80\x84.A!\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x03R\tlossScale\x88\x01\x01\x42\x08\n\x06_noiseB\x08\n\x06_drawsB\r\n\x0b_max_marginB\r\n\x0b_loss_scale*\xd1\x01\n\x0c\x44istribution\x12\x1c\n\x18\x44ISTRIBUTION_UNSPECIFIED\x10\x00\x12\x19\n\x15\x44ISTRIBUTION_LOGISTIC\x10\x01\x12\x1d\n\x19\x44ISTRIBUTION_LOGISTIC_PHI\x10\x02\x12\x19\n\x15\x44ISTRIBUTION_GAUSSIAN\x10\x03\x12\x1b\n\x17\x44ISTRIBUTION_RECIPROCAL\x10\x04\x12\x17\n\x13\x44ISTRIBUTION_CAUCHY\x10\x05\x12\x18\n\x14\x44ISTRIBUTION_OPTIMAL\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,10 +53,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NEURALSORT'].fields_by_name['temperature']._serialized_options = b'\272H\026\022\024\031\000\000\000\000\200\204.A!\000\000\000\000\000\000\000\000@\001'
   _globals['_SOFTSORT'].fields_by_name['temperature']._loaded_options = None
   _globals['_SOFTSORT'].fields_by_name['temperature']._serialized_options = b'\272H\026\022\024\031\000\000\000\000\200\204.A!\000\000\000\000\000\000\000\000@\001'
+  _globals['_SINKHORNSORT'].fields_by_name['regularization']._loaded_options = None
+  _globals['_SINKHORNSORT'].fields_by_name['regularization']._serialized_options = b'\272H\026\022\024\031\000\000\000\000\200\204.A!\000\000\000\000\000\000\000\000@\001'
+  _globals['_SINKHORNSORT'].fields_by_name['iterations']._loaded_options = None
+  _globals['_SINKHORNSORT'].fields_by_name['iterations']._serialized_options = b'\272H\010*\006\030\240\215\006(\001'
   _globals['_SUBSET'].fields_by_name['temperature']._loaded_options = None
   _globals['_SUBSET'].fields_by_name['temperature']._serialized_options = b'\272H\026\022\024\031\000\000\000\000\200\204.A!\000\000\000\000\000\000\000\000@\001'
-  _globals['_DISTRIBUTION']._serialized_start=1138
-  _globals['_DISTRIBUTION']._serialized_end=1347
+  _globals['_OPTIMALTRANSPORT'].fields_by_name['regularization']._loaded_options = None
+  _globals['_OPTIMALTRANSPORT'].fields_by_name['regularization']._serialized_options = b'\272H\026\022\024\031\000\000\000\000\200\204.A!\000\000\000\000\000\000\000\000@\001'
+  _globals['_SIGMOID'].fields_by_name['temperature']._loaded_options = None
+  _globals['_SIGMOID'].fields_by_name['temperature']._serialized_options = b'\272H\026\022\024\031\000\000\000\000\200\204.A!\000\000\000\000\000\000\000\000@\001'
+  _globals['_LAPSUM'].fields_by_name['temperature']._loaded_options = None
+  _globals['_LAPSUM'].fields_by_name['temperature']._serialized_options = b'\272H\026\022\024\031\000\000\000\000\200\204.A!\000\000\000\000\000\000\000\000@\001'
+  _globals['_SPARSE'].fields_by_name['p']._loaded_options = None
+  _globals['_SPARSE'].fields_by_name['p']._serialized_options = b'\272H\026\022\024\031\000\000\000\000\000\000\000@!\000\000\000\000\000\000\360?@\001'
+  _globals['_SPARSE'].fields_by_name['regularization']._loaded_options = None
+  _globals['_SPARSE'].fields_by_name['regularization']._serialized_options = b'\272H\026\022\024\031\000\000\000\000\200\204.A!\000\000\000\000\000\000\000\000@\001'
+  _globals['_DFTOPK'].fields_by_name['temperature']._loaded_options = None
+  _globals['_DFTOPK'].fields_by_name['temperature']._serialized_options = b'\272H\026\022\024\031\000\000\000\000\200\204.A!\000\000\000\000\000\000\000\000@\001'
+  _globals['_SMOOTHSVM'].fields_by_name['margin']._loaded_options = None
+  _globals['_SMOOTHSVM'].fields_by_name['margin']._serialized_options = b'\272H\026\022\024\031\000\000\000\000\200\204.A)\000\000\000\000\000\000\000\000@\001'
+  _globals['_SMOOTHSVM'].fields_by_name['temperature']._loaded_options = None
+  _globals['_SMOOTHSVM'].fields_by_name['temperature']._serialized_options = b'\272H\026\022\024\031\000\000\000\000\200\204.A!\000\000\000\000\000\000\000\000@\001'
+  _globals['_NOISEDHINGE'].fields_by_name['noise']._loaded_options = None
+  _globals['_NOISEDHINGE'].fields_by_name['noise']._serialized_options = b'\272H\026\022\024\031\000\000\000\000\200\204.A!\000\000\000\000\000\000\000\000@\001'
+  _globals['_NOISEDHINGE'].fields_by_name['draws']._loaded_options = None
+  _globals['_NOISEDHINGE'].fields_by_name['draws']._serialized_options = b'\272H\007*\005\030\350\007(\001'
+  _globals['_IMBALANCEDNOISEDHINGE'].fields_by_name['noise']._loaded_options = None
+  _globals['_IMBALANCEDNOISEDHINGE'].fields_by_name['noise']._serialized_options = b'\272H\026\022\024\031\000\000\000\000\200\204.A!\000\000\000\000\000\000\000\000@\001'
+  _globals['_IMBALANCEDNOISEDHINGE'].fields_by_name['draws']._loaded_options = None
+  _globals['_IMBALANCEDNOISEDHINGE'].fields_by_name['draws']._serialized_options = b'\272H\007*\005\030\350\007(\001'
+  _globals['_IMBALANCEDNOISEDHINGE'].fields_by_name['max_margin']._loaded_options = None
+  _globals['_IMBALANCEDNOISEDHINGE'].fields_by_name['max_margin']._serialized_options = b'\272H\026\022\024\031\000\000\000\000\200\204.A!\000\000\000\000\000\000\000\000@\001'
+  _globals['_IMBALANCEDNOISEDHINGE'].fields_by_name['loss_scale']._loaded_options = None
+  _globals['_IMBALANCEDNOISEDHINGE'].fields_by_name['loss_scale']._serialized_options = b'\272H\026\022\024\031\000\000\000\000\200\204.A!\000\000\000\000\000\000\000\000@\001'
+  _globals['_DISTRIBUTION']._serialized_start=2439
+  _globals['_DISTRIBUTION']._serialized_end=2648
   _globals['_SOFTMAX']._serialized_start=45
   _globals['_SOFTMAX']._serialized_end=54
   _globals['_ODDEVEN']._serialized_start=57
@@ -69,6 +101,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NEURALSORT']._serialized_end=949
   _globals['_SOFTSORT']._serialized_start=951
   _globals['_SOFTSORT']._serialized_end=1043
-  _globals['_SUBSET']._serialized_start=1045
-  _globals['_SUBSET']._serialized_end=1135
+  _globals['_SINKHORNSORT']._serialized_start=1046
+  _globals['_SINKHORNSORT']._serialized_end=1216
+  _globals['_SUBSET']._serialized_start=1218
+  _globals['_SUBSET']._serialized_end=1308
+  _globals['_OPTIMALTRANSPORT']._serialized_start=1310
+  _globals['_OPTIMALTRANSPORT']._serialized_end=1419
+  _globals['_SIGMOID']._serialized_start=1421
+  _globals['_SIGMOID']._serialized_end=1512
+  _globals['_LAPSUM']._serialized_start=1514
+  _globals['_LAPSUM']._serialized_end=1604
+  _globals['_SPARSE']._serialized_start=1607
+  _globals['_SPARSE']._serialized_end=1758
+  _globals['_DFTOPK']._serialized_start=1760
+  _globals['_DFTOPK']._serialized_end=1850
+  _globals['_SMOOTHSVM']._serialized_start=1853
+  _globals['_SMOOTHSVM']._serialized_end=2013
+  _globals['_NOISEDHINGE']._serialized_start=2015
+  _globals['_NOISEDHINGE']._serialized_end=2141
+  _globals['_IMBALANCEDNOISEDHINGE']._serialized_start=2144
+  _globals['_IMBALANCEDNOISEDHINGE']._serialized_end=2436
 # @@protoc_insertion_point(module_scope)

@@ -39,7 +39,9 @@ class _DistributionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._E
     """Error-optimal, monotonic."""
 
 class Distribution(_Distribution, metaclass=_DistributionEnumTypeWrapper):
-    """The differentiable sorters: how the loss estimates P(the label is among the top k). Petersen et al., ICML 2022.
+    """What trains the ranks. A sorter estimates P(the label is among the top k), and the loss of Petersen et al., ICML 2022, is minus the
+    logarithm of its mean under the k-distribution. A baseline is a loss of others that stands where a sorter stands. ListSorters says what each
+    is, what it costs and where it fails.
 
     How a comparator of a sorting network decides, as a cumulative distribution of the score difference.
     """
@@ -62,7 +64,7 @@ Global___Distribution: typing_extensions.TypeAlias = Distribution
 
 @typing.final
 class Softmax(google.protobuf.message.Message):
-    """Plain softmax cross-entropy over all classes: the baseline. Goes with k = {1: 1} only."""
+    """Plain softmax cross-entropy over all classes, what the others are compared with. Goes with k = {1: 1} only."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -212,6 +214,33 @@ class SoftSort(google.protobuf.message.Message):
 Global___SoftSort: typing_extensions.TypeAlias = SoftSort
 
 @typing.final
+class SinkhornSort(google.protobuf.message.Message):
+    """SinkhornSort (Cuturi et al. 2019): entropic optimal transport of the scores to the first ranks."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REGULARIZATION_FIELD_NUMBER: builtins.int
+    ITERATIONS_FIELD_NUMBER: builtins.int
+    regularization: builtins.float
+    """The entropic regularization; above 0. Default 0.1."""
+    iterations: builtins.int
+    """How often Sinkhorn rescales, 1 to 100000. Default 100."""
+    def __init__(
+        self,
+        *,
+        regularization: builtins.float | None = ...,
+        iterations: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_iterations", b"_iterations", "_regularization", b"_regularization", "iterations", b"iterations", "regularization", b"regularization"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_iterations", b"_iterations", "_regularization", b"_regularization", "iterations", b"iterations", "regularization", b"regularization"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_iterations", b"_iterations"]) -> typing.Literal["iterations"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_regularization", b"_regularization"]) -> typing.Literal["regularization"] | None: ...
+
+Global___SinkhornSort: typing_extensions.TypeAlias = SinkhornSort
+
+@typing.final
 class Subset(google.protobuf.message.Message):
     """The distribution over k-subsets (Vivier-Ardisson et al. 2026): softmax, generalised to every k."""
 
@@ -230,3 +259,203 @@ class Subset(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_temperature", b"_temperature"]) -> typing.Literal["temperature"] | None: ...
 
 Global___Subset: typing_extensions.TypeAlias = Subset
+
+@typing.final
+class OptimalTransport(google.protobuf.message.Message):
+    """Optimal-transport top-k (Xie et al. 2020): how much of a class is carried to the anchor of the top."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REGULARIZATION_FIELD_NUMBER: builtins.int
+    regularization: builtins.float
+    """The entropic regularization, in squared units of the scores; above 0. Default 2."""
+    def __init__(
+        self,
+        *,
+        regularization: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_regularization", b"_regularization", "regularization", b"regularization"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_regularization", b"_regularization", "regularization", b"regularization"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_regularization", b"_regularization"]) -> typing.Literal["regularization"] | None: ...
+
+Global___OptimalTransport: typing_extensions.TypeAlias = OptimalTransport
+
+@typing.final
+class Sigmoid(google.protobuf.message.Message):
+    """Sigmoid k-hot (2025): logistic membership, all classes together k."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TEMPERATURE_FIELD_NUMBER: builtins.int
+    temperature: builtins.float
+    """The softness; above 0. Default 1."""
+    def __init__(
+        self,
+        *,
+        temperature: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_temperature", b"_temperature", "temperature", b"temperature"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_temperature", b"_temperature", "temperature", b"temperature"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_temperature", b"_temperature"]) -> typing.Literal["temperature"] | None: ...
+
+Global___Sigmoid: typing_extensions.TypeAlias = Sigmoid
+
+@typing.final
+class LapSum(google.protobuf.message.Message):
+    """LapSum (Struski et al. 2025): Laplace membership with a closed-form threshold, all classes together k."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TEMPERATURE_FIELD_NUMBER: builtins.int
+    temperature: builtins.float
+    """The softness; above 0. Default 1."""
+    def __init__(
+        self,
+        *,
+        temperature: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_temperature", b"_temperature", "temperature", b"temperature"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_temperature", b"_temperature", "temperature", b"temperature"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_temperature", b"_temperature"]) -> typing.Literal["temperature"] | None: ...
+
+Global___LapSum: typing_extensions.TypeAlias = LapSum
+
+@typing.final
+class Sparse(google.protobuf.message.Message):
+    """Sparse top-k (Sander et al. 2023): membership that is exactly zero and one away from the threshold."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    P_FIELD_NUMBER: builtins.int
+    REGULARIZATION_FIELD_NUMBER: builtins.int
+    p: builtins.float
+    """The norm of the regulariser; above 1, at most 2. Default 4/3."""
+    regularization: builtins.float
+    """The width of the band between zero and one; above 0. Default 8."""
+    def __init__(
+        self,
+        *,
+        p: builtins.float | None = ...,
+        regularization: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_p", b"_p", "_regularization", b"_regularization", "p", b"p", "regularization", b"regularization"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_p", b"_p", "_regularization", b"_regularization", "p", b"p", "regularization", b"regularization"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_p", b"_p"]) -> typing.Literal["p"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_regularization", b"_regularization"]) -> typing.Literal["regularization"] | None: ...
+
+Global___Sparse: typing_extensions.TypeAlias = Sparse
+
+@typing.final
+class DFTopK(google.protobuf.message.Message):
+    """DFTopK (Zhu et al. 2025): logistic membership, the threshold half-way between the k-th and the next score."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TEMPERATURE_FIELD_NUMBER: builtins.int
+    temperature: builtins.float
+    """The softness; above 0. Default 1."""
+    def __init__(
+        self,
+        *,
+        temperature: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_temperature", b"_temperature", "temperature", b"temperature"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_temperature", b"_temperature", "temperature", b"temperature"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_temperature", b"_temperature"]) -> typing.Literal["temperature"] | None: ...
+
+Global___DFTopK: typing_extensions.TypeAlias = DFTopK
+
+@typing.final
+class SmoothSVM(google.protobuf.message.Message):
+    """The smooth top-k support vector machine (Berrada et al. 2018). A baseline."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MARGIN_FIELD_NUMBER: builtins.int
+    TEMPERATURE_FIELD_NUMBER: builtins.int
+    margin: builtins.float
+    """The margin, in units of the scores; at least 0. Default 1."""
+    temperature: builtins.float
+    """The softness; above 0. Default 1."""
+    def __init__(
+        self,
+        *,
+        margin: builtins.float | None = ...,
+        temperature: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_margin", b"_margin", "_temperature", b"_temperature", "margin", b"margin", "temperature", b"temperature"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_margin", b"_margin", "_temperature", b"_temperature", "margin", b"margin", "temperature", b"temperature"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_margin", b"_margin"]) -> typing.Literal["margin"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_temperature", b"_temperature"]) -> typing.Literal["temperature"] | None: ...
+
+Global___SmoothSVM: typing_extensions.TypeAlias = SmoothSVM
+
+@typing.final
+class NoisedHinge(google.protobuf.message.Message):
+    """The top-k hinge, smoothed by noise (Garcin et al. 2022). A baseline."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NOISE_FIELD_NUMBER: builtins.int
+    DRAWS_FIELD_NUMBER: builtins.int
+    noise: builtins.float
+    """The standard deviation of the noise; above 0. Default 1."""
+    draws: builtins.int
+    """How many draws are averaged, 1 to 1000. Default 5."""
+    def __init__(
+        self,
+        *,
+        noise: builtins.float | None = ...,
+        draws: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_draws", b"_draws", "_noise", b"_noise", "draws", b"draws", "noise", b"noise"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_draws", b"_draws", "_noise", b"_noise", "draws", b"draws", "noise", b"noise"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_draws", b"_draws"]) -> typing.Literal["draws"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_noise", b"_noise"]) -> typing.Literal["noise"] | None: ...
+
+Global___NoisedHinge: typing_extensions.TypeAlias = NoisedHinge
+
+@typing.final
+class ImbalancedNoisedHinge(google.protobuf.message.Message):
+    """The noised top-k hinge with a larger margin for rarer classes (Garcin et al. 2022); the worker counts them in the training split. A baseline."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NOISE_FIELD_NUMBER: builtins.int
+    DRAWS_FIELD_NUMBER: builtins.int
+    MAX_MARGIN_FIELD_NUMBER: builtins.int
+    LOSS_SCALE_FIELD_NUMBER: builtins.int
+    noise: builtins.float
+    """The standard deviation of the noise; above 0. Default 0.01."""
+    draws: builtins.int
+    """How many draws are averaged, 1 to 1000. Default 5."""
+    max_margin: builtins.float
+    """The margin of the rarest class; above 0. Default 0.2."""
+    loss_scale: builtins.float
+    """What the hinge is multiplied by; above 0. Default 60."""
+    def __init__(
+        self,
+        *,
+        noise: builtins.float | None = ...,
+        draws: builtins.int | None = ...,
+        max_margin: builtins.float | None = ...,
+        loss_scale: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_draws", b"_draws", "_loss_scale", b"_loss_scale", "_max_margin", b"_max_margin", "_noise", b"_noise", "draws", b"draws", "loss_scale", b"loss_scale", "max_margin", b"max_margin", "noise", b"noise"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_draws", b"_draws", "_loss_scale", b"_loss_scale", "_max_margin", b"_max_margin", "_noise", b"_noise", "draws", b"draws", "loss_scale", b"loss_scale", "max_margin", b"max_margin", "noise", b"noise"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_draws", b"_draws"]) -> typing.Literal["draws"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_loss_scale", b"_loss_scale"]) -> typing.Literal["loss_scale"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max_margin", b"_max_margin"]) -> typing.Literal["max_margin"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_noise", b"_noise"]) -> typing.Literal["noise"] | None: ...
+
+Global___ImbalancedNoisedHinge: typing_extensions.TypeAlias = ImbalancedNoisedHinge

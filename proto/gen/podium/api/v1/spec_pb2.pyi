@@ -181,7 +181,16 @@ class JobSpec(google.protobuf.message.Message):
     SPLITTER_SELECTION_FIELD_NUMBER: builtins.int
     NEURAL_SORT_FIELD_NUMBER: builtins.int
     SOFT_SORT_FIELD_NUMBER: builtins.int
+    SINKHORN_SORT_FIELD_NUMBER: builtins.int
     SUBSET_FIELD_NUMBER: builtins.int
+    OPTIMAL_TRANSPORT_FIELD_NUMBER: builtins.int
+    SIGMOID_FIELD_NUMBER: builtins.int
+    LAP_SUM_FIELD_NUMBER: builtins.int
+    SPARSE_FIELD_NUMBER: builtins.int
+    DF_TOP_K_FIELD_NUMBER: builtins.int
+    SMOOTH_SVM_FIELD_NUMBER: builtins.int
+    NOISED_HINGE_FIELD_NUMBER: builtins.int
+    IMBALANCED_NOISED_HINGE_FIELD_NUMBER: builtins.int
     EPOCHS_FIELD_NUMBER: builtins.int
     BATCH_SIZE_FIELD_NUMBER: builtins.int
     SGD_FIELD_NUMBER: builtins.int
@@ -247,7 +256,7 @@ class JobSpec(google.protobuf.message.Message):
 
     @property
     def softmax(self) -> podium.api.v1.sorter_pb2.Softmax:
-        """The softmax cross-entropy baseline."""
+        """Softmax cross-entropy."""
 
     @property
     def odd_even(self) -> podium.api.v1.sorter_pb2.OddEven:
@@ -270,8 +279,44 @@ class JobSpec(google.protobuf.message.Message):
         """SoftSort."""
 
     @property
+    def sinkhorn_sort(self) -> podium.api.v1.sorter_pb2.SinkhornSort:
+        """SinkhornSort."""
+
+    @property
     def subset(self) -> podium.api.v1.sorter_pb2.Subset:
         """The distribution over k-subsets."""
+
+    @property
+    def optimal_transport(self) -> podium.api.v1.sorter_pb2.OptimalTransport:
+        """Optimal-transport top-k."""
+
+    @property
+    def sigmoid(self) -> podium.api.v1.sorter_pb2.Sigmoid:
+        """Sigmoid k-hot."""
+
+    @property
+    def lap_sum(self) -> podium.api.v1.sorter_pb2.LapSum:
+        """LapSum."""
+
+    @property
+    def sparse(self) -> podium.api.v1.sorter_pb2.Sparse:
+        """Sparse top-k."""
+
+    @property
+    def df_top_k(self) -> podium.api.v1.sorter_pb2.DFTopK:
+        """DFTopK."""
+
+    @property
+    def smooth_svm(self) -> podium.api.v1.sorter_pb2.SmoothSVM:
+        """The smooth top-k support vector machine, a baseline."""
+
+    @property
+    def noised_hinge(self) -> podium.api.v1.sorter_pb2.NoisedHinge:
+        """The noised top-k hinge, a baseline."""
+
+    @property
+    def imbalanced_noised_hinge(self) -> podium.api.v1.sorter_pb2.ImbalancedNoisedHinge:
+        """The noised top-k hinge for imbalanced classes, a baseline."""
 
     @property
     def sgd(self) -> Global___Sgd:
@@ -331,7 +376,16 @@ class JobSpec(google.protobuf.message.Message):
         splitter_selection: podium.api.v1.sorter_pb2.SplitterSelection | None = ...,
         neural_sort: podium.api.v1.sorter_pb2.NeuralSort | None = ...,
         soft_sort: podium.api.v1.sorter_pb2.SoftSort | None = ...,
+        sinkhorn_sort: podium.api.v1.sorter_pb2.SinkhornSort | None = ...,
         subset: podium.api.v1.sorter_pb2.Subset | None = ...,
+        optimal_transport: podium.api.v1.sorter_pb2.OptimalTransport | None = ...,
+        sigmoid: podium.api.v1.sorter_pb2.Sigmoid | None = ...,
+        lap_sum: podium.api.v1.sorter_pb2.LapSum | None = ...,
+        sparse: podium.api.v1.sorter_pb2.Sparse | None = ...,
+        df_top_k: podium.api.v1.sorter_pb2.DFTopK | None = ...,
+        smooth_svm: podium.api.v1.sorter_pb2.SmoothSVM | None = ...,
+        noised_hinge: podium.api.v1.sorter_pb2.NoisedHinge | None = ...,
+        imbalanced_noised_hinge: podium.api.v1.sorter_pb2.ImbalancedNoisedHinge | None = ...,
         epochs: builtins.int | None = ...,
         batch_size: builtins.int | None = ...,
         sgd: Global___Sgd | None = ...,
@@ -350,8 +404,8 @@ class JobSpec(google.protobuf.message.Message):
         display_name: builtins.str = ...,
         labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_m", b"_m", "_precision", b"_precision", "_priority", b"_priority", "adam", b"adam", "adamw", b"adamw", "augmentation", b"augmentation", "batch_size", b"batch_size", "bitonic", b"bitonic", "checkpoints", b"checkpoints", "constant", b"constant", "cosine", b"cosine", "dataset", b"dataset", "epochs", b"epochs", "evaluation", b"evaluation", "full", b"full", "head", b"head", "image_folder", b"image_folder", "m", b"m", "neural_sort", b"neural_sort", "odd_even", b"odd_even", "optimizer", b"optimizer", "precision", b"precision", "preprocessing", b"preprocessing", "priority", b"priority", "resources", b"resources", "schedule", b"schedule", "sgd", b"sgd", "soft_sort", b"soft_sort", "softmax", b"softmax", "sorter", b"sorter", "splitter_selection", b"splitter_selection", "step", b"step", "subset", b"subset", "tuning", b"tuning", "weights", b"weights"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_m", b"_m", "_precision", b"_precision", "_priority", b"_priority", "adam", b"adam", "adamw", b"adamw", "augmentation", b"augmentation", "backbone", b"backbone", "batch_size", b"batch_size", "bitonic", b"bitonic", "checkpoints", b"checkpoints", "constant", b"constant", "cosine", b"cosine", "dataset", b"dataset", "display_name", b"display_name", "epochs", b"epochs", "evaluation", b"evaluation", "full", b"full", "head", b"head", "image_folder", b"image_folder", "k", b"k", "labels", b"labels", "m", b"m", "max_duration_seconds", b"max_duration_seconds", "neural_sort", b"neural_sort", "odd_even", b"odd_even", "optimizer", b"optimizer", "precision", b"precision", "preprocessing", b"preprocessing", "priority", b"priority", "resources", b"resources", "schedule", b"schedule", "seed", b"seed", "sgd", b"sgd", "soft_sort", b"soft_sort", "softmax", b"softmax", "sorter", b"sorter", "splitter_selection", b"splitter_selection", "step", b"step", "subset", b"subset", "tuning", b"tuning", "weights", b"weights"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_m", b"_m", "_precision", b"_precision", "_priority", b"_priority", "adam", b"adam", "adamw", b"adamw", "augmentation", b"augmentation", "batch_size", b"batch_size", "bitonic", b"bitonic", "checkpoints", b"checkpoints", "constant", b"constant", "cosine", b"cosine", "dataset", b"dataset", "df_top_k", b"df_top_k", "epochs", b"epochs", "evaluation", b"evaluation", "full", b"full", "head", b"head", "image_folder", b"image_folder", "imbalanced_noised_hinge", b"imbalanced_noised_hinge", "lap_sum", b"lap_sum", "m", b"m", "neural_sort", b"neural_sort", "noised_hinge", b"noised_hinge", "odd_even", b"odd_even", "optimal_transport", b"optimal_transport", "optimizer", b"optimizer", "precision", b"precision", "preprocessing", b"preprocessing", "priority", b"priority", "resources", b"resources", "schedule", b"schedule", "sgd", b"sgd", "sigmoid", b"sigmoid", "sinkhorn_sort", b"sinkhorn_sort", "smooth_svm", b"smooth_svm", "soft_sort", b"soft_sort", "softmax", b"softmax", "sorter", b"sorter", "sparse", b"sparse", "splitter_selection", b"splitter_selection", "step", b"step", "subset", b"subset", "tuning", b"tuning", "weights", b"weights"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_m", b"_m", "_precision", b"_precision", "_priority", b"_priority", "adam", b"adam", "adamw", b"adamw", "augmentation", b"augmentation", "backbone", b"backbone", "batch_size", b"batch_size", "bitonic", b"bitonic", "checkpoints", b"checkpoints", "constant", b"constant", "cosine", b"cosine", "dataset", b"dataset", "df_top_k", b"df_top_k", "display_name", b"display_name", "epochs", b"epochs", "evaluation", b"evaluation", "full", b"full", "head", b"head", "image_folder", b"image_folder", "imbalanced_noised_hinge", b"imbalanced_noised_hinge", "k", b"k", "labels", b"labels", "lap_sum", b"lap_sum", "m", b"m", "max_duration_seconds", b"max_duration_seconds", "neural_sort", b"neural_sort", "noised_hinge", b"noised_hinge", "odd_even", b"odd_even", "optimal_transport", b"optimal_transport", "optimizer", b"optimizer", "precision", b"precision", "preprocessing", b"preprocessing", "priority", b"priority", "resources", b"resources", "schedule", b"schedule", "seed", b"seed", "sgd", b"sgd", "sigmoid", b"sigmoid", "sinkhorn_sort", b"sinkhorn_sort", "smooth_svm", b"smooth_svm", "soft_sort", b"soft_sort", "softmax", b"softmax", "sorter", b"sorter", "sparse", b"sparse", "splitter_selection", b"splitter_selection", "step", b"step", "subset", b"subset", "tuning", b"tuning", "weights", b"weights"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_batch_size", b"_batch_size"]) -> typing.Literal["batch_size"] | None: ...
     @typing.overload
@@ -369,7 +423,7 @@ class JobSpec(google.protobuf.message.Message):
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["schedule", b"schedule"]) -> typing.Literal["constant", "cosine", "step"] | None: ...
     @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["sorter", b"sorter"]) -> typing.Literal["softmax", "odd_even", "bitonic", "splitter_selection", "neural_sort", "soft_sort", "subset"] | None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["sorter", b"sorter"]) -> typing.Literal["softmax", "odd_even", "bitonic", "splitter_selection", "neural_sort", "soft_sort", "sinkhorn_sort", "subset", "optimal_transport", "sigmoid", "lap_sum", "sparse", "df_top_k", "smooth_svm", "noised_hinge", "imbalanced_noised_hinge"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["tuning", b"tuning"]) -> typing.Literal["head", "full"] | None: ...
 
