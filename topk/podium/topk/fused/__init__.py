@@ -1,0 +1,86 @@
+"""The loss in one kernel and its gradient in another, written in Triton, for tensors on a CUDA device.
+
+A loss of torch operations reads and writes memory dozens of times where the data are read once and the gradient is
+written once. Whatever has no kernel here is computed by torch, to the same results within float32 rounding.
+
+Triton is loaded when the first CUDA tensor comes, never on import. With TRITON_INTERPRET=1 in the environment, its
+interpreter runs the kernels on the CPU, which is how they are tested where there is no GPU.
+
+Shape legend: `...` any leading dimensions, n classes, m kept scores, K values of k.
+"""
+
+import os
+from functools import cache
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+from podium.topk._sorter import ClosedFormSorter
+
+_DTYPES = frozenset({torch.float32, torch.float16, torch.bfloat16})
+
+
+def losses(
+    sorter: ClosedFormSorter,
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    m: int,
+    ks: tuple[float, ...],
+    weights: Tensor,
+    gradient: bool,
+) -> tuple[Tensor, Tensor | None, Tensor] | None:
+    """Return the losses of samples, their compact gradient and its classes.
+
+    Args:
+        sorter: The family.
+        logits: Scores of all classes, (..., n).
+        labels: True classes, (...), int64. The loss of a label outside of [0, n) is NaN.
+        m: How many scores to keep.
+        ks: Increasing values of k.
+        weights: P_K, (..., K) or (K,).
+        gradient: Whether the gradient is wanted.
+
+    Returns:
+        Losses, (...) float32; their derivative by the kept logits, (..., m) float32, or None if it is not wanted; the
+        classes of the kept logits, (..., m) int64. None if there is no kernel for this sorter, size, type or device.
+    """
+    if logits.dtype not in _DTYPES or logits.numel() == 0 or not _served(logits):
+        return None
+    from podium.topk.fused import _launch
+
+    return _launch.losses(sorter, logits, labels, m=m, ks=ks, weights=weights, gradient=gradient)
+
+
+def scatter(
+    upstream: Tensor, gradient: Tensor, classes: Tensor, shape: torch.Size, dtype: torch.dtype
+) -> Tensor | None:
+    """Return the gradient by all logits.
+
+    Args:
+        upstream: Gradient by each loss, (...).
+        gradient: Derivative of each loss by its kept logits, (..., m) float32.
+        classes: The class of each kept logit, (..., m) int64.
+        shape: Of the logits, (..., n).
+        dtype: Of the logits.
+
+    Returns:
+        (..., n). None if there is no kernel for this type or device.
+    """
+    if dtype not in _DTYPES or gradient.numel() == 0 or not _served(gradient):
+        return None
+    from podium.topk.fused import _launch
+
+    return _launch.scatter(upstream, gradient, classes, shape, dtype)
+
+
+def _served(tensor: Tensor) -> bool:
+    if torch.compiler.is_compiling() or not (tensor.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
+        return False
+    return _installed()
+
+
+@cache
+def _installed() -> bool:
+    return find_spec("triton") is not None
