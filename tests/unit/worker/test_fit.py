@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import json
 import math
@@ -7,9 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import timm
@@ -21,30 +23,34 @@ from podium.jobs.spec import (
     Adam,
     AdamW,
     Augmentation,
-    Bitonic,
     CheckpointPolicy,
     ConstantSchedule,
     CosineSchedule,
     Distribution,
     Evaluation,
     ImageFolder,
+    ImbalancedNoisedHinge,
+    JobSpec,
     LinearHead,
     NeuralSort,
+    NoisedHinge,
     OddEven,
     Schedule,
     Sgd,
+    SinkhornSort,
+    SmoothSVM,
     Softmax,
-    SoftSort,
-    SplitterSelection,
+    Sorter,
+    Sparse,
     StepSchedule,
     Subset,
     Weights,
 )
-from podium.worker.fit import FitError, Stopped, StopReason, describe, run
+from podium.worker.fit import FitError, Stopped, StopReason, describe, evaluate, loop, run
 from podium.worker.fit.data import open_splits
 from podium.worker.fit.learners import Standardizer
 from podium.worker.fit.local import LocalContext
-from podium.worker.fit.loss import criterion
+from podium.worker.fit.loss import JobLoss, criterion
 from podium.worker.fit.optim import learning_rate
 
 CPU = torch.device("cpu")
@@ -249,9 +255,38 @@ def test_a_loss_that_is_not_finite_stops_the_job_before_the_update(images, job, 
     assert caught.value.cause is Cause.NON_FINITE
     assert "learning rate" in str(caught.value)
     saved = LocalContext(tmp_path / "run").newest()
-    assert saved is None or all(
-        tensor.isfinite().all() for tensor in load_file(saved.folder / "model.safetensors").values()
+    state = {} if saved is None else load_file(saved.folder / "model.safetensors")
+    # What an update writes. Running variances are squares, and overflow where the loss is still finite.
+    assert [] == [name for name, value in state.items() if "running_" not in name and not value.isfinite().all()]
+
+
+def test_scores_that_are_not_finite_stop_the_job_and_are_told_by_the_evaluation_before(images, job, tmp_path):
+    path = tmp_path / "broken.safetensors"
+    state = timm.create_model("test_resnet", num_classes=10).state_dict()
+    save_file(
+        {name: tensor * math.nan if tensor.is_floating_point() else tensor for name, tensor in state.items()}, path
     )
+    context = LocalContext(tmp_path / "run")
+
+    with pytest.raises(FitError) as caught:
+        run(job(images("train"), weights=Weights(file=str(path))), context, device=CPU, threads=1)
+
+    assert caught.value.cause is Cause.NON_FINITE
+    assert "the loss became nan at step 1, with learning rate" in str(caught.value)
+    assert math.isnan(context.metrics["val/loss"][0])
+    assert "the loss on val is nan at step 0" in context.lines
+    assert context.newest() is None
+
+
+@pytest.mark.parametrize("monitor", ["expected_accuracy", "loss"])
+def test_a_model_whose_scores_are_not_finite_is_never_the_best(images, job, tmp_path, monitor):
+    evaluation = Evaluation(top_k=(1, 2), monitor=monitor)
+    destroyed = {"optimizer": Sgd(learning_rate=1e30), "schedule": ConstantSchedule(), "epochs": 1, "batch_size": 18}
+
+    context = _fit(job(images("train"), evaluation=evaluation, **destroyed), tmp_path / "run")
+
+    assert not math.isfinite(context.metrics["val/loss"][1])
+    assert context.best() is None
 
 
 def test_the_best_checkpoint_is_the_one_that_is_tested(images, job, tmp_path):
@@ -273,31 +308,84 @@ def test_policies_decide_when_checkpoints_are_written(images, job, tmp_path):
     assert [6, 12, 15] == [int(folder.name) for folder in sorted((tmp_path / "run" / "checkpoints").iterdir())]
 
 
-@pytest.mark.parametrize(
-    ("sorter", "k"),
-    [
-        (Softmax(), {1: 1.0}),
-        *((OddEven(distribution=law), {1: 0.5, 2: 0.5}) for law in Distribution),
-        (Bitonic(), {2: 1.0}),
-        (SplitterSelection(), {1: 0.5, 2: 0.5}),
-        (NeuralSort(temperature=3.0), {1: 0.5, 2: 0.5}),
-        (SoftSort(), {1: 0.5, 2: 0.5}),
-        (Subset(temperature=0.5), {1: 0.5, 2: 0.5}),
-    ],
-)
-def test_every_sorter_of_the_spec_is_a_loss_with_its_parameters(job, images, sorter, k):
-    loss = criterion(job(images("train"), sorter=sorter, k=k).spec)
+EVERY_SORTER: list[Sorter] = [
+    *(family() for family in get_args(Sorter)),
+    *(OddEven(distribution=law, steepness=3.0, art_lambda=0.25) for law in Distribution),
+    NeuralSort(temperature=3.0),
+    SinkhornSort(regularization=0.2, iterations=20),
+    Subset(temperature=0.5),
+    Sparse(p=2.0, regularization=4.0),
+    SmoothSVM(margin=0.5, temperature=0.5),
+    ImbalancedNoisedHinge(noise=0.1, draws=3, max_margin=0.5, loss_scale=1.0),
+]
+
+
+@pytest.mark.parametrize("sorter", EVERY_SORTER, ids=repr)
+def test_every_sorter_of_the_spec_is_a_loss_with_its_parameters(job, images, sorter):
+    k = {1: 1.0} if isinstance(sorter, Softmax) else {1: 0.5, 2: 0.5}
+    loss = criterion(job(images("train"), sorter=sorter, k=k).spec, (6, 6, 6))
     scores = torch.randn(4, 3, dtype=torch.bfloat16, requires_grad=True)
 
     value = loss(scores, torch.tensor([0, 1, 2, 0]))
     value.backward()
 
     assert value.dtype is torch.float32
+    assert value.isfinite()
     assert scores.grad is not None
     assert scores.grad.isfinite().all()
-    for name in ("steepness", "temperature"):
-        if hasattr(sorter, name):
-            assert getattr(sorter, name) == getattr(loss.sorter, name)
+    assert scores.grad.any()
+    assert type(sorter).__name__ == type(loss.sorter).__name__
+    for field in dataclasses.fields(sorter):
+        asked, given = getattr(sorter, field.name), getattr(loss.sorter, field.name)
+        assert (asked.name == given.name) if isinstance(asked, Enum) else (asked == given)
+
+
+def test_rarer_classes_get_the_larger_margins_of_the_imbalanced_hinge(job, images):
+    spec = job(images("train"), sorter=ImbalancedNoisedHinge(noise=1e-6), k={1: 1.0}).spec
+    scores = torch.zeros(1, 3)
+
+    of_rare, of_common = (criterion(spec, (81, 1, 81))(scores, torch.tensor([label])).item() for label in (1, 0))
+
+    assert of_rare == pytest.approx(60 * 0.2, rel=1e-3)
+    assert of_common == pytest.approx(60 * 0.2 / 3, rel=1e-3)  # 81 ** (1 / 4)
+
+
+def test_a_class_that_lost_its_images_counts_as_one_image(job, images):
+    spec = job(images("train"), sorter=ImbalancedNoisedHinge(), k={1: 1.0}).spec
+
+    assert criterion(spec, (5, 0, 5))(torch.zeros(3, 3), torch.tensor([0, 1, 2])).isfinite()
+
+
+def test_classes_are_counted_in_the_training_split_alone(images, job, tmp_path, monkeypatch):
+    train = images("train")
+    for number in range(4):
+        (Path(train) / "class1" / f"{number}.png").unlink()
+    counted = []
+    for module in (loop, evaluate):
+
+        def spy(spec: JobSpec, class_counts: Sequence[int], **options: Any) -> JobLoss:
+            counted.append(class_counts)
+            return criterion(spec, class_counts, **options)
+
+        monkeypatch.setattr(module, "criterion", spy)
+
+    _fit(job(train, sorter=ImbalancedNoisedHinge(), epochs=1), tmp_path / "run")
+
+    # A quarter of 8, 4 and 8 images is held out.
+    assert {(6, 3, 6)} == set(counted)
+
+
+def test_a_loss_that_draws_noise_is_the_same_after_an_interruption(images, job, tmp_path):
+    wanted = job(images("train"), sorter=NoisedHinge(), epochs=2)
+    whole = _fit(wanted, tmp_path / "whole")
+    # Within the evaluation after the first epoch, whose generators the resumed attempt has never used.
+    with pytest.raises(Stopped):
+        _fit(wanted, tmp_path / "parts", should_stop=_stop_at(1 + 3))
+
+    parts = _fit(wanted, tmp_path / "parts")
+
+    assert whole.metrics["val/loss"].items() >= parts.metrics["val/loss"].items()
+    assert _digest(whole) == _digest(parts)
 
 
 def test_schedules_warm_up_and_come_down(images, job):

@@ -10,7 +10,7 @@ import io
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -35,14 +35,19 @@ _FILTERS = {Interpolation.BILINEAR: Image.Resampling.BILINEAR, Interpolation.BIC
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Split:
-    """Some images of an index: which ones, and their classes as numbers, (images,) int64 each."""
+    """Some images of an index: which ones, and their classes as numbers, (images,) int64 each; of how many classes."""
 
     index: SplitIndex
     positions: Tensor
     labels: Tensor
+    classes: int
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    def class_counts(self) -> tuple[int, ...]:
+        """Images of every class, in the order of the classes."""
+        return tuple(torch.bincount(self.labels, minlength=self.classes).tolist())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +83,12 @@ def _whole(path: str, classes: Sequence[str]) -> Split:
     if unknown := [name for name in split.classes if name not in number]:
         raise DatasetError(f"{path} has the class {unknown[0]!r}, which train lacks; add it to train or take it out")
     labels = torch.tensor([number[entry.class_name] for entry in split.entries])
-    return Split(index=split, positions=torch.arange(len(labels)), labels=labels)
+    return Split(index=split, positions=torch.arange(len(labels)), labels=labels, classes=len(classes))
 
 
 def _part(split: Split, mask: npt.NDArray[np.bool_]) -> Split:
     chosen = torch.from_numpy(mask)
-    return Split(index=split.index, positions=split.positions[chosen], labels=split.labels[chosen])
+    return replace(split, positions=split.positions[chosen], labels=split.labels[chosen])
 
 
 def _stratified(labels: npt.NDArray[np.int64], fraction: float, seed: int) -> npt.NDArray[np.bool_]:

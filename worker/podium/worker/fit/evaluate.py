@@ -29,7 +29,8 @@ def evaluate(
     Raises:
         Stopped: the attempt is to end.
     """
-    loss, losses, counts = criterion(spec, reduction="sum"), [], []
+    loss = criterion(spec, learner.splits["train"].class_counts(), reduction="sum")
+    losses, counts = [], []
     total, (step, total_steps) = len(learner.splits[split]), steps
     meter = Meter(f"evaluating {split}", total)
     batches = torch.split(torch.arange(total), spec.batch_size)

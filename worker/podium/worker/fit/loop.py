@@ -1,8 +1,9 @@
 """The training loop.
 
 Everything random about a step is a function of (seed, step): the shuffle of (seed, epoch), augmentation of
-(seed, epoch, image), and the generators are seeded again before each step. So a checkpoint needs no generator's state,
-and an attempt that resumes does, on the same kind of device, exactly what an uninterrupted one would have done.
+(seed, epoch, image), and the generators are seeded again before each step and each evaluation. So a checkpoint needs no
+generator's state, and an attempt that resumes does, on the same kind of device, exactly what an uninterrupted one would
+have done.
 
 Metrics: "train/loss" and "train/learning_rate" of at most 10,000 steps, the last one among them; "val/*" at step 0 and
 after epochs; "test/*", where there is a test split, at step 0 and at the last step with the best checkpoint: its first
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from podium.jobs.events import Level
 from podium.jobs.job import Cause
 from podium.jobs.spec import JobSpec
 from podium.worker.fit import checkpoint
@@ -53,7 +55,7 @@ class Training:
         self._steps_per_epoch = self._images // self._batch
         self._total = self._steps_per_epoch * spec.epochs
         self._report_every = math.ceil(self._total / _MOST_POINTS)
-        self._loss = criterion(spec)
+        self._loss = criterion(spec, learner.splits["train"].class_counts())
         self._optimizer = optimizer(spec, learner.module)
 
     def run(self) -> None:
@@ -132,16 +134,22 @@ class Training:
                 self._save(metrics, best)
 
     def _evaluated(self, split: str) -> dict[str, float]:
-        steps = (self._at.step, self._total)
-        metrics = evaluate(self._learner, split, self._spec, self._context, self._device, steps)
-        self._context.report(self._at.step, metrics)
+        step = self._at.step
+        # A loss may draw noise.
+        _seed(self._spec.seed, step)
+        metrics = evaluate(self._learner, split, self._spec, self._context, self._device, (step, self._total))
+        self._context.report(step, metrics)
+        if not math.isfinite(value := metrics[f"{split}/loss"]):
+            # No reason to stop: before normalization layers have seen images, scores may overflow in evaluation alone.
+            self._context.log(f"the loss on {split} is {value} at step {step}", Level.WARNING)
         return metrics
 
     def _improves(self, metrics: dict[str, float]) -> bool:
         """Whether this evaluation is the best so far, remembering it if so; of equal ones the first stays the best."""
         monitor = self._spec.evaluation.monitor
         goodness = metrics[f"val/{monitor}"] * (-1 if monitor == "loss" else 1)
-        if not math.isfinite(goodness) or (self._at.best is not None and goodness <= self._at.best):
+        # Scores that are NaN have an accuracy, but are never the best.
+        if not math.isfinite(metrics["val/loss"]) or (self._at.best is not None and goodness <= self._at.best):
             return False
         self._at.best = goodness
         return True
@@ -181,5 +189,5 @@ def _seed(seed: int, step: int) -> None:
 
 def _non_finite(value: float, step: int, rate: float) -> FitError:
     message = f"the loss became {value} at step {step}, with learning rate {rate:.3g}"
-    remedy = "lower the learning rate, or lengthen the warm-up; the checkpoints before this step are whole"
+    remedy = "lower the learning rate, or lengthen the warm-up; the best checkpoint before this step is whole"
     return FitError(Cause.NON_FINITE, message, remedy)

@@ -1,22 +1,48 @@
 """From the spec's sorter to the loss that computes it."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import fields
 from enum import Enum
 from typing import Any, Literal
+
+from torch import Tensor
 
 from podium import topk
 from podium.jobs.spec import JobSpec, Sorter
 
 
-def criterion(spec: JobSpec, *, reduction: Literal["mean", "sum"] = "mean") -> topk.TopKCrossEntropy:
-    """The loss of a job, in float32 whatever the scores are."""
-    return topk.TopKCrossEntropy(k=spec.k, sorter=_sorter(spec.sorter), m=spec.m, reduction=reduction)
+class JobLoss(topk.TopKCrossEntropy):
+    """The loss of a job: NaN for scores that are not finite, on the CPU as on a GPU."""
+
+    def forward(self, logits: Tensor, labels: Tensor, p_k: Tensor | None = None) -> Tensor:
+        """The loss, in float32 whatever the scores are."""
+        try:
+            return super().forward(logits, labels, p_k)
+        except topk.NonFiniteLogitsError:
+            # Raised on the CPU only. The loop knows step and learning rate, and says it for both devices alike.
+            return logits.new_full((), math.nan)
 
 
-def _sorter(sorter: Sorter) -> topk.Sorter:
-    """The sorter of the same name in podium.topk, which has the same fields."""
-    cls: type[topk.Sorter] = getattr(topk, type(sorter).__name__)
-    return cls(**{field.name: _value(getattr(sorter, field.name)) for field in fields(sorter)})
+def criterion(spec: JobSpec, class_counts: Sequence[int], *, reduction: Literal["mean", "sum"] = "mean") -> JobLoss:
+    """The loss of a job.
+
+    Args:
+        spec: names the sorter or baseline, with its parameters.
+        class_counts: training images of every class, which no spec knows, for the families that ask.
+        reduction: over the samples of a batch.
+    """
+    return JobLoss(k=spec.k, sorter=_family(spec.sorter, class_counts), m=spec.m, reduction=reduction)
+
+
+def _family(sorter: Sorter, class_counts: Sequence[int]) -> topk.Surrogate:
+    """The family of the same name in podium.topk, which has the same fields."""
+    cls: type[topk.Surrogate] = getattr(topk, type(sorter).__name__)
+    arguments = {field.name: _value(getattr(sorter, field.name)) for field in fields(sorter)}
+    if any(field.name == "class_counts" for field in fields(cls)):
+        # A class may have lost its images since the job was accepted.
+        arguments["class_counts"] = tuple(max(1, count) for count in class_counts)
+    return cls(**arguments)
 
 
 def _value(value: Any) -> Any:
