@@ -85,7 +85,21 @@ def test_an_unknown_job_is_not_found(client):
 def test_the_catalogue_and_the_pool_are_told(client, worker):
     worker.beat()
 
-    assert "subset" in [sorter.name for sorter in client.sorters()]
+    sorters = {sorter.name: sorter for sorter in client.sorters()}
+    assert ["smooth_svm", "noised_hinge", "imbalanced_noised_hinge"] == [
+        name for name, sorter in sorters.items() if sorter.baseline
+    ]
+    assert sorters["sparse"].caveats
+    exponent, _ = sorters["sparse"].parameters
+    assert ("p", 4 / 3, 1, None, None, 2) == (
+        exponent.name,
+        exponent.default,
+        exponent.above,
+        exponent.at_least,
+        exponent.below,
+        exponent.at_most,
+    )
+    assert "DISTRIBUTION_CAUCHY" in sorters["odd_even"].parameters[1].choices
     assert all("efficientnet" in backbone.name for backbone in client.backbones("efficientnet"))
     assert client.server_info().max_page_size > 0
     assert ["by-hand"] == [node.id for node in client.nodes()]

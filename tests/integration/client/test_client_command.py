@@ -95,7 +95,7 @@ def test_following_ends_with_the_jobs_outcome_and_plain_lines(podium, client, jo
     assert "\x1b" not in printed
 
 
-def test_metrics_as_csv_and_pool_and_sorters(podium, client, spec, worker):
+def test_metrics_as_csv_and_pool_and_backbones(podium, client, spec, worker):
     handle = client.submit(spec)
     assignment = worker.begin(handle.id)
     worker.step(assignment, 1)
@@ -106,5 +106,28 @@ def test_metrics_as_csv_and_pool_and_sorters(podium, client, spec, worker):
     )
     assert "val/top5" in output(podium("metrics", handle.id))
     assert handle.id in output(podium("pool"))
-    assert "odd_even" in output(podium("sorters"))
     assert "tf_efficientnet_lite0" in output(podium("backbones", "lite0"))
+
+
+def test_sorters_are_listed_with_what_they_take(podium):
+    listed = output(podium("sorters"))
+
+    for told in ("odd_even", "steepness = 2 (above 0, at most 1000000)", "A baseline. The smooth top-k support"):
+        assert told in listed
+
+
+def test_one_sorter_is_told_in_full_and_as_json(podium):
+    shown = output(podium("sorters", "sparse"))
+    document = json.loads(output(podium("sorters", "sparse", "--json")))
+
+    for told in ("Sander", "twenty Newton steps", "no gradient", "a number above 1, at most 2", "sparse: {p: 1.33333"):
+        assert told in shown
+    assert (1, None, 4 / 3) == tuple(document["parameters"][0][name] for name in ("above", "at_least", "default"))
+
+
+def test_a_sorter_that_is_none_is_said_with_the_nearest(podium):
+    process = podium("sorters", "spars")
+    _, err = process.communicate(timeout=60)
+
+    assert 2 == process.returncode
+    assert "'spars' is no sorter; did you mean sparse?" in err

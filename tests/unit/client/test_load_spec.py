@@ -2,7 +2,9 @@ from pathlib import Path
 
 import pytest
 
+import podium.client
 from podium.client import AdamW, ImageFolder, InvalidSpecError, LinearHead, Softmax, Subset, dump_spec, load_spec
+from podium.jobs.catalogue import sorters
 
 ROOT = Path(__file__).resolve().parents[3]
 SPEC = """
@@ -33,6 +35,18 @@ def test_a_spec_is_the_contracts_json_form_with_whole_numbers_as_keys():
 
 def test_a_softmax_without_parameters_is_written_as_empty_braces():
     assert Softmax() == load_spec(SPEC.replace("subset: {temperature: 2}", "softmax: {}")).sorter
+
+
+@pytest.mark.parametrize("card", sorters(), ids=lambda card: card.name)
+def test_every_sorter_can_be_written_with_and_without_its_parameters(card):
+    written = ", ".join(f"{parameter.name}: {parameter.default!r}" for parameter in card.parameters)
+    bare, full = (
+        load_spec(SPEC.replace("subset: {temperature: 2}", f"{card.name}: {{{fields}}}")) for fields in ("", written)
+    )
+
+    assert bare == full == load_spec(dump_spec(full))
+    assert card.name.replace("_", "") == type(bare.sorter).__name__.lower()
+    assert getattr(podium.client, type(bare.sorter).__name__) is type(bare.sorter)
 
 
 def test_camel_case_names_of_the_json_form_are_accepted_too():
@@ -77,6 +91,8 @@ def test_every_example_is_a_spec(name):
         (("{temperature: 2}", "{temprature: 2}"), "spec.subset.temprature", "did you mean temperature?"),
         (("subset:", "odd_even: {}\nsubset:"), "spec.sorter", "name one of odd_even and subset, not both"),
         (("subset: {temperature: 2}", ""), "spec.sorter", "is missing; name one of softmax, odd_even"),
+        (("subset: {temperature: 2}", "sparse: {q: 2}"), "spec.sparse.q", "Sparse has p, regularization"),
+        (("subset: {temperature: 2}", "noised_hinge: {draws: 2.5}"), "spec.noised_hinge.draws", "a whole number"),
         (("head: {}", "head:"), "spec.head", "write `head: {}`"),
         (("head: {}", ""), "spec.tuning", "is missing; name one of head and full"),
         (("train: data/train,", ""), "spec.image_folder.train", "is missing"),

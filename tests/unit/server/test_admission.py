@@ -6,6 +6,7 @@ import pytest
 from google.protobuf import json_format
 
 from podium.api.v1.job_service_pb2 import CreateJobRequest
+from podium.jobs.catalogue import sorters
 from podium.jobs.errors import InvalidSpecError
 from podium.jobs.store import MemoryStore
 from podium.server.admission import Admission
@@ -67,6 +68,37 @@ def test_what_the_spec_says_about_preprocessing_stays(tmp_path):
 )
 def test_the_number_of_classes_bounds_what_can_be_asked(classes, changes, field, tmp_path):
     assert field in fields_of(tmp_path, classes, **changes)
+
+
+#: Just out of range, parameter by parameter.
+OUT_OF_RANGE: dict[str, dict[str, object]] = {
+    "sinkhorn_sort": {"regularization": 0, "iterations": 0},
+    "optimal_transport": {"regularization": -1},
+    "sigmoid": {"temperature": 0},
+    "lap_sum": {"temperature": 1000001},
+    "sparse": {"p": 1, "regularization": 0},
+    "df_top_k": {"temperature": "NaN"},
+    "smooth_svm": {"margin": -0.1, "temperature": 0},
+    "noised_hinge": {"noise": 0, "draws": 1001},
+    "imbalanced_noised_hinge": {"noise": 0, "draws": 0, "max_margin": 0, "loss_scale": 0},
+}
+
+
+@pytest.mark.parametrize("name", OUT_OF_RANGE)
+def test_a_sorters_parameters_out_of_range_are_refused_all_at_once(name, tmp_path):
+    wrong = OUT_OF_RANGE[name]
+
+    refused = fields_of(tmp_path, 100, soft_sort=None, **{name: wrong})
+
+    assert {f"spec.{name}.{parameter}" for parameter in wrong} == set(refused)
+
+
+@pytest.mark.parametrize("card", sorters(), ids=lambda card: card.name)
+def test_every_sorter_is_admitted_with_its_defaults(card, tmp_path):
+    spec = admission(tmp_path).admit(request(tmp_path, **{"soft_sort": None, card.name: {}})).spec
+
+    told = {parameter.name: parameter.default for parameter in card.parameters if not parameter.choices}
+    assert told == {name: getattr(spec.sorter, name) for name in told}
 
 
 def test_a_server_without_roots_says_how_to_get_one(tmp_path):

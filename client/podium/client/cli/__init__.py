@@ -15,7 +15,7 @@ COMMANDS = {
     "fetch": ("results", "Download a job's checkpoint."),
     "cancel": ("jobs", "Ask a job to end."),
     "pool": ("catalogue", "Show the machines and what they run."),
-    "sorters": ("catalogue", "List the sorters a spec may choose."),
+    "sorters": ("catalogue", "List the sorters a spec may choose, or tell of one."),
     "backbones": ("catalogue", "List the backbones a spec may name."),
     "up": ("up", "Bring up Redis, a server and a worker on this machine."),
     "demo": ("demo", "Fine-tune twice and compare softmax with a top-k loss."),

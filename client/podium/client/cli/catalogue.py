@@ -40,22 +40,27 @@ def pool(as_json: bool, server: str | None) -> None:
 
 
 @click.command()
+@click.argument("name", default="", metavar="[NAME]")
 @json_option
 @server_option
-def sorters(as_json: bool, server: str | None) -> None:
-    """List the sorters that a spec may choose, with their parameters and defaults."""
+def sorters(name: str, as_json: bool, server: str | None) -> None:
+    """List the sorters and baselines that a spec may choose, with their parameters.
+
+    With NAME: everything of that one, what it costs, where it comes from and what to beware of.
+    """
     from podium.client._wire import to_json
+    from podium.client.cli._sorters import choose, full_view, list_view
 
     with connect(server) as client:
         found = client.sorters()
+    try:
+        one = choose(found, name) if name else None
+    except LookupError as error:
+        raise click.UsageError(str(error.args[0])) from None
     if as_json:
-        print_json([to_json(sorter) for sorter in found])
+        print_json([to_json(sorter) for sorter in found] if one is None else to_json(one))
         return
-    table = _table("SORTER", "PARAMETERS", "WHAT IT IS")
-    for sorter in found:
-        parameters = ", ".join(f"{parameter.name}={parameter.default}" for parameter in sorter.parameters)
-        table.add_row(sorter.name, parameters, sorter.summary)
-    console().print(table)
+    console().print(list_view(found) if one is None else full_view(one))
 
 
 @click.command()
