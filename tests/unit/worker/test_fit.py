@@ -1,4 +1,3 @@
-import dataclasses
 import hashlib
 import json
 import math
@@ -9,9 +8,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from enum import Enum
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import timm
@@ -26,24 +24,16 @@ from podium.jobs.spec import (
     CheckpointPolicy,
     ConstantSchedule,
     CosineSchedule,
-    Distribution,
     Evaluation,
     ImageFolder,
     ImbalancedNoisedHinge,
     JobSpec,
     LinearHead,
-    NeuralSort,
     NoisedHinge,
-    OddEven,
     Schedule,
     Sgd,
-    SinkhornSort,
-    SmoothSVM,
     Softmax,
-    Sorter,
-    Sparse,
     StepSchedule,
-    Subset,
     Weights,
 )
 from podium.worker.fit import FitError, Stopped, StopReason, describe, evaluate, loop, run
@@ -306,54 +296,6 @@ def test_policies_decide_when_checkpoints_are_written(images, job, tmp_path):
     _fit(job(images("train"), epochs=5, checkpoints=policy, evaluation=evaluation, k={1: 1.0}), tmp_path / "run")
 
     assert [6, 12, 15] == [int(folder.name) for folder in sorted((tmp_path / "run" / "checkpoints").iterdir())]
-
-
-EVERY_SORTER: list[Sorter] = [
-    *(family() for family in get_args(Sorter)),
-    *(OddEven(distribution=law, steepness=3.0, art_lambda=0.25) for law in Distribution),
-    NeuralSort(temperature=3.0),
-    SinkhornSort(regularization=0.2, iterations=20),
-    Subset(temperature=0.5),
-    Sparse(p=2.0, regularization=4.0),
-    SmoothSVM(margin=0.5, temperature=0.5),
-    ImbalancedNoisedHinge(noise=0.1, draws=3, max_margin=0.5, loss_scale=1.0),
-]
-
-
-@pytest.mark.parametrize("sorter", EVERY_SORTER, ids=repr)
-def test_every_sorter_of_the_spec_is_a_loss_with_its_parameters(job, images, sorter):
-    k = {1: 1.0} if isinstance(sorter, Softmax) else {1: 0.5, 2: 0.5}
-    loss = criterion(job(images("train"), sorter=sorter, k=k).spec, (6, 6, 6))
-    scores = torch.randn(4, 3, dtype=torch.bfloat16, requires_grad=True)
-
-    value = loss(scores, torch.tensor([0, 1, 2, 0]))
-    value.backward()
-
-    assert value.dtype is torch.float32
-    assert value.isfinite()
-    assert scores.grad is not None
-    assert scores.grad.isfinite().all()
-    assert scores.grad.any()
-    assert type(sorter).__name__ == type(loss.sorter).__name__
-    for field in dataclasses.fields(sorter):
-        asked, given = getattr(sorter, field.name), getattr(loss.sorter, field.name)
-        assert (asked.name == given.name) if isinstance(asked, Enum) else (asked == given)
-
-
-def test_rarer_classes_get_the_larger_margins_of_the_imbalanced_hinge(job, images):
-    spec = job(images("train"), sorter=ImbalancedNoisedHinge(noise=1e-6), k={1: 1.0}).spec
-    scores = torch.zeros(1, 3)
-
-    of_rare, of_common = (criterion(spec, (81, 1, 81))(scores, torch.tensor([label])).item() for label in (1, 0))
-
-    assert of_rare == pytest.approx(60 * 0.2, rel=1e-3)
-    assert of_common == pytest.approx(60 * 0.2 / 3, rel=1e-3)  # 81 ** (1 / 4)
-
-
-def test_a_class_that_lost_its_images_counts_as_one_image(job, images):
-    spec = job(images("train"), sorter=ImbalancedNoisedHinge(), k={1: 1.0}).spec
-
-    assert criterion(spec, (5, 0, 5))(torch.zeros(3, 3), torch.tensor([0, 1, 2])).isfinite()
 
 
 def test_classes_are_counted_in_the_training_split_alone(images, job, tmp_path, monkeypatch):
