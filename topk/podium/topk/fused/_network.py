@@ -32,14 +32,14 @@ def network_loss(
     labels: tl.tensor,
     weights: tl.tensor,
     ks: tl.tensor,
-    table: tl.tensor,
-    scratch: tl.tensor,
     output: Output,
     row_stride: tl.tensor,
     weight_stride: tl.tensor,
     n: tl.tensor,
     m: tl.tensor,
     K: tl.tensor,
+    table: tl.tensor,
+    scratch: tl.tensor,
     L: tl.tensor,
     steepness: tl.tensor,
     art_lambda: tl.tensor,
@@ -92,25 +92,29 @@ def _down(
     LAW: tl.constexpr,
 ) -> tl.tensor:
     """Send values and label mass through the network; return the mass in each lane, (M,)."""
-    lane = tl.arange(0, M)
+    # With two dimensions Triton gives every warp all lanes, so that a gather stays within the warp.
+    lane = tl.arange(0, M)[None, :]
     place = m - 1 - lane
-    value = tl.gather(ranked.scores, tl.where(place < 0, 0, slots(ranked.above, place)), 0)
+    slot = tl.where(place < 0, 0, slots(ranked.above, place))
+    value = tl.gather(ranked.scores[None, :], slot, 1)
     mass = tl.where(place == ranked.above, 1.0, 0.0)
     for layer in range(L):
         entry = tl.load(table + layer * M + lane)
         partner = entry & (_UPPER - 1)
-        other_value, other_mass = tl.gather(value, partner, 0), tl.gather(mass, partner, 0)
+        upper = entry >= _UPPER
+        other_value, other_mass = tl.gather(value, partner, 1), tl.gather(mass, partner, 1)
         value_gap, mass_gap = other_value - value, other_mass - mass
-        q, slope = swap(tl.where(entry >= _UPPER, -value_gap, value_gap), steepness, art_lambda, LAW)
+        q, slope = swap(tl.where(upper, -value_gap, value_gap), steepness, art_lambda, LAW)
         if GRADIENT:
+            pull = tl.where(upper, -slope, slope)
             left = scratch + layer * (_SCRATCH * M) + lane
             tl.store(left, q)
-            tl.store(left + M, q - slope * value_gap * tl.where(entry >= _UPPER, -1.0, 1.0))
-            tl.store(left + 2 * M, slope * mass_gap * tl.where(entry >= _UPPER, -1.0, 1.0))
+            tl.store(left + M, q - pull * value_gap)
+            tl.store(left + 2 * M, pull * mass_gap)
         # A weighted mean of two masses cannot turn negative by rounding, which mass plus q times gap can.
         value = (1 - q) * value + q * other_value
         mass = (1 - q) * mass + q * other_mass
-    return mass
+    return tl.reshape(mass, (M,))
 
 
 @device
