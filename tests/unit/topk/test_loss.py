@@ -17,8 +17,8 @@ from podium.topk import (
     TopKCrossEntropy,
     topk_cross_entropy,
 )
-from podium.topk._sorter import _floored_log
-from podium.topk._truncation import keep_strongest, weakest_first
+from podium.topk._selection import places_by_score, rank, strongest
+from podium.topk._sorter import floored_log
 
 _HALVES = {1: 0.5, 5: 0.5}
 
@@ -219,7 +219,7 @@ def test_a_class_ruled_out_by_minus_infinity_counts_as_absent(sorter: Subset):
 def test_the_logarithm_of_an_underflowing_probability_keeps_its_gradient():
     probability = torch.tensor([0.0, 1e-35, 1e-30, 0.5], requires_grad=True)
 
-    log = _floored_log(probability)
+    log = floored_log(probability)
     (gradient,) = torch.autograd.grad(log.sum(), probability)
 
     assert log.isfinite().all()

@@ -1,7 +1,9 @@
 """Batcher's bitonic network, cut down to any number of lanes."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+from podium.topk._card import Card
 from podium.topk._network import SortingNetwork
 from podium.topk._schedule import Layer
 
@@ -9,6 +11,15 @@ from podium.topk._schedule import Layer
 @dataclass(frozen=True, kw_only=True)
 class Bitonic(SortingNetwork):
     """Bitonic sort (Batcher 1968): O(log^2 m) layers."""
+
+    card: ClassVar[Card] = Card(
+        summary="Batcher's bitonic network, cut to any number of scores.",
+        citation="Petersen, Kuehne, Borgelt, Deussen: Differentiable Top-k Classification Learning, ICML 2022",
+        cost="O(m log^2 m) comparators in about log2(m)^2 / 2 layers.",
+        caveats=(
+            "It compares scores that are far apart in order early on, so that ranks blur more than in the others.",
+        ),
+    )
 
     @staticmethod
     def layers(m: int, k: int) -> tuple[Layer, ...]:

@@ -157,14 +157,15 @@ class Optimal(SteepLaw):
         return (16 * v * v).reciprocal_().mul_(self.steepness)
 
 
-_LAWS: Mapping[Distribution, type[SteepLaw]] = MappingProxyType(
+# By plain strings, which a compiler can look up.
+_LAWS: Mapping[str, type[SteepLaw]] = MappingProxyType(
     {
-        Distribution.LOGISTIC: Logistic,
-        Distribution.LOGISTIC_PHI: LogisticPhi,
-        Distribution.GAUSSIAN: Gaussian,
-        Distribution.RECIPROCAL: Reciprocal,
-        Distribution.CAUCHY: Cauchy,
-        Distribution.OPTIMAL: Optimal,
+        "logistic": Logistic,
+        "logistic_phi": LogisticPhi,
+        "gaussian": Gaussian,
+        "reciprocal": Reciprocal,
+        "cauchy": Cauchy,
+        "optimal": Optimal,
     }
 )
 
@@ -172,9 +173,12 @@ _TIE_EPSILON = 1e-3
 _PUBLISHED_TIE_EPSILON = 1e-10
 
 
-def swap_law(distribution: Distribution, steepness: float, art_lambda: float, *, as_published: bool) -> SwapLaw:
-    """Return the law of this name, or its rendering in the authors' package."""
-    law = _LAWS[distribution]
-    if as_published:
-        return RoundedLaw(exact=law(steepness=steepness, art_lambda=art_lambda, tie_epsilon=_PUBLISHED_TIE_EPSILON))
-    return law(steepness=steepness, art_lambda=art_lambda, tie_epsilon=_TIE_EPSILON)
+def swap_law(distribution: Distribution, steepness: float, art_lambda: float) -> SwapLaw:
+    """Return the law of this name; the slope of logistic_phi at a tie is bounded."""
+    return _LAWS[str(distribution)](steepness=steepness, art_lambda=art_lambda, tie_epsilon=_TIE_EPSILON)
+
+
+def published_law(distribution: Distribution, steepness: float, art_lambda: float) -> SwapLaw:
+    """Return the law as the authors' package computes it."""
+    law = _LAWS[str(distribution)](steepness=steepness, art_lambda=art_lambda, tie_epsilon=_PUBLISHED_TIE_EPSILON)
+    return RoundedLaw(exact=law)

@@ -6,30 +6,31 @@ Petersen, Kuehne, Borgelt and Deussen, "Differentiable Top-k Classification Lear
 
 As in the authors' experiments on ImageNet, c_1 is the softmax over the kept scores, because relaxed sorting is a poor
 judge of rank one; a sorter whose own c_1 is a softmax provides it itself. Where this differs from the authors'
-package, it is on purpose: no epsilon in the logarithm, so hopeless samples are not capped; label mass is at most one;
-no gradient ever pushes the label down; at least float32 arithmetic. `podium.topk.compat` has the original.
+package, it is on purpose: no epsilon in the logarithm unless asked, so hopeless samples are not capped; label mass is
+at most one; no gradient ever pushes the label down; at least float32 arithmetic.
+`podium.topk.compat` has the original.
 
 Shape legend: `...` any leading dimensions, n classes, m kept scores, K values of k.
 """
 
 from collections.abc import Mapping
-from functools import lru_cache
-from typing import Literal, get_args
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
+from podium.topk._checks import Reduction, check_choices, check_finite, check_labels, check_shapes, check_weights
+from podium.topk._constants import constant
 from podium.topk._k_distribution import KDistribution
-from podium.topk._one_sided import one_sided
-from podium.topk._sorter import Sorter
-from podium.topk._truncation import keep_strongest, lift_masked, weakest_first
-
-Reduction = Literal["mean", "sum", "none"]
-_REDUCTIONS = get_args(Reduction)
+from podium.topk._sorter import Surrogate
+from podium.topk._targets import Objective, hard_losses, soft_losses
 
 
 class TopKCrossEntropy(nn.Module):
     """Top-k cross entropy as a module; the arguments are those of `topk_cross_entropy`.
+
+    It has no parameters, and one buffer if there are class weights: it moves with `.to()`, pickles, and under
+    DistributedDataParallel each rank takes the mean over its own samples, as with `nn.CrossEntropyLoss`.
 
     Example:
         >>> loss = TopKCrossEntropy(k={1: 0.5, 5: 0.5}, sorter=OddEven(steepness=2), m=16)
@@ -37,34 +38,48 @@ class TopKCrossEntropy(nn.Module):
         torch.Size([])
     """
 
+    weight: Tensor | None
+
     def __init__(
         self,
         *,
-        k: Mapping[int, float],
-        sorter: Sorter,
+        k: Mapping[int, float] | Mapping[float, float],
+        sorter: Surrogate,
         m: int | None = None,
+        weight: Tensor | None = None,
         reduction: Reduction = "mean",
         ignore_index: int = -100,
+        label_smoothing: float = 0.0,
+        epsilon: float = 0.0,
     ) -> None:
         """Check everything that does not need the data."""
         super().__init__()
-        _check_choices(KDistribution.from_mapping(k).ks, sorter, m, reduction)
+        distribution = KDistribution.from_mapping(k)
+        check_choices(distribution.ks, sorter, m, reduction, label_smoothing, epsilon)
         self.k = dict(k)
+        self._distribution = distribution
         self.sorter = sorter
         self.m = m
+        self.register_buffer("weight", weight)
         self.reduction: Reduction = reduction
         self.ignore_index = ignore_index
+        self.label_smoothing = label_smoothing
+        self.epsilon = epsilon
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of logits (..., n) and labels (...)."""
-        return topk_cross_entropy(
+    def forward(self, logits: Tensor, labels: Tensor, p_k: Tensor | None = None) -> Tensor:
+        """Return the loss of logits (..., n) and labels (...) or (..., n), with a P_K for each sample if given."""
+        return _loss(
             logits,
             labels,
-            k=self.k,
+            distribution=self._distribution,
             sorter=self.sorter,
             m=self.m,
+            p_k=p_k,
+            weight=self.weight,
             reduction=self.reduction,
             ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing,
+            epsilon=self.epsilon,
         )
 
     def extra_repr(self) -> str:
@@ -76,75 +91,110 @@ def topk_cross_entropy(
     logits: Tensor,
     labels: Tensor,
     *,
-    k: Mapping[int, float],
-    sorter: Sorter,
+    k: Mapping[int, float] | Mapping[float, float],
+    sorter: Surrogate,
     m: int | None = None,
+    p_k: Tensor | None = None,
+    weight: Tensor | None = None,
     reduction: Reduction = "mean",
     ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    epsilon: float = 0.0,
 ) -> Tensor:
     """Return minus the logarithm of the expected top-k success of the label.
 
     Args:
         logits: Scores of all classes, (..., n), any floating type; half precision is computed in float32. -inf rules
             a class out.
-        labels: True classes, (...), integers in [0, n) or `ignore_index`.
-        k: P_K, from k to its weight; the weights sum to 1.
-        sorter: The relaxation that gives c_k.
+        labels: True classes, (...), integers in [0, n) or `ignore_index`; or soft targets, (..., n), floating
+            point, not negative, as mixup and cutmix make them. Of a soft target the two largest entries above its
+            smallest one are learned by rank, and whatever remains, such as the even part of a smoothed target, by
+            softmax cross entropy.
+        k: P_K, from k to its weight; the weights sum to 1. Threshold sorters take fractions such as 2.5.
+        sorter: The relaxation that gives c_k, or a baseline.
         m: How many scores to sort, the label and its m - 1 strongest rivals; above the largest k. None, or a number
             of n and more, keeps all. Gradients reach only the kept scores.
-        reduction: "mean" over the samples that count (0 if there is none), "sum", or "none" for one loss per sample.
+        p_k: A P_K for each sample instead of that of `k`, (..., K): weights of the ks of `k` in increasing order.
+        weight: Weight of each class, (n,).
+        reduction: "mean" over the samples that count (0 if there is none), weighted as by `nn.CrossEntropyLoss`;
+            "sum"; or "none" for one loss per sample.
         ignore_index: Samples with this label cost nothing.
+        label_smoothing: How much of the target is spread over all classes, in [0, 1). That part is softmax cross
+            entropy over all n scores: "every class a little" says nothing of ranks.
+        epsilon: In [0, 1); above 0 it caps the loss at -log(epsilon), which fades the gradient of hopeless samples, as
+            in the authors' package (1e-7). Sorters only.
 
     Returns:
-        A scalar, or (...) for "none"; float32, or float64 for float64 logits.
+        A scalar, or (...) for "none"; float32, or float64 for float64 logits. Its gradient is exact; a second
+        derivative is refused except for the softmax.
 
     Raises:
-        ValueError: If an argument is out of range. Labels are checked on the CPU only: a GPU would be stalled by it.
+        ValueError: If an argument is out of range. Labels and values are checked on the CPU only: a GPU would be
+            stalled by it, and answers NaN for NaN.
+        NonFiniteLogitsError: If a logit is NaN or +inf; it names the row.
     """
-    p_k = KDistribution.from_mapping(k)
-    _check_choices(p_k.ks, sorter, m, reduction)
-    _check_shapes(logits, labels, p_k.ks[-1])
-    counts = labels != ignore_index
-    classes = torch.where(counts, labels, 0).to(torch.int64)
-    _check_labels(classes, logits.shape[-1])
-
-    # Autocast would run parts of the sorter in half precision, where ties and tiny probabilities are the rule.
-    with torch.autocast(logits.device.type, enabled=False):
-        losses = _sample_losses(logits, classes, p_k, sorter, m)
-        return _reduce(torch.where(counts, losses, 0.0), counts, reduction)
-
-
-def _sample_losses(logits: Tensor, labels: Tensor, p_k: KDistribution, sorter: Sorter, m: int | None) -> Tensor:
-    scores, lanes = _select(logits, labels, sorter, m)
-
-    def losses(scores: Tensor) -> Tensor:
-        log_c = _label_log_probabilities(scores, lanes, p_k.ks, sorter)
-        return -(log_c + _log_weights(p_k.weights, log_c.dtype, log_c.device)).logsumexp(-1)
-
-    return losses(scores) if sorter.monotone else one_sided(losses, scores, lanes)
+    distribution = KDistribution.from_mapping(k)
+    check_choices(distribution.ks, sorter, m, reduction, label_smoothing, epsilon)
+    return _loss(
+        logits,
+        labels,
+        distribution=distribution,
+        sorter=sorter,
+        m=m,
+        p_k=p_k,
+        weight=weight,
+        reduction=reduction,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        epsilon=epsilon,
+    )
 
 
-def _select(logits: Tensor, labels: Tensor, sorter: Sorter, m: int | None) -> tuple[Tensor, Tensor]:
-    """Return the scores the sorter shall see, in at least float32, and the label's place among them."""
-    n = logits.shape[-1]
-    if sorter.uses_all_scores:
-        return _upcast(logits), labels
-    if not sorter.lane_dependent and (m is None or m >= n):
-        return lift_masked(_upcast(logits)), labels
-    scores, classes = keep_strongest(logits, labels, n if m is None else min(m, n))
-    scores = lift_masked(_upcast(scores))
-    if sorter.lane_dependent:
-        return weakest_first(scores, classes)
-    return scores, torch.zeros_like(labels)
+def _loss(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    distribution: KDistribution,
+    sorter: Surrogate,
+    m: int | None,
+    p_k: Tensor | None,
+    weight: Tensor | None,
+    reduction: Reduction,
+    ignore_index: int,
+    label_smoothing: float,
+    epsilon: float,
+) -> Tensor:
+    check_shapes(logits, labels, distribution.ks, p_k, weight)
+    n, dtype = logits.shape[-1], torch.promote_types(logits.dtype, torch.float32)
+    objective = Objective(
+        sorter=sorter,
+        m=n if m is None else min(m, n),
+        ks=distribution.ks,
+        p_k=constant(distribution.weights, dtype, logits.device) if p_k is None else check_weights(p_k, logits),
+        class_weight=weight,
+        label_smoothing=label_smoothing,
+        epsilon=epsilon,
+    )
+    # Autocast would run parts of a sorter in half precision, where ties and tiny probabilities are the rule.
+    with _full_precision(logits.device.type):
+        if labels.is_floating_point():
+            losses = soft_losses(objective, logits, labels)
+            counts = torch.ones_like(losses)
+        else:
+            counted = labels != ignore_index
+            classes = torch.where(counted, labels, 0).to(torch.int64)
+            check_labels(classes, n)
+            losses = torch.where(counted, hard_losses(objective, logits, classes), 0.0)
+            counts = counted.to(losses.dtype) if weight is None else torch.where(counted, weight[classes], 0.0)
+        check_finite(losses, logits)
+        return _reduce(losses, counts, reduction)
 
 
-def _label_log_probabilities(scores: Tensor, lanes: Tensor, ks: tuple[int, ...], sorter: Sorter) -> Tensor:
-    if ks[0] > 1 or sorter.exact_top1:
-        return sorter.label_topk_log_probability(scores, lanes, ks)
-    top1 = scores.log_softmax(-1).gather(-1, lanes.unsqueeze(-1))
-    if ks == (1,):
-        return top1
-    return torch.cat([top1, sorter.label_topk_log_probability(scores, lanes, ks[1:])], dim=-1)
+def _full_precision(device_type: str) -> AbstractContextManager[object]:
+    # Some devices, "meta" among them, know no autocast.
+    if torch.amp.is_autocast_available(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return nullcontext()
 
 
 def _reduce(losses: Tensor, counts: Tensor, reduction: Reduction) -> Tensor:
@@ -152,45 +202,5 @@ def _reduce(losses: Tensor, counts: Tensor, reduction: Reduction) -> Tensor:
         return losses
     if reduction == "sum":
         return losses.sum()
-    return losses.sum() / counts.sum().clamp(min=1)
-
-
-def _upcast(scores: Tensor) -> Tensor:
-    return scores.to(torch.promote_types(scores.dtype, torch.float32))
-
-
-@lru_cache(maxsize=64)
-def _log_weights(weights: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    # Cached, because copying it to a GPU in every step would wait for the device.
-    with torch.inference_mode(mode=False):
-        return torch.tensor(weights, dtype=dtype, device=device).log()
-
-
-def _check_choices(ks: tuple[int, ...], sorter: Sorter, m: int | None, reduction: str) -> None:
-    if reduction not in _REDUCTIONS:
-        raise ValueError(f"reduction is {reduction!r}; choose one of {', '.join(_REDUCTIONS)}.")
-    sorter.check_ks(ks)
-    if m is not None and m <= ks[-1] and not sorter.uses_all_scores:
-        raise ValueError(f"m is {m} but the largest k is {ks[-1]}; raise m above it, or pass None to keep all scores.")
-
-
-def _check_shapes(logits: Tensor, labels: Tensor, largest_k: int) -> None:
-    if logits.dim() == 0 or logits.shape[:-1] != labels.shape:
-        raise ValueError(
-            f"logits are {tuple(logits.shape)} and labels {tuple(labels.shape)}; "
-            "labels need the shape of logits without the last one."
-        )
-    if not logits.is_floating_point() or labels.is_floating_point() or labels.dtype is torch.bool:
-        raise ValueError(
-            f"logits are {logits.dtype} and labels {labels.dtype}; give floating point logits and integer labels."
-        )
-    if largest_k > logits.shape[-1]:
-        raise ValueError(f"the largest k is {largest_k} but there are {logits.shape[-1]} classes; lower k.")
-
-
-def _check_labels(classes: Tensor, n: int) -> None:
-    if classes.device.type != "cpu" or classes.numel() == 0:
-        return
-    low, high = classes.aminmax()
-    if low < 0 or high >= n:
-        raise ValueError(f"labels reach from {int(low)} to {int(high)}; they must lie in [0, {n}) or be ignore_index.")
+    total = counts.sum()
+    return losses.sum() / torch.where(total > 0, total, 1.0)

@@ -1,44 +1,67 @@
-"""What NeuralSort and SoftSort share: one softmax over the scores for every rank."""
+"""What NeuralSort and SoftSort share: one softmax over the scores for every rank.
+
+Shape legend: `...` any leading dimensions, m scores in falling order, R ranks.
+"""
 
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from podium.topk._sorter import LogDomainSorter, require_positive
+from podium.topk._card import parameter
+from podium.topk._selection import places_by_score
+from podium.topk._sorter import ClosedFormSorter, Terms
 
 
 @dataclass(frozen=True, kw_only=True)
-class RowSorter(LogDomainSorter):
+class RowSorter(ClosedFormSorter):
     """A sorter whose relaxed permutation matrix has a softmax in every rank's row.
 
     Rows sum to one but columns do not: the mass of one class over the first k ranks reaches 1.3, where more score means
     less mass and the gradient would push the label down. Capped at one, such a label is certain and is left alone.
-
-    Attributes:
-        temperature: Above 0; smaller is harder.
-        as_published: Leave the mass uncapped, as the authors' package does.
-
-    Raises:
-        ValueError: If the temperature is not a finite number above 0.
     """
 
-    temperature: float = 1.0
-    as_published: bool = field(default=False, repr=False)
-
-    def __post_init__(self) -> None:
-        """Check the temperature."""
-        require_positive("temperature", self.temperature)
+    temperature: float = parameter(2.0, "The softness.", at_least=1e-6, at_most=1e6)
 
     @abstractmethod
-    def _row_logits(self, scores: Tensor, k: int) -> Tensor:
-        """Return the logits of ranks 1..k, (..., k, m)."""
+    def row_logits(self, scores: Tensor, ranks: int) -> Tensor:
+        """Return the logits of ranks 1, 2, ..., (..., R, m), of scores in falling order, up to a constant a row."""
 
-    def label_topk_log_probability(self, scores: Tensor, labels: Tensor, ks: tuple[int, ...]) -> Tensor:
-        """Sum the label's column over the first ranks; see `Sorter.label_topk_probability`."""
-        rows = self._row_logits(scores, max(ks)).log_softmax(-1)
-        column = labels[..., None, None].expand(*labels.shape, max(ks), 1)
-        log_mass = rows.gather(-1, column).squeeze(-1).logcumsumexp(-1)
-        log_c = torch.stack([log_mass[..., k - 1] for k in ks], dim=-1)
-        return log_c if self.as_published else log_c.clamp(max=0)
+    @abstractmethod
+    def row_pull(self, scores: Tensor, upstream: Tensor) -> Tensor:
+        """Return the gradient by the scores that a gradient by each row's logits makes, (..., R, m), row by row.
+
+        `upstream` sums to zero in every row.
+        """
+
+    def terms(self, scores: Tensor, ks: tuple[float, ...], *, gradient: bool) -> Terms:
+        """Sum the label's column over the first ranks; see `ClosedFormSorter.terms`."""
+        log_mass, slope = self.column(scores, tuple(int(k) for k in ks), gradient=gradient)
+        log_c = log_mass.clamp(max=0)
+        if slope is not None:
+            slope = slope.masked_fill((log_mass > 0).unsqueeze(-1), 0.0)
+        return Terms(log_c.exp(), log_c, slope)
+
+    def column(self, scores: Tensor, ks: tuple[int, ...], *, gradient: bool) -> tuple[Tensor, Tensor | None]:
+        """Return the logarithm of the label's mass in the first k ranks, (..., K), and its derivative, (..., K, m).
+
+        `scores` are ranked; the mass may be above one.
+        """
+        places = places_by_score(scores)
+        ordered = torch.empty_like(scores).scatter(-1, places, scores)
+        rows = self.row_logits(ordered, ks[-1]).log_softmax(-1)
+        label = places[..., :1].unsqueeze(-2).expand(*rows.shape[:-1], 1)
+        log_entry = rows.gather(-1, label)
+        log_mass_by_rank = log_entry.squeeze(-1).logcumsumexp(-1)
+        log_mass = torch.stack([log_mass_by_rank[..., k - 1] for k in ks], dim=-1)
+        if not gradient:
+            return log_mass, None
+        # d log P_ry / d row logits, then d row logits / d scores.
+        upstream = rows.exp().neg_().scatter_add(-1, label, torch.ones_like(log_entry))
+        by_rank = self.row_pull(ordered, upstream)
+        share = (log_entry.squeeze(-1).unsqueeze(-2) - log_mass.unsqueeze(-1)).exp()
+        ranks = torch.arange(ks[-1], device=scores.device)
+        share = share * (ranks < torch.tensor(ks, device=scores.device).unsqueeze(-1))
+        slope = share @ by_rank
+        return log_mass, slope.gather(-1, places.unsqueeze(-2).expand(slope.shape))

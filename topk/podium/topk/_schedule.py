@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from podium.topk._constants import outlasting
+
 Layer = tuple[tuple[int, int], ...]
 """Comparators on disjoint lanes, as (lane that receives the smaller value, lane that receives the larger)."""
 
@@ -73,6 +75,4 @@ def _inverse(order: Sequence[int]) -> list[int]:
 
 
 def _index(rows: Sequence[int], device: torch.device) -> Tensor:
-    # These tensors outlive the call in a cache; made under inference_mode, they would be refused by a training step.
-    with torch.inference_mode(mode=False):
-        return torch.tensor(rows, dtype=torch.int64, device=device)
+    return outlasting(tuple(rows), torch.int64, device)

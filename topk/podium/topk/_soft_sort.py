@@ -1,9 +1,11 @@
 """SoftSort: a softmax per rank over the distances to the sorted scores."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
+from podium.topk._card import Card
 from podium.topk._rows import RowSorter
 
 
@@ -11,7 +13,23 @@ from podium.topk._rows import RowSorter
 class SoftSort(RowSorter):
     """SoftSort (Prillo and Eisenschlos, ICML 2020, with the absolute difference)."""
 
-    def _row_logits(self, scores: Tensor, k: int) -> Tensor:
-        """Return -|s_[r] - s_j| / temperature for r = 1..k, s_[r] the r-th largest score."""
-        strongest = scores.topk(k, dim=-1).values
-        return (strongest.unsqueeze(-1) - scores.unsqueeze(-2)).abs() / -self.temperature
+    card: ClassVar[Card] = Card(
+        summary="A softmax for every rank, over the distances of the scores to the score that has it.",
+        citation="Prillo, Eisenschlos: SoftSort: A Continuous Relaxation for the argsort Operator, ICML 2020",
+        cost="O(m k).",
+        caveats=(
+            "Not doubly stochastic: a leading label's mass exceeds 1 and is capped, so that leaders get no gradient.",
+        ),
+    )
+
+    def row_logits(self, scores: Tensor, ranks: int) -> Tensor:
+        """Return -|s_r - s_j| / temperature; see `RowSorter.row_logits`."""
+        return (scores[..., :ranks].unsqueeze(-1) - scores.unsqueeze(-2)).abs() / -self.temperature
+
+    def row_pull(self, scores: Tensor, upstream: Tensor) -> Tensor:
+        """Pull a gradient back through `row_logits`; see `RowSorter.row_pull`."""
+        ranks = upstream.shape[-2]
+        signed = upstream * (scores[..., :ranks].unsqueeze(-1) - scores.unsqueeze(-2)).sign() / self.temperature
+        pulled = signed.clone()
+        pulled.diagonal(dim1=-2, dim2=-1).sub_(signed.sum(-1))
+        return pulled

@@ -1,7 +1,9 @@
 """The splitter selection network, which sorts only as much as the top k need."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+from podium.topk._card import Card
 from podium.topk._network import SortingNetwork
 from podium.topk._schedule import Layer
 
@@ -9,6 +11,13 @@ from podium.topk._schedule import Layer
 @dataclass(frozen=True, kw_only=True)
 class SplitterSelection(SortingNetwork):
     """Splitter selection (Borgelt, in Petersen et al., ICML 2022): shallow, and the least lane dependent."""
+
+    card: ClassVar[Card] = Card(
+        summary="The splitter selection network: only as much sorting as the top k needs.",
+        citation="Petersen, Kuehne, Borgelt, Deussen: Differentiable Top-k Classification Learning, ICML 2022",
+        cost="The fewest comparators of the networks, about 5 m for k = 5, in log2(m) + O(k log log m) layers.",
+        caveats=("Its depth grows with the largest k; for k above 20 bitonic is shallower.",),
+    )
 
     @staticmethod
     def layers(m: int, k: int) -> tuple[Layer, ...]:

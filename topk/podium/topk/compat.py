@@ -7,18 +7,19 @@ that caps the loss at 16.118, class mass above one, the label always in lane 0, 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
+import torch
 from torch import Tensor
 
 from podium.topk._bitonic import Bitonic
-from podium.topk._distributions import Distribution
-from podium.topk._network import SortingNetwork
+from podium.topk._distributions import Distribution, published_law
+from podium.topk._gradient import with_gradient
+from podium.topk._network import SortingNetwork, column
 from podium.topk._neural_sort import NeuralSort
 from podium.topk._odd_even import OddEven
 from podium.topk._rows import RowSorter
+from podium.topk._selection import rank
 from podium.topk._soft_sort import SoftSort
-from podium.topk._sorter import Sorter
 from podium.topk._splitter_selection import SplitterSelection
-from podium.topk._truncation import keep_strongest
 
 __all__ = ["reference_loss"]
 
@@ -65,26 +66,51 @@ def reference_loss(
     """
     if top1_mode not in _TOP1_MODES:
         raise ValueError(f"top1_mode is {top1_mode!r}; choose one of {', '.join(_TOP1_MODES)}.")
-    relaxed = _sorter(sorter, inverse_temperature, distribution, art_lambda)
-    # Label first, then by falling score: the order of the package, which its networks depend on.
-    scores, _ = (logits, labels) if m is None else keep_strongest(logits, labels, m)
-    lanes = labels if m is None else labels.new_zeros(labels.shape)
-    c = relaxed.label_topk_probability(scores, lanes, tuple(range(1, len(p_k) + 1)))
-    return _TOP1_MODES[top1_mode](_log_softmax(scores, lanes), c, c.new_tensor(p_k)).mean()
+    ks = tuple(range(1, len(p_k) + 1))
+    with torch.no_grad():
+        if m is None:
+            classes, lane = torch.arange(logits.shape[-1], device=logits.device).expand(logits.shape), labels
+        else:
+            # Label first, then by falling score: the order of the package, which its networks depend on.
+            classes, lane = rank(logits, labels, m).classes, torch.zeros_like(labels)
+        c, slope = _column(sorter, logits.gather(-1, classes), lane, ks, inverse_temperature, distribution, art_lambda)
+    kept = logits.gather(-1, classes)
+    return _TOP1_MODES[top1_mode](
+        _log_softmax(kept, lane), with_gradient(logits, c, slope, classes), c.new_tensor(p_k)
+    ).mean()
 
 
-def _sorter(name: str, inverse_temperature: float, distribution: str | None, art_lambda: float) -> Sorter:
+def _column(
+    name: str,
+    scores: Tensor,
+    lane: Tensor,
+    ks: tuple[int, ...],
+    inverse_temperature: float,
+    distribution: str | None,
+    art_lambda: float,
+) -> tuple[Tensor, Tensor]:
+    """Return the label's mass in the first k ranks, (batch, K), and its derivative, (batch, K, m)."""
     if name in _ROW_SORTERS:
-        return _ROW_SORTERS[name](temperature=1 / inverse_temperature, as_published=True)
+        return _row_column(_ROW_SORTERS[name](temperature=1 / inverse_temperature), scores, lane, ks)
     if name not in _NETWORKS:
         raise ValueError(f"sorter is {name!r}; choose one of {', '.join([*_NETWORKS, *_ROW_SORTERS])}.")
     if distribution is None:
         raise ValueError(f"{name} needs a distribution; choose one of {', '.join(Distribution)}.")
-    return _NETWORKS[name](
-        steepness=inverse_temperature,
-        distribution=distribution,
-        art_lambda=art_lambda,
-        as_published=True,
+    network = _NETWORKS[name](steepness=inverse_temperature, distribution=distribution, art_lambda=art_lambda)
+    law = published_law(Distribution(network.distribution), inverse_temperature, art_lambda)
+    mass = torch.zeros_like(scores).scatter(-1, lane.unsqueeze(-1), 1.0)
+    c, slope = column(type(network), scores, mass, ks, law, gradient=True)
+    assert slope is not None  # asked for
+    return c, slope
+
+
+def _row_column(sorter: RowSorter, scores: Tensor, lane: Tensor, ks: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    ranked, places, _ = rank(scores, lane, scores.shape[-1])
+    log_mass, slope = sorter.column(ranked, ks, gradient=True)
+    assert slope is not None  # asked for
+    mass = log_mass.exp()
+    return mass, torch.zeros_like(slope).scatter(
+        -1, places.unsqueeze(-2).expand(slope.shape), slope * mass.unsqueeze(-1)
     )
 
 

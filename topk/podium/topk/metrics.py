@@ -90,11 +90,11 @@ def expected_topk_accuracy(counts: TopKCounts, p_k: Mapping[int, float]) -> floa
         ValueError: If `p_k` is no distribution or has a k that was not counted.
     """
     distribution = KDistribution.from_mapping(p_k)
-    missing = set(distribution.ks).difference(counts)
+    missing = set[float](distribution.ks).difference(counts)
     if missing:
         raise ValueError(f"k = {sorted(missing)} was not counted; add it to ks of topk_accuracy.")
     accuracy = counts.accuracy()
-    return sum(weight * accuracy[k] for k, weight in zip(distribution.ks, distribution.weights, strict=True))
+    return sum(weight * accuracy[int(k)] for k, weight in zip(distribution.ks, distribution.weights, strict=True))
 
 
 def _rank(logits: Tensor, labels: Tensor) -> Tensor:

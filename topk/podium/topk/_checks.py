@@ -1,0 +1,109 @@
+"""The checks at the door of the loss: each error names the argument and the remedy."""
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from podium.topk._sorter import Sorter, Surrogate
+
+Reduction = Literal["mean", "sum", "none"]
+_REDUCTIONS = get_args(Reduction)
+
+
+class NonFiniteLogitsError(ValueError):
+    """A logit is NaN or +inf."""
+
+
+def check_choices(
+    ks: tuple[float, ...], sorter: Surrogate, m: int | None, reduction: str, label_smoothing: float, epsilon: float
+) -> None:
+    """Raise ValueError for what is wrong whatever the data."""
+    if reduction not in _REDUCTIONS:
+        raise ValueError(f"reduction is {reduction!r}; choose one of {', '.join(_REDUCTIONS)}.")
+    for name, value in (("label_smoothing", label_smoothing), ("epsilon", epsilon)):
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} is {value}; give a number in [0, 1).")
+    if epsilon and not isinstance(sorter, Sorter):
+        raise ValueError(f"epsilon is for sorters; {type(sorter).__name__} has no probability, so leave it at 0.")
+    sorter.check_ks(ks)
+    if m is not None and m <= ks[-1] and not sorter.uses_all_scores:
+        raise ValueError(f"m is {m} but the largest k is {ks[-1]}; raise m above it, or pass None to keep all scores.")
+
+
+def check_shapes(
+    logits: Tensor, labels: Tensor, ks: tuple[float, ...], p_k: Tensor | None, weight: Tensor | None
+) -> None:
+    """Raise ValueError for shapes or types that do not fit together."""
+    if logits.dim() == 0 or not logits.is_floating_point() or labels.dtype is torch.bool:
+        raise ValueError(
+            f"logits are {logits.dtype}, {tuple(logits.shape)}, and labels {labels.dtype}; "
+            "give floating point logits and integer labels, or floating point targets."
+        )
+    if labels.is_floating_point() and labels.shape != logits.shape:
+        raise ValueError(
+            f"logits are {tuple(logits.shape)} and targets {tuple(labels.shape)}; "
+            "floating point targets need the shape of logits, integer labels that without the last one."
+        )
+    if not labels.is_floating_point() and logits.shape[:-1] != labels.shape:
+        raise ValueError(
+            f"logits are {tuple(logits.shape)} and labels {tuple(labels.shape)}; "
+            "labels need the shape of logits without the last one."
+        )
+    if ks[-1] > logits.shape[-1]:
+        raise ValueError(f"the largest k is {ks[-1]} but there are {logits.shape[-1]} classes; lower k.")
+    if p_k is not None and p_k.shape != (*logits.shape[:-1], len(ks)):
+        raise ValueError(f"p_k is {tuple(p_k.shape)}; give {len(ks)} weights a sample, for k = {list(ks)}.")
+    if weight is not None and weight.shape != logits.shape[-1:]:
+        raise ValueError(f"weight is {tuple(weight.shape)}; give one weight for each of {logits.shape[-1]} classes.")
+
+
+def check_weights(p_k: Tensor, logits: Tensor) -> Tensor:
+    """Return per-sample weights of k in the precision of the loss.
+
+    Raises:
+        ValueError: If they are negative or do not sum to 1; on the CPU only.
+    """
+    p_k = p_k.detach().to(torch.promote_types(logits.dtype, torch.float32))
+    if _may_look(p_k):
+        wrong = (p_k < 0).any(-1) | ~((p_k.sum(-1) - 1).abs() <= 1e-4)
+        if wrong.any():
+            row = tuple(wrong.nonzero()[0].tolist())
+            raise ValueError(f"p_k[{_index(row)}] is {p_k[row].tolist()}; give weights that sum to 1.")
+    return p_k
+
+
+def check_labels(classes: Tensor, n: int) -> None:
+    """Raise ValueError unless all labels are in [0, n); on the CPU only."""
+    if not _may_look(classes) or classes.numel() == 0:
+        return
+    low, high = classes.aminmax()
+    if low < 0 or high >= n:
+        raise ValueError(f"labels reach from {int(low)} to {int(high)}; they must lie in [0, {n}) or be ignore_index.")
+
+
+def check_finite(losses: Tensor, logits: Tensor) -> None:
+    """Raise NonFiniteLogitsError if a sample's loss is not finite because of its logits; on the CPU only."""
+    if not _may_look(losses) or losses.isfinite().all():
+        return
+    wrong = (logits.isnan() | (logits == torch.inf)).any(-1) & ~losses.isfinite()
+    rows = wrong.nonzero().tolist()
+    if rows:
+        raise NonFiniteLogitsError(
+            f"logits[{_index(rows[0])}] hold NaN or +inf, and {len(rows) - 1} more of {losses.numel()} rows do; "
+            "lower the learning rate, or look for the layer where they arise."
+        )
+
+
+def _may_look(values: Tensor) -> bool:
+    """Whether reading values costs nothing: on the CPU, and neither traced by a compiler nor batched by vmap."""
+    return (
+        values.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        # Nobody outside torch can ask whether vmap is at work, and a batched tensor cannot be looked at.
+        and torch._C._functorch.peek_interpreter_stack() is None
+    )
+
+
+def _index(row: tuple[int, ...] | list[int]) -> str:
+    return ", ".join(map(str, row))

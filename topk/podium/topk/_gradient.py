@@ -1,0 +1,62 @@
+"""Values with a gradient that was worked out by hand.
+
+Every family knows the derivative of what it answers in closed form, at little more than the cost of the answer. The
+values are therefore computed without a tape, their gradient beside them, and both meet here.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from podium.topk import fused
+
+
+def with_gradient(logits: Tensor, values: Tensor, gradient: Tensor, classes: Tensor) -> Tensor:
+    """Return `values`, differentiable in `logits`.
+
+    Args:
+        logits: What to be differentiated by, (..., n).
+        values: One number per sample and entry, (..., *entries).
+        gradient: Derivative of each value by the kept logits, (..., *entries, m).
+        classes: The class of each kept logit, (..., m), each class at most once.
+
+    Returns:
+        The values. A second derivative is refused, not silently zero.
+    """
+    result: Tensor = _WithGradient.apply(logits, values, gradient, classes)
+    return result
+
+
+def wants_gradient(logits: Tensor) -> bool:
+    """Return whether anybody could ask for a gradient."""
+    return torch.is_grad_enabled() and logits.requires_grad
+
+
+class _WithGradient(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits: Tensor, values: Tensor, gradient: Tensor, classes: Tensor) -> Tensor:
+        return values.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        logits, _, gradient, classes = inputs
+        ctx.save_for_backward(gradient, classes)
+        # The logits themselves are not needed, and may be large.
+        ctx.shape, ctx.dtype = logits.shape, logits.dtype
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
+        gradient, classes = ctx.saved_tensors
+        if gradient.shape == classes.shape:
+            result = fused.scatter(upstream, gradient, classes, ctx.shape, ctx.dtype)
+            if result is not None:
+                return result, None, None, None
+        pulled = upstream.unsqueeze(-1) * gradient
+        pulled = pulled.flatten(classes.dim() - 1, -2).sum(-2) if pulled.dim() > classes.dim() else pulled
+        zeros = gradient.new_zeros(ctx.shape, dtype=ctx.dtype)
+        return zeros.scatter(-1, classes, pulled.to(ctx.dtype)), None, None, None

@@ -1,0 +1,82 @@
+"""Which scores reach a family, and in which order.
+
+Petersen et al., ICML 2022: sorting m of n scores is enough, because only the top of the order enters the loss.
+Every family gets its scores *ranked*: the label first, then its m - 1 strongest rivals by falling score. So nothing
+depends on the order of the classes, and no family has to sort again. All of it is gather and scatter of fixed shape:
+nothing waits for the device.
+
+Shape legend: `...` any leading dimensions, n classes, m kept scores.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+# Fewer scores than this per chunk or chunks than this per kept score, and one pass of topk is as fast.
+_LEAST_CHUNK = 4
+_MASKED_GAP = 100.0
+
+
+class Ranked(NamedTuple):
+    """The kept scores of each sample.
+
+    Attributes:
+        scores: Label first, then rivals by falling score, (..., m); at least float32, finite where the logits are.
+        classes: The class of each, (..., m) int64.
+        ruled_out: Whether a score stands for a logit of -inf, (..., m) bool.
+    """
+
+    scores: Tensor
+    classes: Tensor
+    ruled_out: Tensor
+
+
+def rank(logits: Tensor, labels: Tensor, m: int) -> Ranked:
+    """Keep the label and its m - 1 strongest rivals.
+
+    A class ruled out by -inf gets a score 100 below the weakest finite one that was kept: beyond the reach of a
+    softmax, near enough to cost the others no digits.
+    """
+    boosted = logits.scatter(-1, labels.unsqueeze(-1), torch.inf)
+    classes = strongest(boosted, m)
+    kept = logits.gather(-1, classes)
+    kept = kept.to(torch.promote_types(kept.dtype, torch.float32))
+    ruled_out = kept == -torch.inf
+    weakest = kept.masked_fill(ruled_out, torch.inf).amin(-1, keepdim=True)
+    floor = torch.where(weakest == torch.inf, 0.0, weakest) - _MASKED_GAP
+    return Ranked(torch.where(ruled_out, floor, kept), classes, ruled_out)
+
+
+def strongest(scores: Tensor, m: int) -> Tensor:
+    """Return the places of the m largest scores by falling score, (..., m).
+
+    On a CPU a top-k of many scores is slow where a maximum is fast. The scores are dealt into chunks; the m largest
+    lie in the m chunks with the largest maxima, so only those are searched. Exact, whatever the scores.
+    """
+    n = scores.shape[-1]
+    chunk = int((n / (2 * m)) ** 0.5) if scores.device.type == "cpu" else 0
+    if chunk < _LEAST_CHUNK:
+        return scores.topk(m, dim=-1).indices
+    count = n // chunk
+    # Score j is in chunk j mod count: a maximum over chunks is then one over whole rows of memory.
+    maxima = scores[..., : chunk * count].reshape(*scores.shape[:-1], chunk, count).amax(-2)
+    chosen = maxima.topk(m, dim=-1, sorted=False).indices
+    offsets = torch.arange(0, chunk * count, count, device=scores.device)
+    places = (chosen.unsqueeze(-2) + offsets.unsqueeze(-1)).flatten(-2)
+    if chunk * count < n:
+        rest = torch.arange(chunk * count, n, device=scores.device)
+        places = torch.cat([places, rest.expand(*places.shape[:-1], -1)], dim=-1)
+    return places.gather(-1, scores.gather(-1, places).topk(m, dim=-1).indices)
+
+
+def places_by_score(ranked_scores: Tensor) -> Tensor:
+    """Return where each of the ranked scores stands in the order of falling scores, (..., m) int64.
+
+    The rivals are in order already, so that it is enough to find the label's place. Among equals it takes the middle:
+    a tie tells nothing about which one is the label.
+    """
+    label, rivals = ranked_scores[..., :1], ranked_scores[..., 1:]
+    above = ((rivals > label).sum(-1, keepdim=True) + (rivals >= label).sum(-1, keepdim=True)) // 2
+    order = torch.arange(rivals.shape[-1], device=rivals.device)
+    return torch.cat([above, order + (order >= above)], dim=-1)
