@@ -21,11 +21,14 @@ from podium.topk import (
     DFTopK,
     Distribution,
     LapSum,
+    NeuralSort,
     OddEven,
     OptimalTransport,
     Sigmoid,
+    SoftSort,
     Sparse,
     SplitterSelection,
+    Subset,
 )
 from podium.topk._selection import rank
 
@@ -95,17 +98,23 @@ def _ask_gpu(**case: Any) -> Any:
 
     case = {name: value.cuda() if isinstance(value, Tensor) else value for name, value in case.items()}
     answer = fused.losses(**case)
-    if answer and answer[1] is not None:
-        logits, upstream = case["logits"], torch.arange(1.0, 1 + answer[0].numel()).view_as(answer[0])
-        answer = (*answer, fused.scatter(upstream.cuda(), answer[1], answer[2], logits.shape, logits.dtype))
-    return answer and [value if value is None else value.cpu() for value in answer]
+    if answer is None:
+        return None
+    losses, gradient, classes = answer
+    if gradient is None:
+        return losses.cpu(), None, classes.cpu()
+    logits, upstream = case["logits"], torch.arange(1.0, 1 + losses.numel(), device="cuda").view_as(losses)
+    spread = fused.scatter(upstream, gradient, classes, logits.shape, logits.dtype)
+    assert spread is not None
+    return losses.cpu(), gradient.cpu(), classes.cpu(), spread.cpu()
 
 
 @pytest.fixture(params=["interpreter", pytest.param("cuda", marks=pytest.mark.gpu)])
 def ask(request: pytest.FixtureRequest) -> Ask:
     """Asks `fused`, for tensors on the CPU."""
     if request.param == "interpreter":
-        return request.getfixturevalue("interpreter")
+        asks: Ask = request.getfixturevalue("interpreter")
+        return asks
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     return _ask_gpu
@@ -118,9 +127,9 @@ class Expected(NamedTuple):
     gradient: Tensor
 
 
-def _by_torch(case: dict[str, Any], dtype: torch.dtype) -> Expected:
-    leaf = case["logits"].detach().to(dtype, copy=True).requires_grad_()
-    settings = {"m": case["m"], "ks": case["ks"], "weights": case["weights"].to(dtype)}
+def _in_double_precision(case: dict[str, Any]) -> Expected:
+    leaf = case["logits"].detach().to(torch.float64, copy=True).requires_grad_()
+    settings = {"m": case["m"], "ks": case["ks"], "weights": case["weights"].double()}
     losses = case["sorter"].sample_losses(leaf, case["labels"], **settings)
     (gradient,) = torch.autograd.grad(losses.sum(), leaf)
     classes = rank(case["logits"], case["labels"], case["m"]).classes
@@ -131,15 +140,17 @@ def _agree(ask: Ask, **case: Any) -> None:
     """Compare slot by slot: which class has which slot is open where scores tie."""
     logits, labels, m = case["logits"], case["labels"], case["m"]
     case.setdefault("weights", torch.full((len(case["ks"]),), 1 / len(case["ks"])))
-    exact, rounded = _by_torch(case, torch.float64), _by_torch(case, torch.float32)
+    expected = _in_double_precision(case)
 
     losses, gradient, classes, spread = ask(**case, gradient=True)
 
-    # Scores of 1e4 leave three digits to their differences, for torch as well.
-    losses_slack = 1e-5 * exact.losses.abs() + 2e-6 + 4 * (rounded.losses - exact.losses).abs()
-    gradient_slack = 1e-4 * exact.gradient.abs() + 2e-6 + 4 * (rounded.gradient - exact.gradient).abs()
-    assert torch.all((losses - exact.losses).abs() <= losses_slack)
-    assert torch.all((gradient - exact.gradient).abs() <= gradient_slack)
+    # Of scores around 1e4 nobody knows the difference to better than a thousandth.
+    kept = logits.gather(-1, classes).float()
+    ulp = torch.finfo(torch.float32).eps * kept.nan_to_num(neginf=0.0).abs().amax(-1)
+    loss_slack = 1e-5 * expected.losses.abs() + 2e-6 + 4 * ulp
+    gradient_slack = 1e-4 * expected.gradient.abs() + 2e-6 + 4 * ulp.unsqueeze(-1)
+    assert torch.all((losses - expected.losses).abs() <= loss_slack)
+    assert torch.all((gradient - expected.gradient).abs() <= gradient_slack)
     assert torch.equal(labels, classes[..., 0])
     assert torch.equal(logits.gather(-1, rank(logits, labels, m).classes), logits.gather(-1, classes))
     assert all(len(row.unique()) == m for row in classes.reshape(-1, m))
@@ -167,10 +178,21 @@ def _hard_rows() -> tuple[Tensor, Tensor]:
     return torch.tensor(rows), torch.tensor([9, 9, 9, 9, 9])
 
 
-_LAWS = [OddEven(distribution=law, steepness=1.0) for law in Distribution]
+_LAWS: list[ClosedFormSorter] = [OddEven(distribution=law, steepness=1.0) for law in Distribution]
 _NETWORK = SplitterSelection()
 _FRACTIONAL = [OptimalTransport(), LapSum(temperature=0.3), Sparse(p=1.5)]
-_FAMILIES: list[ClosedFormSorter] = [Bitonic(), _NETWORK, Sigmoid(), LapSum(), DFTopK(), Sparse(), Sparse(p=2.0)]
+_FAMILIES: list[ClosedFormSorter] = [
+    Bitonic(),
+    _NETWORK,
+    Sigmoid(),
+    LapSum(),
+    DFTopK(),
+    Sparse(),
+    Sparse(p=2.0),
+    Subset(),
+    NeuralSort(),
+    SoftSort(),
+]
 
 
 def _name(value: Any) -> str | None:
@@ -183,12 +205,12 @@ def _name(value: Any) -> str | None:
 def test_every_family_agrees_with_torch_where_it_is_hard(ask: Ask, sorter: ClosedFormSorter):
     logits, labels = _hard_rows()
 
-    _agree(ask, sorter=sorter, logits=logits, labels=labels, m=10, ks=(1, 2, 5))
+    _agree(ask, sorter=sorter, logits=logits, labels=labels, m=10, ks=(1, 3))
 
 
 @pytest.mark.parametrize("sorter", _FAMILIES, ids=_name)
 def test_every_family_agrees_with_torch_on_the_strongest_of_many(ask: Ask, sorter: ClosedFormSorter):
-    _agree(ask, sorter=sorter, logits=_logits(2, 150), labels=torch.tensor([3, 149]), m=17, ks=(5,))
+    _agree(ask, sorter=sorter, logits=_logits(2, 150), labels=torch.tensor([3, 149]), m=17, ks=(2, 5))
 
 
 @pytest.mark.parametrize("sorter", _FRACTIONAL, ids=_name)

@@ -12,17 +12,19 @@ Shape legend: `...` any leading dimensions, n classes, m kept scores, K values o
 import os
 from functools import cache
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from podium.topk._sorter import ClosedFormSorter
+if TYPE_CHECKING:
+    from podium.topk._sorter import ClosedFormSorter
 
 _DTYPES = frozenset({torch.float32, torch.float16, torch.bfloat16})
 
 
 def losses(
-    sorter: ClosedFormSorter,
+    sorter: "ClosedFormSorter",
     logits: Tensor,
     labels: Tensor,
     *,
@@ -46,7 +48,7 @@ def losses(
         Losses, (...) float32; their derivative by the kept logits, (..., m) float32, or None if it is not wanted; the
         classes of the kept logits, (..., m) int64. None if there is no kernel for this sorter, size, type or device.
     """
-    if logits.dtype not in _DTYPES or logits.numel() == 0 or not _served(logits):
+    if logits.dtype not in _DTYPES or not _served(logits, labels, weights):
         return None
     from podium.topk.fused import _launch
 
@@ -68,17 +70,25 @@ def scatter(
     Returns:
         (..., n). None if there is no kernel for this type or device.
     """
-    if dtype not in _DTYPES or gradient.numel() == 0 or not _served(gradient):
+    if dtype not in _DTYPES or gradient.dtype != torch.float32 or not _served(gradient, upstream, classes):
         return None
     from podium.topk.fused import _launch
 
     return _launch.scatter(upstream, gradient, classes, shape, dtype)
 
 
-def _served(tensor: Tensor) -> bool:
-    if torch.compiler.is_compiling() or not (tensor.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
+def _served(*tensors: Tensor) -> bool:
+    """Return whether these have memory that a kernel can read, on a device that has kernels."""
+    if not (tensors[0].is_cuda or os.environ.get("TRITON_INTERPRET") == "1") or torch.compiler.is_compiling():
         return False
-    return _installed()
+    return all(_plain(tensor) for tensor in tensors) and _installed()
+
+
+def _plain(tensor: Tensor) -> bool:
+    # Under vmap and grad of torch.func, and in subclasses, a tensor has no memory of its own.
+    kind = type(tensor)
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    return (kind is Tensor or kind is nn.Parameter) and not wrapped and tensor.numel() > 0
 
 
 @cache

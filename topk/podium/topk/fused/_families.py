@@ -15,19 +15,29 @@ from podium.topk._df_top_k import DFTopK
 from podium.topk._distributions import Distribution
 from podium.topk._lap_sum import LapSum
 from podium.topk._network import SortingNetwork
+from podium.topk._neural_sort import NeuralSort
 from podium.topk._optimal_transport import OptimalTransport
 from podium.topk._schedule import prune
 from podium.topk._sigmoid import Sigmoid
+from podium.topk._soft_sort import SoftSort
 from podium.topk._sorter import ClosedFormSorter
 from podium.topk._sparse import Sparse
+from podium.topk._subset import Subset
+from podium.topk.fused import _network, _subset
 from podium.topk.fused._laws import LAWS
 from podium.topk.fused._loss import Output
-from podium.topk.fused._network import SCRATCH, UPPER, network_loss
+from podium.topk.fused._network import UPPER, network_loss
+from podium.topk.fused._rows import NEURAL, SOFT, rows_loss
+from podium.topk.fused._subset import subset_loss
 from podium.topk.fused._threshold import LAPLACE, LOGISTIC, MIDWAY, SPARSE, threshold_loss
 from podium.topk.fused._tiling import Tiling, power_of_two
 
 # Without the option Triton 3.9 warns that its default will change.
 OPTIONS = {"enable_fp_fusion": True}
+# The subset sorter's steps grow with k^2 and wait for one another.
+_LARGEST_SUBSET = 32
+# NeuralSort and SoftSort hold a number for each score, rank and k in registers.
+_LARGEST_ROWS = 1 << 14
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +64,17 @@ class Problem:
     gradient: bool
     tiling: Tiling
 
+    @property
+    def largest_open_k(self) -> int:
+        """Return the largest k that not even a hopeless label is certain of; 0 if there is none."""
+        return max((int(k) for k in self.ks if k < self.m), default=0)
+
 
 Launch = Callable[[Any, Problem, Output], None]
 
 
-def find(sorter: ClosedFormSorter, ks: tuple[float, ...]) -> Launch | None:
-    """Return what launches the kernel for a sorter; None if there is none.
+def find(sorter: ClosedFormSorter, m: int, ks: tuple[float, ...]) -> Launch | None:
+    """Return what launches the kernel for a sorter; None if there is none that is worth it.
 
     A subclass may compute something else than its parent, so that only the networks, whose families differ by their
     layers, are known by their base class.
@@ -68,7 +83,12 @@ def find(sorter: ClosedFormSorter, ks: tuple[float, ...]) -> Launch | None:
         return _launch_softmax
     if type(sorter).terms is SortingNetwork.terms:
         return _launch_network
-    return _BY_FAMILY.get(type(sorter))
+    launch = _BY_FAMILY.get(type(sorter))
+    if launch is _launch_subset and ks[-1] > _LARGEST_SUBSET:
+        return None
+    if launch is _launch_rows and power_of_two(m) * power_of_two(int(ks[-1])) * power_of_two(len(ks)) > _LARGEST_ROWS:
+        return None
+    return launch
 
 
 def _launch_softmax(sorter: ClosedFormSorter, problem: Problem, output: Output) -> None:
@@ -78,15 +98,28 @@ def _launch_softmax(sorter: ClosedFormSorter, problem: Problem, output: Output) 
 
 
 def _launch_network(sorter: SortingNetwork, problem: Problem, output: Output) -> None:
-    device = problem.logits.device
-    largest = max((int(k) for k in problem.ks if k < problem.m), default=0)
-    table = _table(type(sorter), problem.m, largest, problem.tiling.constants["M"], device)
-    scratch = output.losses
-    if problem.gradient:
-        scratch = torch.empty((len(problem.labels), SCRATCH * table.numel()), dtype=torch.float32, device=device)
+    table = _table(
+        type(sorter),
+        problem.m,
+        problem.largest_open_k,
+        problem.tiling.constants["M"],
+        problem.logits.device,
+    )
+    scratch = _scratch(problem, _network.SCRATCH * table.numel())
     law = LAWS[Distribution(sorter.distribution)]
     steepness, art_lambda = float(sorter.steepness), float(sorter.art_lambda)
     _run(network_loss, problem, output, table, scratch, len(table), steepness, art_lambda, LAW=law)
+
+
+def _launch_subset(sorter: Subset, problem: Problem, output: Output) -> None:
+    degree = problem.largest_open_k
+    scratch = _scratch(problem, _subset.SCRATCH * degree * problem.tiling.constants["M"])
+    _run(subset_loss, problem, output, scratch, degree, float(sorter.temperature))
+
+
+def _launch_rows(sorter: Any, problem: Problem, output: Output) -> None:
+    ranks = power_of_two(problem.largest_open_k)
+    _run(rows_loss, problem, output, float(sorter.temperature), RP=ranks, FAMILY=_ROWS[type(sorter)])
 
 
 def _launch_smooth(sorter: Any, problem: Problem, output: Output) -> None:
@@ -97,13 +130,25 @@ def _launch_sparse(sorter: Sparse, problem: Problem, output: Output) -> None:
     _run(threshold_loss, problem, output, float(sorter.scale), 1 / (sorter.p - 1), FAMILY=SPARSE.value)
 
 
-_THRESHOLDS = {
+_THRESHOLDS: dict[type, int] = {
     Sigmoid: LOGISTIC.value,
     OptimalTransport: LOGISTIC.value,
     LapSum: LAPLACE.value,
     DFTopK: MIDWAY.value,
 }
-_BY_FAMILY: dict[type, Launch] = dict.fromkeys(_THRESHOLDS, _launch_smooth) | {Sparse: _launch_sparse}
+_ROWS: dict[type, int] = {NeuralSort: NEURAL.value, SoftSort: SOFT.value}
+_BY_FAMILY: dict[type, Launch] = {
+    **dict.fromkeys(_THRESHOLDS, _launch_smooth),
+    Sparse: _launch_sparse,
+    Subset: _launch_subset,
+    **dict.fromkeys(_ROWS, _launch_rows),
+}
+
+
+def _scratch(problem: Problem, numbers: int) -> Tensor:
+    """Return memory for so many numbers per row, if a gradient is wanted."""
+    size = (len(problem.labels), numbers) if problem.gradient else (0,)
+    return torch.empty(size, dtype=torch.float32, device=problem.logits.device)
 
 
 def _run(kernel: Any, problem: Problem, output: Output, *arguments: Any, **constants: int) -> None:
@@ -147,7 +192,7 @@ def _table(family: type[SortingNetwork] | None, m: int, k: int, slots: int, devi
         for low, high in layer:
             row[low], row[high] = high, low + UPPER
         rows.append(row)
-    return _constant(rows, torch.int32, device).view(len(layers), slots)
+    return _constant(rows, torch.int32, device).reshape(len(layers), slots)
 
 
 def _constant(values: list[float] | list[list[int]], dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -33,13 +33,13 @@ def losses(
     if rows.stride(-1) != 1:
         rows = rows.contiguous()
     cut = tiling(rows.shape[-1], m, rows.stride(0))
-    launch = find(sorter, ks)
+    launch = find(sorter, m, ks)
     if cut is None or launch is None or weights.dtype != torch.float32:
         return None
     top1 = ks[0] == 1 and not sorter.exact_top1
     problem = Problem(
         logits=rows,
-        labels=labels.reshape(-1),
+        labels=labels.reshape(-1).contiguous(),
         weights=_weight_rows(weights, labels),
         m=m,
         ks=ks[1:] if top1 else ks,
@@ -58,13 +58,16 @@ def losses(
 def scatter(upstream: Tensor, gradient: Tensor, classes: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
     """Return upstream times gradient at its classes, zero elsewhere; see `podium.topk.fused.scatter`."""
     n, m = shape[-1], gradient.shape[-1]
+    # A mean's gradient is one number, expanded.
+    upstream = upstream.reshape(-1)
     result = torch.empty(shape, dtype=dtype, device=gradient.device)
     with _on_device_of(gradient):
-        scatter_gradient[(upstream.numel(),)](
-            upstream.reshape(-1),
+        scatter_gradient[(len(upstream),)](
+            upstream,
             gradient.contiguous(),
             classes.contiguous(),
             result,
+            upstream.stride(0),
             n,
             m,
             M=power_of_two(m),

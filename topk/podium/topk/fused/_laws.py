@@ -86,8 +86,7 @@ def _arc_tangent_over_t(s: tl.tensor) -> tl.tensor:
     p = p * s - 0.142025705
     p = p * s + 0.199924836
     p = p * s - 0.333330668
-    p = p * s + 0.999999984
-    return p
+    return p * s + 0.999999984
 
 
 @device

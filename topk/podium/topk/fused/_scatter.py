@@ -11,18 +11,21 @@ def scatter_gradient(
     gradients: tl.tensor,
     classes: tl.tensor,
     result: tl.tensor,
+    upstream_stride: tl.tensor,
     n: tl.tensor,
     m: tl.tensor,
     M: tl.constexpr,
     BLOCK: tl.constexpr,
     ALIGN: tl.constexpr,
 ) -> None:
-    """Do one row: upstream (N,), gradients and classes (N, m), result (N, n), n a multiple of ALIGN."""
+    """Do one row: upstream (N,) of any stride, gradients and classes (N, m), result (N, n), n a multiple of ALIGN."""
     row = tl.program_id(0).to(tl.int64)
     n = tl.multiple_of(n, ALIGN)
     result += row * n
     slot = tl.arange(0, M)
-    pulled = tl.load(upstream + row) * tl.load(gradients + row * m + slot, mask=slot < m, other=0.0)
+    pulled = tl.load(upstream + row * upstream_stride).to(tl.float32) * tl.load(
+        gradients + row * m + slot, mask=slot < m, other=0.0
+    )
     place = tl.load(classes + row * m + slot, mask=slot < m, other=0)
     columns = tl.arange(0, BLOCK)
     zeros = tl.zeros((BLOCK,), result.dtype.element_ty)

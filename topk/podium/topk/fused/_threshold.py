@@ -9,7 +9,7 @@ Shape legend: N rows, M slots of scores, KP slots of k.
 import triton.language as tl
 
 from podium.topk.fused._loss import Output, floored, store_loss
-from podium.topk.fused._math import LOG_ZERO, log1p, log_add_exp, log_sigmoid, sigmoid
+from podium.topk.fused._math import LOG_ZERO, log_add_exp, log_sigmoid, sigmoid
 from podium.topk.fused._selection import places, rank, slots
 from podium.topk.fused._triton import device, kernel
 

@@ -13,7 +13,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 device: Callable[[F], F] = triton.jit
 
 # One compiled kernel serves all sizes: what could profit from a known size takes it as a constexpr.
-_SIZES = ("row_stride", "weight_stride", "n", "m", "K", "L")
+_SIZES = ("row_stride", "weight_stride", "upstream_stride", "n", "m", "K", "L", "degree")
 
 
 def kernel(function: Callable[..., None]) -> Any:
