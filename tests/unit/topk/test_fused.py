@@ -29,6 +29,7 @@ from podium.topk import (
     Sparse,
     SplitterSelection,
     Subset,
+    topk_cross_entropy,
 )
 from podium.topk._selection import rank
 
@@ -57,8 +58,13 @@ while True:
     except EOFError:
         break
     try:
-        answer = fused.losses(**case)
-        if answer and case["gradient"]:
+        if "loss" in case:
+            leaf = case.pop("logits").requires_grad_()
+            answer = case.pop("loss")(leaf, **case)
+            answer = answer.detach(), *torch.autograd.grad(answer, leaf)
+        else:
+            answer = fused.losses(**case)
+        if "gradient" in case and answer and answer[1] is not None:
             logits, upstream = case["logits"], torch.arange(1.0, 1 + answer[0].numel()).view_as(answer[0])
             answer = *answer, fused.scatter(upstream, answer[1], answer[2], logits.shape, logits.dtype)
     except Exception:
@@ -305,6 +311,32 @@ def test_what_has_no_kernel_is_left_to_torch(ask: Ask):
     assert ask(**{**case, "m": 129}, logits=long, gradient=False) is None
     assert ask(**{**case, "weights": torch.ones(1).double()}, logits=long, gradient=False) is None
     assert ask(**{**case, "logits": _logits(1, 1).expand(1, (1 << 17) + 1)}, gradient=False) is None
+
+
+def test_the_loss_takes_the_kernels_both_ways(interpreter: Ask):
+    logits, labels = _logits(3, 12), torch.tensor([3, -100, 7])
+    settings: dict[str, Any] = {"labels": labels, "sorter": _NETWORK, "k": {1: 0.5, 3: 0.5}, "m": 5}
+    leaf = logits.clone().requires_grad_()
+    expected = topk_cross_entropy(leaf, **settings)
+    (expected_gradient,) = torch.autograd.grad(expected, leaf)
+
+    loss, gradient = interpreter(loss=topk_cross_entropy, logits=logits, **settings)
+
+    torch.testing.assert_close(loss, expected.detach())
+    torch.testing.assert_close(gradient, expected_gradient)
+
+
+def test_transforms_of_functions_are_left_to_torch(monkeypatch: pytest.MonkeyPatch):
+    logits, labels, weights = _logits(2, 12), torch.tensor([3, 4]), torch.ones(1)
+    expected = Sigmoid().sample_losses(logits, labels, m=5, ks=(2,), weights=weights)
+    # As if kernels ran on the CPU.
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+
+    def loss(scores: Tensor, label: Tensor) -> Tensor:
+        return Sigmoid().sample_losses(scores, label, m=5, ks=(2,), weights=weights)
+
+    torch.testing.assert_close(torch.func.vmap(loss)(logits, labels), expected)
+    assert torch.func.vmap(torch.func.grad(loss))(logits, labels).shape == logits.shape
 
 
 def test_nobody_loads_triton_until_a_kernel_is_wanted():

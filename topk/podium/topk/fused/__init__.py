@@ -79,7 +79,10 @@ def scatter(
 
 def _served(*tensors: Tensor) -> bool:
     """Return whether these have memory that a kernel can read, on a device that has kernels."""
-    if not (tensors[0].is_cuda or os.environ.get("TRITON_INTERPRET") == "1") or torch.compiler.is_compiling():
+    # First of all, since a compiler cannot trace what follows.
+    if torch.compiler.is_compiling():
+        return False
+    if not (tensors[0].is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
         return False
     return all(_plain(tensor) for tensor in tensors) and _installed()
 

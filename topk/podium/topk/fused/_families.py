@@ -152,15 +152,17 @@ def _scratch(problem: Problem, numbers: int) -> Tensor:
 
 
 def _run(kernel: Any, problem: Problem, output: Output, *arguments: Any, **constants: int) -> None:
+    # Counted in units of ALIGN, so that the compiler knows how many scores can be read at once.
+    align = problem.tiling.constants["ALIGN"]
     kernel[(len(problem.labels),)](
         problem.logits,
         problem.labels,
         problem.weights,
         _values_of_k(problem.ks, problem.logits.device),
         output,
-        problem.logits.stride(0),
+        problem.logits.stride(0) // align,
         problem.weights.stride(0) if problem.weights.dim() == 2 else 0,
-        problem.logits.shape[-1],
+        problem.logits.shape[-1] // align,
         problem.m,
         len(problem.ks),
         *arguments,

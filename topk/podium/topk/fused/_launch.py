@@ -58,6 +58,7 @@ def losses(
 def scatter(upstream: Tensor, gradient: Tensor, classes: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
     """Return upstream times gradient at its classes, zero elsewhere; see `podium.topk.fused.scatter`."""
     n, m = shape[-1], gradient.shape[-1]
+    align = alignment(n, n)
     # A mean's gradient is one number, expanded.
     upstream = upstream.reshape(-1)
     result = torch.empty(shape, dtype=dtype, device=gradient.device)
@@ -68,11 +69,11 @@ def scatter(upstream: Tensor, gradient: Tensor, classes: Tensor, shape: torch.Si
             classes.contiguous(),
             result,
             upstream.stride(0),
-            n,
+            n // align,
             m,
             M=power_of_two(m),
             BLOCK=min(_SCATTER_BLOCK, power_of_two(n)),
-            ALIGN=alignment(n, n),
+            ALIGN=align,
             num_warps=_SCATTER_WARPS,
             **OPTIONS,
         )

@@ -53,10 +53,13 @@ def network_loss(
     GRADIENT: tl.constexpr,
     LAW: tl.constexpr,
 ) -> None:
-    """Do one row: logits (N, n), labels (N,), weights (N, K) or (K,), ks (KP,), table (L, M), scratch (N, L, 3, M)."""
+    """Do one row: logits (N, n), labels (N,), weights (N, K) or (K,), ks (KP,), table (L, M), scratch (N, L, 3, M).
+
+    row_stride and n count in units of ALIGN.
+    """
     row = tl.program_id(0).to(tl.int64)
-    logits += tl.multiple_of(row * row_stride, ALIGN)
-    ranked = rank(logits, tl.load(labels + row), n, m, M, C, R, TILE, ALIGN)
+    logits += row * row_stride * ALIGN
+    ranked = rank(logits, tl.load(labels + row), n * ALIGN, m, M, C, R, TILE)
     k = tl.load(ks + tl.arange(0, KP)).to(tl.int32)
     scratch += row * L * (_SCRATCH * M)
     mass = _down(ranked, m, table, scratch, L, steepness, art_lambda, M, GRADIENT, LAW)

@@ -18,9 +18,9 @@ def scatter_gradient(
     BLOCK: tl.constexpr,
     ALIGN: tl.constexpr,
 ) -> None:
-    """Do one row: upstream (N,) of any stride, gradients and classes (N, m), result (N, n), n a multiple of ALIGN."""
+    """Do one row: upstream (N,) of any stride, gradients and classes (N, m), result (N, n); n in units of ALIGN."""
     row = tl.program_id(0).to(tl.int64)
-    n = tl.multiple_of(n, ALIGN)
+    n = n * ALIGN
     result += row * n
     slot = tl.arange(0, M)
     pulled = tl.load(upstream + row * upstream_stride).to(tl.float32) * tl.load(

@@ -51,22 +51,19 @@ def rank(
     C: tl.constexpr,
     R: tl.constexpr,
     TILE: tl.constexpr,
-    ALIGN: tl.constexpr,
 ) -> Ranked:
     """Keep the label and its m - 1 strongest rivals.
 
     Args:
         logits: Pointer to a row.
         label: Its label.
-        n: Length of the row, a multiple of ALIGN.
+        n: Length of the row.
         m: How many scores to keep.
         M: Slots, at least m.
         C: Chunks.
         R: Scores per chunk; 1 if the whole row is sorted at once.
         TILE: How many scores of each chunk are loaded at once.
-        ALIGN: Rows start at a multiple of so many elements.
     """
-    n = tl.multiple_of(n, ALIGN)
     unknown = (label < 0) | (label >= n)
     label = tl.where(unknown, 0, label).to(tl.int32)
     if R == 1:

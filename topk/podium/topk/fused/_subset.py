@@ -38,10 +38,13 @@ def subset_loss(
     TOP1: tl.constexpr,
     GRADIENT: tl.constexpr,
 ) -> None:
-    """Do one row: logits (N, n), labels (N,), weights (N, K) or (K,), ks (KP,), scratch (N, 2, degree, M)."""
+    """Do one row: logits (N, n), labels (N,), weights (N, K) or (K,), ks (KP,), scratch (N, 2, degree, M).
+
+    row_stride and n count in units of ALIGN.
+    """
     row = tl.program_id(0).to(tl.int64)
-    logits += tl.multiple_of(row * row_stride, ALIGN)
-    ranked = rank(logits, tl.load(labels + row), n, m, M, C, R, TILE, ALIGN)
+    logits += row * row_stride * ALIGN
+    ranked = rank(logits, tl.load(labels + row), n * ALIGN, m, M, C, R, TILE)
     k = tl.load(ks + tl.arange(0, KP)).to(tl.int32)
     scratch += row * degree * (2 * M)
     slot = tl.arange(0, M)

@@ -48,10 +48,13 @@ def threshold_loss(
     GRADIENT: tl.constexpr,
     FAMILY: tl.constexpr,
 ) -> None:
-    """Do one row: logits (N, n), labels (N,), weights (N, K) or (K,), ks (KP,)."""
+    """Do one row: logits (N, n), labels (N,), weights (N, K) or (K,), ks (KP,).
+
+    row_stride and n count in units of ALIGN.
+    """
     row = tl.program_id(0).to(tl.int64)
-    logits += tl.multiple_of(row * row_stride, ALIGN)
-    ranked = rank(logits, tl.load(labels + row), n, m, M, C, R, TILE, ALIGN)
+    logits += row * row_stride * ALIGN
+    ranked = rank(logits, tl.load(labels + row), n * ALIGN, m, M, C, R, TILE)
     k = tl.load(ks + tl.arange(0, KP))
     certain = k >= m
     k = tl.where(certain, 1.0, k)
