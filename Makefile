@@ -67,15 +67,17 @@ pytest: setup
 .bench-packages/.installed: benchmarks/requirements.txt benchmarks/requirements-sparse.txt constraints.txt | setup
 	rm -rf .bench-packages
 	$(BIN)/pip install --quiet --no-deps --target .bench-packages --requirement benchmarks/requirements.txt
-	@echo "Building torch-sparse, which two of difftopk's sorters need: 20 minutes on one core, once ..."
+	@echo "Building torch-sparse, which two of difftopk's sorters need: about 45 minutes on one core, once ..."
 	@{ MAX_JOBS=$(or $(MAX_JOBS),1) $(BIN)/pip install --no-deps --no-build-isolation --target .bench-packages \
 		--requirement benchmarks/requirements-sparse.txt && PYTHONPATH=.bench-packages $(BIN)/python -c 'import torch_sparse'; \
 		} >.bench-packages/build.log 2>&1 || { rm -rf .bench-packages/torch_*; echo "torch-sparse cannot be built here; the" \
 		"rows that need it stay empty (why: .bench-packages/build.log; after a change of torch: pip cache remove 'torch_*')."; }
 	@touch $@
 
+# GNU OpenMP's threads would spin for a whole time slice where others use the cores, and a call of 0.1 ms take 30; after
+# 10,000 turns they sleep, which costs nothing that can be measured on an idle machine.
 bench-topk: .bench-packages/.installed ## Time and memory of the top-k losses, against difftopk and torch (ARGS=--help for more)
-	PYTHONPATH=.bench-packages $(BIN)/python -m benchmarks.topk $(ARGS)
+	PYTHONPATH=.bench-packages GOMP_SPINCOUNT=10000 $(BIN)/python -m benchmarks.topk $(ARGS)
 
 up: deploy/secrets/redis_password ## Bring docker-compose.yml up with a CPU worker (DATA=folder with your images)
 	PODIUM_DATA='$(or $(DATA),./data)' $(COMPOSE) --profile cpu up --detach --build

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from benchmarks.topk import report
 from benchmarks.topk.contenders import CROSS_ENTROPY, SIZES, TORCH_TOPK, Contender, Size, contenders
-from benchmarks.topk.measure import THREADS, Probe, copy_bandwidth, interleave, prepare, probe, use_two_threads
+from benchmarks.topk.measure import THREADS, Probe, copy_bandwidth, interleave, prepare, probe, set_up_process
 
 _TABLE_WIDTH = 132
 _RESULTS = Path(__file__).parents[1] / "results"
@@ -21,7 +21,7 @@ def main() -> None:
     """Measure, print, and write the Markdown file unless only a part was asked for."""
     arguments = _arguments()
     device = torch.device(arguments.device)
-    use_two_threads()
+    set_up_process()
     bandwidth = copy_bandwidth(device) if device.type == "cuda" else None
     console = Console()
     console.width = max(console.width, _TABLE_WIDTH)

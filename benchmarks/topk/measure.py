@@ -39,10 +39,10 @@ class Probe:
     why_not: str = ""
 
 
-def use_two_threads() -> None:
-    """Give torch as many threads as the smallest machine has cores, so that results compare; silence deprecations."""
+def set_up_process() -> None:
+    """Give torch as many threads as a small machine has cores, so that runs compare; silence the rivals' warnings."""
     torch.set_num_threads(THREADS)
-    warnings.filterwarnings("ignore", category=UserWarning)
+    warnings.simplefilter("ignore")
 
 
 def prepare(contender: Contender, size: Size, device: torch.device) -> Run:
@@ -77,7 +77,7 @@ def probe(name: str, size: Size, device: torch.device) -> Probe:
 
 
 def _answer(answers: Connection, name: str, size: Size, device: torch.device) -> None:
-    use_two_threads()
+    set_up_process()
     allowance = "the card has"
     if device.type == "cpu":
         # Others use the machine too.
