@@ -3,13 +3,15 @@
 A loss of torch operations reads and writes memory dozens of times where the data are read once and the gradient is
 written once. Whatever has no kernel here is computed by torch, to the same results within float32 rounding.
 
-Triton is loaded when the first CUDA tensor comes, never on import. With TRITON_INTERPRET=1 in the environment, its
+Triton is loaded when the first CUDA tensor comes, never on import; it compiles for some seconds when a family meets a
+new size, and remembers on disk. With TRITON_INTERPRET=1 in the environment, its
 interpreter runs the kernels on the CPU, which is how they are tested where there is no GPU.
 
 Shape legend: `...` any leading dimensions, n classes, m kept scores, K values of k.
 """
 
 import os
+import warnings
 from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -20,6 +22,8 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from podium.topk._sorter import ClosedFormSorter
 
+# Ampere, the first that computes with bfloat16.
+_LEAST_CAPABILITY = (8, 0)
 _DTYPES = frozenset({torch.float32, torch.float16, torch.bfloat16})
 
 
@@ -82,9 +86,9 @@ def _served(*tensors: Tensor) -> bool:
     # First of all, since a compiler cannot trace what follows.
     if torch.compiler.is_compiling():
         return False
-    if not (tensors[0].is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
-        return False
-    return all(_plain(tensor) for tensor in tensors) and _installed()
+    if tensors[0].is_cuda:
+        return all(_plain(tensor) for tensor in tensors) and _works_on(tensors[0].device.index)
+    return os.environ.get("TRITON_INTERPRET") == "1" and all(_plain(tensor) for tensor in tensors)
 
 
 def _plain(tensor: Tensor) -> bool:
@@ -95,5 +99,16 @@ def _plain(tensor: Tensor) -> bool:
 
 
 @cache
-def _installed() -> bool:
-    return find_spec("triton") is not None
+def _works_on(device: int) -> bool:
+    """Return whether Triton works on this CUDA device; it needs more than to be installed, a C compiler for one."""
+    if torch.version.hip or torch.cuda.get_device_capability(device) < _LEAST_CAPABILITY or not find_spec("triton"):
+        return False
+    try:
+        from triton.runtime import driver
+
+        driver.active.get_current_target()
+    except Exception as error:
+        message = f"podium.topk computes its losses by torch operations, which is slower: no Triton, {error!r}."
+        warnings.warn(message, RuntimeWarning, stacklevel=1)
+        return False
+    return True

@@ -159,7 +159,7 @@ def _run(kernel: Any, problem: Problem, output: Output, *arguments: Any, **const
         problem.labels,
         problem.weights,
         _values_of_k(problem.ks, problem.logits.device),
-        output,
+        *output,
         problem.logits.stride(0) // align,
         problem.weights.stride(0) if problem.weights.dim() == 2 else 0,
         problem.logits.shape[-1] // align,

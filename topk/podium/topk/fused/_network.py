@@ -32,7 +32,9 @@ def network_loss(
     labels: tl.tensor,
     weights: tl.tensor,
     ks: tl.tensor,
-    output: Output,
+    losses: tl.tensor,
+    gradients: tl.tensor,
+    kept_classes: tl.tensor,
     row_stride: tl.tensor,
     weight_stride: tl.tensor,
     n: tl.tensor,
@@ -78,6 +80,7 @@ def network_loss(
     # The top m of m scores hold the label for certain.
     log_c = tl.where(k < m, log_c, 0.0)
     slope = tl.where((k < m)[:, None], monotone(slope, tl.arange(0, M)), 0.0)
+    output = Output(losses, gradients, kept_classes)
     store_loss(output, row, weights + row * weight_stride, ranked, log_c, slope, m, K, M, KP, TOP1, GRADIENT)
 
 

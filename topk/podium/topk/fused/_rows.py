@@ -19,7 +19,9 @@ def rows_loss(
     labels: tl.tensor,
     weights: tl.tensor,
     ks: tl.tensor,
-    output: Output,
+    losses: tl.tensor,
+    gradients: tl.tensor,
+    kept_classes: tl.tensor,
     row_stride: tl.tensor,
     weight_stride: tl.tensor,
     n: tl.tensor,
@@ -75,6 +77,7 @@ def rows_loss(
         # Mass above one is capped.
         slope = tl.where(((k < m) & (log_mass <= 0))[:, None], monotone(slope, place), 0.0)
     log_c = tl.where(k < m, tl.minimum(log_mass, 0.0), 0.0)
+    output = Output(losses, gradients, kept_classes)
     store_loss(output, row, weights + row * weight_stride, ranked, log_c, slope, m, K, M, KP, TOP1, GRADIENT)
 
 

@@ -20,7 +20,9 @@ def subset_loss(
     labels: tl.tensor,
     weights: tl.tensor,
     ks: tl.tensor,
-    output: Output,
+    losses: tl.tensor,
+    gradients: tl.tensor,
+    kept_classes: tl.tensor,
     row_stride: tl.tensor,
     weight_stride: tl.tensor,
     n: tl.tensor,
@@ -62,6 +64,7 @@ def subset_loss(
         pull = _inclusion_gain(rivals, k, with_k, with_fewer, scratch, degree, M, KP)
         slope = tl.where(slot[None, :] == 0, 1.0, -pull) * (sigmoid(margin) / temperature)[:, None]
         slope = tl.where((k < m)[:, None], monotone(slope, slot), 0.0)
+    output = Output(losses, gradients, kept_classes)
     store_loss(output, row, weights + row * weight_stride, ranked, log_c, slope, m, K, M, KP, TOP1, GRADIENT)
 
 

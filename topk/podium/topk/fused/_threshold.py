@@ -30,7 +30,9 @@ def threshold_loss(
     labels: tl.tensor,
     weights: tl.tensor,
     ks: tl.tensor,
-    output: Output,
+    losses: tl.tensor,
+    gradients: tl.tensor,
+    kept_classes: tl.tensor,
     row_stride: tl.tensor,
     weight_stride: tl.tensor,
     n: tl.tensor,
@@ -95,6 +97,7 @@ def threshold_loss(
     # The top m of m scores hold the label for certain.
     log_c = tl.where(certain, 0.0, log_c)
     slope = tl.where(certain[:, None], 0.0, slope)
+    output = Output(losses, gradients, kept_classes)
     store_loss(output, row, weights + row * weight_stride, ranked, log_c, slope, m, K, M, KP, TOP1, GRADIENT)
 
 
