@@ -5,11 +5,14 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from podium.topk import (
     Bitonic,
     NeuralSort,
     OddEven,
+    SmoothSVM,
     Softmax,
     SoftSort,
     SplitterSelection,
@@ -71,19 +74,38 @@ def test_softmax_sees_all_scores_whatever_m():
 
 
 @pytest.mark.parametrize("label", [0, 3, 7])
-def test_the_label_stands_in_the_lane_of_its_own_rank(label: int):
+def test_ranked_scores_are_the_label_and_its_strongest_rivals_by_falling_score(label: int):
     logits = torch.tensor([[5.0, 1.0, 7.0, 4.0, 2.0, 6.0, 3.0, 0.0]])
 
-    scores, lane = weakest_first(*keep_strongest(logits, torch.tensor([label]), 6))
+    ranked = rank(logits, torch.tensor([label]), 6)
 
-    assert scores[0].tolist() == sorted(scores[0].tolist())
-    assert logits[0, label] == scores[0, lane]
+    own, *rivals = ranked.scores[0].tolist()
+    assert own == logits[0, label]
+    assert sorted((logits[0].tolist()[:label] + logits[0].tolist()[label + 1 :]), reverse=True)[:5] == rivals
+    assert ranked.scores[0].tolist() == logits[0, ranked.classes[0]].tolist()
 
 
-def test_a_tie_does_not_betray_the_label():
-    _, lanes = weakest_first(*keep_strongest(torch.zeros(8, 8), torch.arange(8), 8))
+@settings(deadline=None, max_examples=40)
+@given(n=st.integers(1, 700), m=st.integers(1, 8), ties=st.booleans(), seed=st.integers(0, 1000), extreme=st.booleans())
+def test_the_quick_selection_is_that_of_torch_topk(n: int, m: int, ties: bool, seed: int, extreme: bool):
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randn(3, n, generator=generator)
+    scores = scores.round() if ties else scores
+    if extreme:
+        scores[0, 0], scores[1, n // 2], scores[2, n - 1] = -torch.inf, torch.nan, torch.inf
+    m = min(m, n)
 
-    assert [7, 6, 5, 4, 3, 2, 1, 0] == lanes.tolist()
+    places = strongest(scores, m)
+
+    expected = scores.topk(m, dim=-1).values
+    torch.testing.assert_close(expected, scores.gather(-1, places), equal_nan=True, rtol=0, atol=0)
+    assert all(m == len(set(row)) for row in places.tolist())
+
+
+def test_places_by_score_put_the_label_in_the_middle_of_its_equals():
+    places = places_by_score(torch.tensor([[1.0, 3.0, 1.0, 1.0, 0.0], [9.0, 3.0, 1.0, 1.0, 0.0]]))
+
+    assert [[2, 0, 1, 3, 4], [0, 1, 2, 3, 4]] == places.tolist()
 
 
 @pytest.mark.parametrize("family", [OddEven, Bitonic, SplitterSelection])
@@ -172,17 +194,24 @@ def test_module_and_function_are_one():
         ({"k": {}}, "scale them to sum to 1"),
         ({"k": {1: 1.5, 5: -0.5}}, "give a number from 0 to 1"),
         ({"k": {1: math.nan}}, "give a number from 0 to 1"),
-        ({"k": {0: 1.0}}, "integer of at least 1"),
-        ({"k": {True: 1.0}}, "integer of at least 1"),
-        ({"k": {2.0: 1.0}}, "integer of at least 1"),
+        ({"k": {0: 1.0}}, "number of at least 1"),
+        ({"k": {True: 1.0}}, "number of at least 1"),
+        ({"k": {2.5: 1.0}}, "choose a threshold sorter"),
         ({"m": 5}, "raise m above it"),
         ({"k": {11: 1.0}, "m": None}, "lower k"),
+        ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
+        ({"epsilon": -0.1}, "epsilon is -0.1"),
+        ({"sorter": SmoothSVM(), "epsilon": 0.1}, "leave it at 0"),
+        ({"weight": torch.ones(9)}, "one weight for each of 10 classes"),
+        ({"p_k": torch.ones(3, 3)}, "give 2 weights a sample"),
+        ({"p_k": torch.ones(3, 2)}, "give weights that sum to 1"),
+        ({"labels": torch.ones(3, 9)}, "floating point targets need the shape of logits"),
         ({"reduction": "average"}, "choose one of mean, sum, none"),
         ({"sorter": Softmax()}, "choose another sorter"),
         ({"labels": torch.tensor([0, 1, 10])}, r"must lie in \[0, 10\)"),
         ({"labels": torch.tensor([0, 1, -1])}, r"must lie in \[0, 10\)"),
         ({"labels": torch.tensor([0, 1])}, "shape of logits without the last one"),
-        ({"labels": torch.tensor([0.0, 1.0, 2.0])}, "integer labels"),
+        ({"labels": torch.tensor([0.0, 1.0, 2.0])}, "need the shape of logits"),
         ({"logits": torch.zeros(3, 10, dtype=torch.int64)}, "floating point logits"),
     ],
 )

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from podium.topk import Bitonic, Distribution, OddEven, SortingNetwork, SplitterSelection
+from podium.topk._distributions import published_law, swap_law
+from podium.topk._network import column
 from podium.topk._schedule import prune
 
 _FAMILIES = (OddEven, Bitonic, SplitterSelection)
@@ -55,11 +57,25 @@ def _dense(family: type[SortingNetwork], name: str, scores: torch.Tensor, k: int
 def test_label_column_equals_the_dense_matrix_product(family: type[SortingNetwork], name: Distribution, m: int):
     scores = torch.randn(m, dtype=torch.float64, generator=torch.Generator().manual_seed(m))
 
-    c = family(steepness=1.0, distribution=name).label_topk_probability(
-        scores.expand(m, m), torch.arange(m), (1, 2, 3, 4, 5)
-    )
+    starts = torch.eye(m, dtype=torch.float64)
+    law = swap_law(name, 1.0, 0.25)
+    c, _ = column(family, scores.expand(m, m), starts, (1, 2, 3, 4, 5), law, gradient=False)
 
     torch.testing.assert_close(_dense(family, name, scores, 5), c)
+
+
+@pytest.mark.parametrize("family", _FAMILIES)
+def test_scores_start_in_order_and_equals_start_alike(family: type[SortingNetwork]):
+    scores = torch.tensor([3.0, 1.0, 2.0, 2.0, 7.0, 0.0])
+    ordered = scores.sort().values
+    by_lane, _ = column(
+        family, ordered.expand(6, 6), torch.eye(6), (2,), swap_law(Distribution.CAUCHY, 2.0, 0.5), gradient=False
+    )
+
+    c = family().label_topk_probability(scores.expand(6, 6), torch.arange(6), (2,))
+
+    both = by_lane[2:4].mean(0)
+    torch.testing.assert_close(torch.stack([by_lane[4], by_lane[1], both, both, by_lane[5], by_lane[0]]), c)
 
 
 @pytest.mark.parametrize(("family", "choices", "expected"), _RECORDED)
@@ -68,7 +84,8 @@ def test_probabilities_recorded_from_difftopk(
 ):
     scores = 2 * torch.sin(1 + torch.arange(8.0))
 
-    c = family(**choices, as_published=True).label_topk_probability(scores.expand(8, 8), torch.arange(8), (5,))
+    law = published_law(choices["distribution"], choices["steepness"], choices.get("art_lambda", 0.0))
+    c, _ = column(family, scores.expand(8, 8), torch.eye(8), (5,), law, gradient=False)
 
     torch.testing.assert_close(torch.tensor(expected), c[:, 0], atol=6e-5, rtol=0)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import podium.topk
-from podium.topk import SORTERS, Sorter
+from podium.topk import BASELINES, SORTERS, Sorter
 
 
 def test_everything_published_exists():
@@ -13,9 +13,11 @@ def test_everything_published_exists():
 
 
 def test_sorters_are_known_by_their_api_names():
-    expected = {"softmax", "odd_even", "bitonic", "splitter_selection", "neural_sort", "soft_sort", "subset"}
+    expected = {"softmax", "odd_even", "bitonic", "splitter_selection", "neural_sort", "soft_sort", "sinkhorn_sort"}
+    expected |= {"subset", "optimal_transport", "sigmoid", "lap_sum", "sparse", "df_top_k"}
 
     assert expected == set(SORTERS)
+    assert {"smooth_svm", "noised_hinge", "imbalanced_noised_hinge"} == set(BASELINES)
 
 
 @pytest.mark.parametrize("family", SORTERS.values(), ids=SORTERS)

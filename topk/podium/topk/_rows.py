@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from podium.topk._card import parameter
+from podium.topk._constants import constant
 from podium.topk._selection import places_by_score
 from podium.topk._sorter import ClosedFormSorter, Terms
 
@@ -60,8 +61,8 @@ class RowSorter(ClosedFormSorter):
         # d log P_ry / d row logits, then d row logits / d scores.
         upstream = rows.exp().neg_().scatter_add(-1, label, torch.ones_like(log_entry))
         by_rank = self.row_pull(ordered, upstream)
-        share = (log_entry.squeeze(-1).unsqueeze(-2) - log_mass.unsqueeze(-1)).exp()
-        ranks = torch.arange(ks[-1], device=scores.device)
-        share = share * (ranks < torch.tensor(ks, device=scores.device).unsqueeze(-1))
-        slope = share @ by_rank
+        # How much of the mass in the first k ranks is in each of them.
+        beyond = torch.arange(ks[-1], device=scores.device) >= constant(ks, torch.int64, scores.device).unsqueeze(-1)
+        log_share = log_entry.squeeze(-1).unsqueeze(-2) - log_mass.unsqueeze(-1)
+        slope = log_share.masked_fill(beyond, -torch.inf).exp() @ by_rank
         return log_mass, slope.gather(-1, places.unsqueeze(-2).expand(slope.shape))

@@ -2,8 +2,8 @@
 
 Cuturi, Teboul and Vert, "Differentiable Ranking and Sorting using Optimal Transport", NeurIPS 2019. Scores are
 squashed into (0, 1), and each goes with mass 1 / m to the targets of the first k ranks and to one target for all other
-ranks; the label's share at the first k targets is c_k. Sinkhorn's iterations run in the log domain; the derivative comes
-from the optimality conditions, a system of k equations, so that no iteration is kept.
+ranks; the label's share at the first k targets is c_k. Sinkhorn's iterations run in the log domain; the derivative
+comes from the optimality conditions, a system of k equations, so that no iteration is kept.
 
 Shape legend: `...` any leading dimensions, m scores, T = k + 1 targets, K values of k.
 """
@@ -38,7 +38,7 @@ class SinkhornSort(ClosedFormSorter):
     regularization: float = parameter(
         0.1, "The entropic regularization epsilon; costs are at most 1.", at_least=1e-4, at_most=1e6
     )
-    iterations: int = parameter(100, "How often Sinkhorn rescales.", at_least=1, at_most=100000)
+    iterations: int = parameter(30, "How often Sinkhorn rescales.", at_least=1, at_most=100000)
 
     def terms(self, scores: Tensor, ks: tuple[float, ...], *, gradient: bool) -> Terms:
         """Solve the transport; see `ClosedFormSorter.terms`."""
