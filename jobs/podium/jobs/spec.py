@@ -73,7 +73,7 @@ class SinkhornSort:
     """SinkhornSort (Cuturi et al. 2019): entropic optimal transport of the scores to the first ranks."""
 
     regularization: float = 0.1
-    iterations: int = 100
+    iterations: int = 30
 
 
 @dataclass(frozen=True, kw_only=True)

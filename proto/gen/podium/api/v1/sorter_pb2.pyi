@@ -84,7 +84,7 @@ class OddEven(google.protobuf.message.Message):
     DISTRIBUTION_FIELD_NUMBER: builtins.int
     ART_LAMBDA_FIELD_NUMBER: builtins.int
     steepness: builtins.float
-    """How sharply a comparator decides; above 0. Default 2."""
+    """How sharply a comparator decides. Default 2."""
     distribution: Global___Distribution.ValueType
     """How a comparator decides. Default DISTRIBUTION_CAUCHY."""
     art_lambda: builtins.float
@@ -117,7 +117,7 @@ class Bitonic(google.protobuf.message.Message):
     DISTRIBUTION_FIELD_NUMBER: builtins.int
     ART_LAMBDA_FIELD_NUMBER: builtins.int
     steepness: builtins.float
-    """How sharply a comparator decides; above 0. Default 2."""
+    """How sharply a comparator decides. Default 2."""
     distribution: Global___Distribution.ValueType
     """How a comparator decides. Default DISTRIBUTION_CAUCHY."""
     art_lambda: builtins.float
@@ -150,7 +150,7 @@ class SplitterSelection(google.protobuf.message.Message):
     DISTRIBUTION_FIELD_NUMBER: builtins.int
     ART_LAMBDA_FIELD_NUMBER: builtins.int
     steepness: builtins.float
-    """How sharply a comparator decides; above 0. Default 2."""
+    """How sharply a comparator decides. Default 2."""
     distribution: Global___Distribution.ValueType
     """How a comparator decides. Default DISTRIBUTION_CAUCHY."""
     art_lambda: builtins.float
@@ -181,7 +181,7 @@ class NeuralSort(google.protobuf.message.Message):
 
     TEMPERATURE_FIELD_NUMBER: builtins.int
     temperature: builtins.float
-    """The softness; above 0. Default 2."""
+    """The softness. Default 2."""
     def __init__(
         self,
         *,
@@ -201,7 +201,7 @@ class SoftSort(google.protobuf.message.Message):
 
     TEMPERATURE_FIELD_NUMBER: builtins.int
     temperature: builtins.float
-    """The softness; above 0. Default 2."""
+    """The softness. Default 2."""
     def __init__(
         self,
         *,
@@ -222,9 +222,9 @@ class SinkhornSort(google.protobuf.message.Message):
     REGULARIZATION_FIELD_NUMBER: builtins.int
     ITERATIONS_FIELD_NUMBER: builtins.int
     regularization: builtins.float
-    """The entropic regularization; above 0. Default 0.1."""
+    """The entropic regularization. Default 0.1."""
     iterations: builtins.int
-    """How often Sinkhorn rescales, 1 to 100000. Default 100."""
+    """How often Sinkhorn rescales, 1 to 100000. Default 30."""
     def __init__(
         self,
         *,
@@ -248,7 +248,7 @@ class Subset(google.protobuf.message.Message):
 
     TEMPERATURE_FIELD_NUMBER: builtins.int
     temperature: builtins.float
-    """The softness; above 0. Default 1."""
+    """The softness. Default 1."""
     def __init__(
         self,
         *,
@@ -268,7 +268,7 @@ class OptimalTransport(google.protobuf.message.Message):
 
     REGULARIZATION_FIELD_NUMBER: builtins.int
     regularization: builtins.float
-    """The entropic regularization, in squared units of the scores; above 0. Default 2."""
+    """The entropic regularization, in squared units of the scores. Default 2."""
     def __init__(
         self,
         *,
@@ -288,7 +288,7 @@ class Sigmoid(google.protobuf.message.Message):
 
     TEMPERATURE_FIELD_NUMBER: builtins.int
     temperature: builtins.float
-    """The softness; above 0. Default 1."""
+    """The softness. Default 1."""
     def __init__(
         self,
         *,
@@ -308,7 +308,7 @@ class LapSum(google.protobuf.message.Message):
 
     TEMPERATURE_FIELD_NUMBER: builtins.int
     temperature: builtins.float
-    """The softness; above 0. Default 1."""
+    """The softness. Default 1."""
     def __init__(
         self,
         *,
@@ -331,7 +331,7 @@ class Sparse(google.protobuf.message.Message):
     p: builtins.float
     """The norm of the regulariser; above 1, at most 2. Default 4/3."""
     regularization: builtins.float
-    """The width of the band between zero and one; above 0. Default 8."""
+    """The width of the band between zero and one. Default 8."""
     def __init__(
         self,
         *,
@@ -355,7 +355,7 @@ class DFTopK(google.protobuf.message.Message):
 
     TEMPERATURE_FIELD_NUMBER: builtins.int
     temperature: builtins.float
-    """The softness; above 0. Default 1."""
+    """The softness. Default 1."""
     def __init__(
         self,
         *,
@@ -378,7 +378,7 @@ class SmoothSVM(google.protobuf.message.Message):
     margin: builtins.float
     """The margin, in units of the scores; at least 0. Default 1."""
     temperature: builtins.float
-    """The softness; above 0. Default 1."""
+    """The softness. Default 1."""
     def __init__(
         self,
         *,
