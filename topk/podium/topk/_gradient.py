@@ -25,7 +25,11 @@ def with_gradient(logits: Tensor, values: Tensor, gradient: Tensor, classes: Ten
     Returns:
         The values. A second derivative is refused, not silently zero.
     """
-    result: Tensor = _WithGradient.apply(logits, values, gradient, classes)
+    # Transforms and compilers need the function below in two parts, whose arguments torch then matches with its
+    # signature in every call, at the price of a whole small loss.
+    in_parts = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    function = _WithGradient if in_parts else _WithGradientAtOnce
+    result: Tensor = function.apply(logits, values, gradient, classes)
     return result
 
 
@@ -51,12 +55,31 @@ class _WithGradient(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
-        gradient, classes = ctx.saved_tensors
-        if gradient.shape == classes.shape:
-            result = fused.scatter(upstream, gradient, classes, ctx.shape, ctx.dtype)
-            if result is not None:
-                return result, None, None, None
-        pulled = upstream.unsqueeze(-1) * gradient
-        pulled = pulled.flatten(classes.dim() - 1, -2).sum(-2) if pulled.dim() > classes.dim() else pulled
-        zeros = gradient.new_zeros(ctx.shape, dtype=ctx.dtype)
-        return zeros.scatter(-1, classes, pulled.to(ctx.dtype)), None, None, None
+        return _pull_back(ctx, upstream), None, None, None
+
+
+class _WithGradientAtOnce(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, values: Tensor, gradient: Tensor, classes: Tensor) -> Tensor:
+        _WithGradient.setup_context(ctx, (logits, values, gradient, classes), values)
+        # Nobody else has the values, so that no copy is needed; but torch must not take them for an argument.
+        return values.detach()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
+        return _pull_back(ctx, upstream), None, None, None
+
+
+def _pull_back(ctx: Any, upstream: Tensor) -> Tensor:
+    gradient: Tensor
+    classes: Tensor
+    gradient, classes = ctx.saved_tensors
+    if gradient.shape == classes.shape:
+        result = fused.scatter(upstream, gradient, classes, ctx.shape, ctx.dtype)
+        if result is not None:
+            return result
+    pulled = upstream.unsqueeze(-1) * gradient
+    pulled = pulled.flatten(classes.dim() - 1, -2).sum(-2) if pulled.dim() > classes.dim() else pulled
+    zeros = gradient.new_zeros(ctx.shape, dtype=ctx.dtype)
+    return zeros.scatter(-1, classes, pulled.to(ctx.dtype))
