@@ -4,8 +4,8 @@ A loss of torch operations reads and writes memory dozens of times where the dat
 written once. Whatever has no kernel here is computed by torch, to the same results within float32 rounding.
 
 Triton is loaded when the first CUDA tensor comes, never on import; it compiles for some seconds when a family meets a
-new size, and remembers on disk. With TRITON_INTERPRET=1 in the environment, its
-interpreter runs the kernels on the CPU, which is how they are tested where there is no GPU.
+new size, and remembers on disk. With TRITON_INTERPRET=1 in the environment its interpreter runs the kernels on the CPU,
+which is how they are tested where there is no GPU.
 
 Shape legend: `...` any leading dimensions, n classes, m kept scores, K values of k.
 """
