@@ -81,5 +81,4 @@ def _pull_back(ctx: Any, upstream: Tensor) -> Tensor:
             return result
     pulled = upstream.unsqueeze(-1) * gradient
     pulled = pulled.flatten(classes.dim() - 1, -2).sum(-2) if pulled.dim() > classes.dim() else pulled
-    zeros = gradient.new_zeros(ctx.shape, dtype=ctx.dtype)
-    return zeros.scatter(-1, classes, pulled.to(ctx.dtype))
+    return gradient.new_zeros(ctx.shape, dtype=ctx.dtype).scatter_(-1, classes, pulled.to(ctx.dtype))

@@ -82,6 +82,7 @@ def column(
     # A compiler traces through a cache, and says that it does.
     schedule_of = make_schedule if torch.compiler.is_compiling() else _schedule
     schedule = schedule_of(network, m, ks[-1], values.device)
+    values = values * law.steepness
     state_M2B, gaps, swaps = _forward(values.reshape(-1, m), mass.reshape(-1, m), schedule, law)
     # Rounding may carry the sum of a whole row an ulp above one.
     c_RB = state_M2B[:, 1].index_select(0, schedule.ranks).cumsum(0).clamp(max=1)
@@ -89,7 +90,7 @@ def column(
     if not gradient:
         return c, None
     slopes_BKM = _backward(state_M2B, gaps, swaps, ks, schedule, law)
-    return c, slopes_BKM.reshape(*values.shape[:-1], len(ks), m)
+    return c, (slopes_BKM * law.steepness).reshape(*values.shape[:-1], len(ks), m)
 
 
 def make_schedule(network: type[SortingNetwork], m: int, k: int, device: torch.device) -> Schedule:

@@ -38,14 +38,23 @@ def rank(logits: Tensor, labels: Tensor, m: int) -> Ranked:
     A class ruled out by -inf gets a score 100 below the weakest finite one that was kept: beyond the reach of a
     softmax, near enough to cost the others no digits.
     """
-    boosted = logits.scatter(-1, labels.unsqueeze(-1), torch.inf)
-    classes = strongest(boosted, m)
+    classes = _label_first(strongest(logits, m), labels)
     kept = logits.gather(-1, classes)
     kept = kept.to(torch.promote_types(kept.dtype, torch.float32))
     ruled_out = kept == -torch.inf
     weakest = kept.masked_fill(ruled_out, torch.inf).amin(-1, keepdim=True)
     floor = torch.where(weakest == torch.inf, 0.0, weakest) - _MASKED_GAP
     return Ranked(torch.where(ruled_out, floor, kept), classes, ruled_out)
+
+
+def _label_first(classes: Tensor, labels: Tensor) -> Tensor:
+    """Return the label and then the other classes, without the weakest where the label is not among them."""
+    label = labels.unsqueeze(-1)
+    last = classes.shape[-1] - 1
+    order = torch.arange(last + 1, device=classes.device)
+    place = torch.where(classes == label, order, last).amin(-1, keepdim=True)
+    rivals = classes.gather(-1, order[:last] + (order[:last] >= place))
+    return torch.cat([label, rivals], dim=-1)
 
 
 def strongest(scores: Tensor, m: int) -> Tensor:
@@ -55,7 +64,7 @@ def strongest(scores: Tensor, m: int) -> Tensor:
     lie in the m chunks with the largest maxima, so only those are searched. Exact, whatever the scores.
     """
     n = scores.shape[-1]
-    chunk = int((n / (2 * m)) ** 0.5) if scores.device.type == "cpu" else 0
+    chunk = int((n / m) ** 0.5) if scores.device.type == "cpu" else 0
     if chunk < _LEAST_CHUNK:
         return scores.topk(m, dim=-1).indices
     count = n // chunk
