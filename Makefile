@@ -8,7 +8,7 @@ DATA ?=
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lint types walls proto proto-check pytest bench-topk up down clean
+.PHONY: help setup demo test check format lint types walls proto proto-check docs pytest bench-topk up down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -40,7 +40,7 @@ lint: setup
 	$(BIN)/ruff check .
 
 types: setup
-	$(BIN)/mypy $(ROOMS) tests benchmarks
+	$(BIN)/mypy $(ROOMS) tests benchmarks docs/sorter_table.py
 
 walls: setup
 	$(BIN)/lint-imports
@@ -59,6 +59,11 @@ proto-check: .venv-proto/.installed
 	@fresh=$$(mktemp -d) && .venv-proto/bin/python proto/generate.py $$fresh/gen 2>/dev/null && \
 		{ diff -r --exclude=__pycache__ $$fresh/gen proto/gen && rm -r $$fresh || \
 		{ rm -r $$fresh; echo "proto/gen is not what the .proto files say; run: make proto"; exit 1; }; }
+
+docs: setup ## Make the tables and draw the pictures of docs/topk.md
+	$(BIN)/pip install --quiet --constraint constraints.txt --group docs
+	$(BIN)/python docs/sorter_table.py
+	$(BIN)/python docs/plots/topk.py
 
 pytest: setup
 	$(BIN)/pytest
