@@ -17,12 +17,12 @@ from benchmarks.topk.measure import PEAK_NOISE, Probe
 HOW_TO_READ = """\
 One call is forward plus the gradient of the logits. `ms` is the median over turns that interleave all rows, `middle
 half` its quartiles: differences within them are noise. `/ cross_entropy` and `/ torch.topk` divide a row's time by that
-of `torch.nn.functional.cross_entropy` and of `torch.topk` alone on the same logits, forward only, which nothing that
-must select the m largest can beat (without truncation it selects the largest k). A `difftopk` row stands below ours of
-the same sorter, and its last two columns are its time and its peak memory divided by ours: above 1, ours is better.
-`MB` is what a single call adds, at its worst moment, to what was allocated before it: resident memory of a fresh
-process on a CPU, torch's own count on a GPU. It includes the gradient of the logits. Compare ratios, not milliseconds,
-between machines."""
+of `torch.nn.functional.cross_entropy` and of `torch.topk` alone on the same logits, forward only: the floor of whatever
+selects the m largest with it (without truncation it selects the largest k). A `difftopk` row stands below ours of the
+same sorter, and its last two columns are its time and its peak memory divided by ours: above 1, ours is better. Its
+smooth top-k SVMs know one k and all scores, so ours is asked for the same. `MB` is what a single call adds, at its
+worst moment, to what was allocated before it: resident memory of a fresh process on a CPU, torch's own count on a GPU.
+It includes the gradient of the logits. Compare ratios, not milliseconds, between machines."""
 
 _TIME_IS_BYTES = """\
 `/ bytes` is the time divided by that of reading the logits once and writing their gradient once at the bandwidth of a
