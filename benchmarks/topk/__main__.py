@@ -13,7 +13,7 @@ from benchmarks.topk import report
 from benchmarks.topk.contenders import CROSS_ENTROPY, SIZES, TORCH_TOPK, Contender, Size, contenders
 from benchmarks.topk.measure import THREADS, Probe, copy_bandwidth, interleave, prepare, probe, set_up_process
 
-_TABLE_WIDTH = 132
+_TABLE_WIDTH = 140
 _RESULTS = Path(__file__).parents[1] / "results"
 
 
