@@ -84,6 +84,8 @@ def test_class_mass_may_exceed_one_as_in_the_package():
     [
         ({"sorter": "sinkhorn"}, "choose one of odd_even, bitonic, splitter_selection, neuralsort, softsort"),
         ({"top1_mode": "softmax"}, "choose one of sm, smce, sort"),
+        ({"m": 21}, "at most 20, the number of classes"),
+        ({"m": 5}, "above len"),
         ({"distribution": None}, "odd_even needs a distribution"),
         ({"distribution": "laplace"}, "laplace"),
     ],

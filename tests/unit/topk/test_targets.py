@@ -106,8 +106,10 @@ def test_class_weights_are_a_buffer_that_moves():
     loss = TopKCrossEntropy(k=_HALVES, sorter=Subset(), weight=torch.ones(10))
 
     assert ["weight"] == list(loss.state_dict())
-    assert torch.float64 == loss.double().weight.dtype
-    assert "meta" == loss.to("meta").weight.device.type
+    moved = loss.double().to("meta")
+
+    assert moved.weight is not None
+    assert (torch.float64, "meta") == (moved.weight.dtype, moved.weight.device.type)
 
 
 def test_every_sample_may_have_its_own_k_distribution():

@@ -123,7 +123,7 @@ def test_df_top_k_is_half_way_between_two_order_statistics(scores: list[float], 
 def test_sinkhorn_sort_is_a_transport_plan_to_the_first_ranks():
     x = torch.tensor([0.3, -1.2, 2.0, 0.9, -0.4, 1.1], dtype=torch.float64)
     deviation = x - x.mean()
-    squashed = (deviation / (deviation.square().mean() + 1e-2).sqrt()).sigmoid()
+    squashed = (deviation / (deviation.square().mean() + 0.1).sqrt()).sigmoid()
     targets = torch.tensor([1.0, 0.8, (0.6 + 0.4 + 0.2 + 0.0) / 4], dtype=torch.float64)
     kernel = (-(squashed.unsqueeze(1) - targets).square() / 0.1).exp()
     rows, columns = torch.full((6,), 1 / 6, dtype=torch.float64), torch.tensor([1 / 6, 1 / 6, 4 / 6]).double()

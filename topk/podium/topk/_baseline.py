@@ -33,5 +33,5 @@ class Baseline(Surrogate):
             losses = (weights * by_k).sum(-1)
             if slopes is None:
                 return losses
-            gradient = (weights.unsqueeze(-2) @ slopes).squeeze(-2).masked_fill(ranked.ruled_out, 0.0)
+            gradient = (weights.unsqueeze(-1) * slopes).sum(-2).masked_fill(ranked.ruled_out, 0.0)
         return with_gradient(logits, losses, gradient, ranked.classes)

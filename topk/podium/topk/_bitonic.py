@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from podium.topk._card import Card
-from podium.topk._network import SortingNetwork
+from podium.topk._network import JUMPS, SortingNetwork
 from podium.topk._schedule import Layer
 
 
@@ -18,6 +18,7 @@ class Bitonic(SortingNetwork):
         cost="O(m log^2 m) comparators in about log2(m)^2 / 2 layers.",
         caveats=(
             "It compares scores that are far apart in order early on, so that ranks blur more than in the others.",
+            JUMPS,
         ),
     )
 

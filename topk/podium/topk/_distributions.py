@@ -2,8 +2,8 @@
 
 For lanes with values a (to receive the smaller) and b, v = s (b - a) with the steepness s, a law is a symmetric
 distribution function f and f(v) = P(in order already). Sources: logistic and its activation replacement trick,
-Petersen et al., ICML 2021; reciprocal, Cauchy and optimal, Petersen et al., "Monotonic Differentiable Sorting Networks",
-ICLR 2022, which says that these three make monotonic networks.
+Petersen et al., ICML 2021; reciprocal, Cauchy and optimal, Petersen et al., "Monotonic Differentiable Sorting
+Networks", ICLR 2022, which says that these three make monotonic networks.
 """
 
 import math

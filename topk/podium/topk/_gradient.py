@@ -55,7 +55,9 @@ class _WithGradient(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
-        return _pull_back(ctx, upstream), None, None, None
+        gradient, classes = ctx.saved_tensors
+        zeros = gradient.new_zeros(ctx.shape, dtype=ctx.dtype)
+        return zeros.scatter(-1, classes, _pulled(upstream, gradient, classes).to(ctx.dtype)), None, None, None
 
 
 class _WithGradientAtOnce(torch.autograd.Function):
@@ -68,17 +70,17 @@ class _WithGradientAtOnce(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
-        return _pull_back(ctx, upstream), None, None, None
+        gradient, classes = ctx.saved_tensors
+        result = None
+        if gradient.shape == classes.shape:
+            result = fused.scatter(upstream, gradient, classes, ctx.shape, ctx.dtype)
+        if result is None:
+            zeros = gradient.new_zeros(ctx.shape, dtype=ctx.dtype)
+            result = zeros.scatter_(-1, classes, _pulled(upstream, gradient, classes).to(ctx.dtype))
+        return result, None, None, None
 
 
-def _pull_back(ctx: Any, upstream: Tensor) -> Tensor:
-    gradient: Tensor
-    classes: Tensor
-    gradient, classes = ctx.saved_tensors
-    if gradient.shape == classes.shape:
-        result = fused.scatter(upstream, gradient, classes, ctx.shape, ctx.dtype)
-        if result is not None:
-            return result
+def _pulled(upstream: Tensor, gradient: Tensor, classes: Tensor) -> Tensor:
+    """Return the gradient of the kept logits, (..., m)."""
     pulled = upstream.unsqueeze(-1) * gradient
-    pulled = pulled.flatten(classes.dim() - 1, -2).sum(-2) if pulled.dim() > classes.dim() else pulled
-    return gradient.new_zeros(ctx.shape, dtype=ctx.dtype).scatter_(-1, classes, pulled.to(ctx.dtype))
+    return pulled.flatten(classes.dim() - 1, -2).sum(-2) if pulled.dim() > classes.dim() else pulled

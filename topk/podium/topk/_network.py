@@ -24,6 +24,11 @@ from podium.topk._schedule import Layer, Schedule, compile_schedule, prune
 from podium.topk._selection import places_by_score
 from podium.topk._sorter import ClosedFormSorter, Terms, linear_terms
 
+JUMPS = "c_k jumps where the label passes a rival, since it then starts in another lane."
+
+# From this many numbers on torch calls its other threads, which costs more than a layer of comparators.
+_SMALL = 32_768
+
 
 @dataclass(frozen=True, kw_only=True)
 class SortingNetwork(ClosedFormSorter):
@@ -51,9 +56,7 @@ class SortingNetwork(ClosedFormSorter):
         m = scores.shape[-1]
         lanes = m - 1 - places_by_score(scores)
         values = torch.empty_like(scores).scatter(-1, lanes, scores)
-        # Among equals the label starts in all of their lanes alike: a tie tells nothing about which one it is.
-        equal = (values == scores[..., :1]).to(scores.dtype)
-        mass = equal / equal.sum(-1, keepdim=True)
+        mass = torch.zeros_like(scores).scatter(-1, lanes[..., :1], 1.0)
         law = swap_law(Distribution(self.distribution), self.steepness, self.art_lambda)
         whole = tuple(int(k) for k in ks)
         probability, slope = column(type(self), values, mass, whole, law, gradient=gradient)
@@ -79,18 +82,30 @@ def column(
         c_k, (..., K), and its derivative by the values, (..., K, M).
     """
     m = values.shape[-1]
+    compiling = torch.compiler.is_compiling()
     # A compiler traces through a cache, and says that it does.
-    schedule_of = make_schedule if torch.compiler.is_compiling() else _schedule
-    schedule = schedule_of(network, m, ks[-1], values.device)
-    values = values * law.steepness
-    state_M2B, gaps, swaps = _forward(values.reshape(-1, m), mass.reshape(-1, m), schedule, law)
+    schedule = (make_schedule if compiling else _schedule)(network, m, ks[-1], values.device)
+    values_BM, mass_BM = values.reshape(-1, m) * law.steepness, mass.reshape(-1, m)
+    batch = values_BM.shape[0]
+    rows = max(_SMALL // (2 * m), 1) if values.device.type == "cpu" and not compiling else max(batch, 1)
+    answers = [
+        _through(values_BM[start : start + rows], mass_BM[start : start + rows], ks, schedule, law, gradient=gradient)
+        for start in range(0, max(batch, 1), rows)
+    ]
+    c, slopes = (torch.cat(parts) if len(answers) > 1 else parts[0] for parts in zip(*answers, strict=True))
+    shape = (*values.shape[:-1], len(ks))
+    return c.reshape(shape), (slopes * law.steepness).reshape(*shape, m) if gradient else None
+
+
+def _through(
+    values_BM: Tensor, mass_BM: Tensor, ks: tuple[int, ...], schedule: Schedule, law: SwapLaw, *, gradient: bool
+) -> tuple[Tensor, Tensor]:
+    """Return c_k, (B, K), and its derivative by the values, (B, K, M), or nothing of it, (B, 0)."""
+    state_M2B, gaps, swaps = _forward(values_BM, mass_BM, schedule, law)
     # Rounding may carry the sum of a whole row an ulp above one.
     c_RB = state_M2B[:, 1].index_select(0, schedule.ranks).cumsum(0).clamp(max=1)
-    c = torch.stack([c_RB[k - 1] for k in ks], dim=-1).reshape(*values.shape[:-1], len(ks))
-    if not gradient:
-        return c, None
-    slopes_BKM = _backward(state_M2B, gaps, swaps, ks, schedule, law)
-    return c, (slopes_BKM * law.steepness).reshape(*values.shape[:-1], len(ks), m)
+    c_BK = torch.stack([c_RB[k - 1] for k in ks], dim=-1)
+    return c_BK, _backward(state_M2B, gaps, swaps, ks, schedule, law) if gradient else c_BK[:, :0]
 
 
 def make_schedule(network: type[SortingNetwork], m: int, k: int, device: torch.device) -> Schedule:

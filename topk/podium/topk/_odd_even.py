@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from podium.topk._card import Card
-from podium.topk._network import SortingNetwork
+from podium.topk._network import JUMPS, SortingNetwork
 from podium.topk._schedule import Layer
 
 
@@ -16,7 +16,10 @@ class OddEven(SortingNetwork):
         summary="The odd-even transposition network: m layers of comparators between neighbours.",
         citation="Petersen, Kuehne, Borgelt, Deussen: Differentiable Top-k Classification Learning, ICML 2022",
         cost="O(m^2) comparators in m layers: the dearest of the networks, for small m.",
-        caveats=("With m in the hundreds choose splitter_selection.",),
+        caveats=(
+            "With m in the hundreds choose splitter_selection.",
+            JUMPS,
+        ),
     )
 
     @staticmethod

@@ -27,7 +27,10 @@ class OptimalTransport(LogisticThreshold):
     )
 
     regularization: float = parameter(
-        2.0, "The entropic regularization epsilon, in squared units of the scores.", at_least=1e-6, at_most=1e6
+        2.0,
+        "The entropic regularization epsilon: twice the softness in units of the scores.",
+        at_least=1e-6,
+        at_most=1e6,
     )
 
     @property

@@ -64,5 +64,6 @@ class RowSorter(ClosedFormSorter):
         # How much of the mass in the first k ranks is in each of them.
         beyond = torch.arange(ks[-1], device=scores.device) >= constant(ks, torch.int64, scores.device).unsqueeze(-1)
         log_share = log_entry.squeeze(-1).unsqueeze(-2) - log_mass.unsqueeze(-1)
-        slope = log_share.masked_fill(beyond, -torch.inf).exp() @ by_rank
+        share = log_share.masked_fill(beyond, -torch.inf).exp()
+        slope = torch.stack([(share[..., k, :, None] * by_rank).sum(-2) for k in range(len(ks))], dim=-2)
         return log_mass, slope.gather(-1, places.unsqueeze(-2).expand(slope.shape))

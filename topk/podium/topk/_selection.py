@@ -49,12 +49,10 @@ def rank(logits: Tensor, labels: Tensor, m: int) -> Ranked:
 
 def _label_first(classes: Tensor, labels: Tensor) -> Tensor:
     """Return the label and then the other classes, without the weakest where the label is not among them."""
-    label = labels.unsqueeze(-1)
-    last = classes.shape[-1] - 1
-    order = torch.arange(last + 1, device=classes.device)
-    place = torch.where(classes == label, order, last).amin(-1, keepdim=True)
-    rivals = classes.gather(-1, order[:last] + (order[:last] >= place))
-    return torch.cat([label, rivals], dim=-1)
+    label, others = labels.unsqueeze(-1), classes.shape[-1] - 1
+    label_passed = (classes == label).cumsum(-1)[..., :others]
+    order = torch.arange(others, device=classes.device)
+    return torch.cat([label, classes.gather(-1, order + label_passed)], dim=-1)
 
 
 def strongest(scores: Tensor, m: int) -> Tensor:
@@ -86,6 +84,8 @@ def places_by_score(ranked_scores: Tensor) -> Tensor:
     a tie tells nothing about which one is the label.
     """
     label, rivals = ranked_scores[..., :1], ranked_scores[..., 1:]
-    above = ((rivals > label).sum(-1, keepdim=True) + (rivals >= label).sum(-1, keepdim=True)) // 2
-    order = torch.arange(rivals.shape[-1], device=rivals.device)
+    others = rivals.shape[-1]
+    # A rival above counts two, an equal one, one below none.
+    above = ((rivals - label).sign().sum(-1, keepdim=True).to(torch.int64) + others) // 2
+    order = torch.arange(others, device=rivals.device)
     return torch.cat([above, order + (order >= above)], dim=-1)

@@ -18,7 +18,7 @@ from podium.topk._card import Card, parameter
 from podium.topk._sorter import ClosedFormSorter, Terms, linear_terms
 
 # Of the spread of the scores: ties must not be torn apart without bound.
-_LEAST_VARIANCE = 1e-2
+_LEAST_VARIANCE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ class SoftSort(RowSorter):
         cost="O(m k).",
         caveats=(
             "Not doubly stochastic: a leading label's mass exceeds 1 and is capped, so that leaders get no gradient.",
+            "When all scores tie, as with a head of zeros, its gradient is zero: put some weight on k = 1.",
         ),
     )
 

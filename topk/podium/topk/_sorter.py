@@ -190,7 +190,9 @@ class ClosedFormSorter(Sorter):
         if terms.gradient is None:
             return -log_p, None, classes
         share = (joint - log_p.unsqueeze(-1)).exp().neg_()
-        return -log_p, (share.unsqueeze(-2) @ terms.gradient).squeeze(-2).masked_fill(ruled_out, 0.0), classes
+        # Not as a product of matrices, which a GPU may round to ten bits.
+        slope = (share.unsqueeze(-1) * terms.gradient).sum(-2)
+        return -log_p, slope.masked_fill(ruled_out, 0.0), classes
 
     def _of_any_order(self, scores: Tensor, labels: Tensor, ks: tuple[float, ...]) -> tuple[Terms, Tensor]:
         wanted = wants_gradient(scores)

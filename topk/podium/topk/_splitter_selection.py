@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from podium.topk._card import Card
-from podium.topk._network import SortingNetwork
+from podium.topk._network import JUMPS, SortingNetwork
 from podium.topk._schedule import Layer
 
 
@@ -15,8 +15,8 @@ class SplitterSelection(SortingNetwork):
     card: ClassVar[Card] = Card(
         summary="The splitter selection network: only as much sorting as the top k needs.",
         citation="Petersen, Kuehne, Borgelt, Deussen: Differentiable Top-k Classification Learning, ICML 2022",
-        cost="The fewest comparators of the networks, about 5 m for k = 5, in log2(m) + O(k log log m) layers.",
-        caveats=("Its depth grows with the largest k; for k above 20 bitonic is shallower.",),
+        cost="The fewest comparators of the networks, about 3 m for k = 5.",
+        caveats=("Its depth grows with the largest k: from k = 10 on bitonic may be shallower.", JUMPS),
     )
 
     @staticmethod

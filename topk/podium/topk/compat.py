@@ -62,11 +62,16 @@ def reference_loss(
         art_lambda: Exponent of logistic_phi.
 
     Raises:
-        ValueError: If a name is unknown or a network has no distribution.
+        ValueError: If a name is unknown, a network has no distribution, or m is out of range.
     """
     if top1_mode not in _TOP1_MODES:
         raise ValueError(f"top1_mode is {top1_mode!r}; choose one of {', '.join(_TOP1_MODES)}.")
     ks = tuple(range(1, len(p_k) + 1))
+    if m is not None and not len(p_k) < m <= logits.shape[-1]:
+        raise ValueError(
+            f"m is {m}; give a number above len(p_k), {len(p_k)}, "
+            f"and at most {logits.shape[-1]}, the number of classes."
+        )
     with torch.no_grad():
         if m is None:
             classes, lane = torch.arange(logits.shape[-1], device=logits.device).expand(logits.shape), labels

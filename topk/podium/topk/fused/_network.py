@@ -103,10 +103,7 @@ def _down(
     place = m - 1 - lane
     slot = tl.where(place < 0, 0, slots(ranked.above, place))
     value = tl.gather(ranked.scores[None, :], slot, 1)
-    # Among equals the label starts in all of their lanes alike.
-    own = tl.sum(tl.where(place == ranked.above, value, 0.0))
-    mass = tl.where((place >= 0) & (value == own), 1.0, 0.0)
-    mass /= tl.sum(mass)
+    mass = tl.where(place == ranked.above, 1.0, 0.0)
     for layer in range(L):
         entry = tl.load(table + layer * M + lane)
         partner = entry & (_UPPER - 1)
