@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from podium.topk._card import Card
@@ -38,6 +39,7 @@ class Softmax(Sorter):
     def sample_losses(
         self, logits: Tensor, labels: Tensor, *, m: int, ks: tuple[float, ...], weights: Tensor
     ) -> Tensor:
-        """Return minus log softmax over all n scores, by autograd; see `Surrogate.sample_losses`."""
+        """Return torch's cross entropy over all n scores; see `Surrogate.sample_losses`."""
         scores = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return -self.label_topk_log_probability(scores, labels, ks).squeeze(-1)
+        losses = F.cross_entropy(scores.reshape(-1, scores.shape[-1]), labels.reshape(-1), reduction="none")
+        return losses.reshape(labels.shape)
