@@ -36,13 +36,13 @@ class NeuralSort(RowSorter):
         weighted = torch.nn.functional.pad((gaps * order).cumsum(-1), (1, 0))
         below_first = scores[..., :1] - scores
         odd = torch.arange(-1, 2 * ranks - 1, 2, device=scores.device, dtype=scores.dtype).unsqueeze(-1)
-        return (odd * below_first.unsqueeze(-2) - 2 * weighted.unsqueeze(-2)) / self.temperature
+        return torch.sub(odd * below_first.unsqueeze(-2), weighted.unsqueeze(-2), alpha=2)
 
     def row_pull(self, scores: Tensor, upstream: Tensor) -> Tensor:
         """Pull a gradient back through `row_logits`; see `RowSorter.row_pull`."""
         ranks, m = upstream.shape[-2:]
-        order = torch.arange(m, device=scores.device)
-        rank = torch.arange(ranks, device=scores.device).unsqueeze(-1)
-        # Over rivals behind j and j itself; the whole row sums to zero.
-        behind = upstream - upstream.cumsum(-1)
-        return ((2 * (order - rank) + 1) * upstream - 2 * behind) / self.temperature
+        order = torch.arange(m, device=scores.device, dtype=scores.dtype)
+        rank = torch.arange(ranks, device=scores.device, dtype=scores.dtype).unsqueeze(-1)
+        # A score moves the gaps on both sides of it, and through them every row's logits from there on; the running
+        # sum is minus that of the scores behind, since a whole row sums to zero.
+        return torch.add((2 * (order - rank) - 1) * upstream, upstream.cumsum(-1), alpha=2)

@@ -22,7 +22,7 @@ class OptimalTransport(LogisticThreshold):
         summary="Entropic optimal transport of the scores to two anchors, the top k and the rest.",
         citation="Xie, Dai, Chen, Dai, Zhao, Zha, Wei, Pfister: Differentiable Top-k with Optimal Transport, NeurIPS "
         "2020",
-        cost="O(m), times twelve Newton steps for each k.",
+        cost="O(m), times seven Newton steps for each k.",
         caveats=("The same operator as sigmoid with temperature = regularization / 2.",),
     )
 

@@ -27,7 +27,10 @@ class RowSorter(ClosedFormSorter):
 
     @abstractmethod
     def row_logits(self, scores: Tensor, ranks: int) -> Tensor:
-        """Return the logits of ranks 1, 2, ..., (..., R, m), of scores in falling order, up to a constant a row."""
+        """Return the logits of ranks 1, 2, ..., (..., R, m), at temperature 1, up to a constant a row.
+
+        `scores` are in falling order.
+        """
 
     @abstractmethod
     def row_pull(self, scores: Tensor, upstream: Tensor) -> Tensor:
@@ -50,7 +53,7 @@ class RowSorter(ClosedFormSorter):
         `scores` are ranked; the mass may be above one.
         """
         places = places_by_score(scores)
-        ordered = torch.empty_like(scores).scatter(-1, places, scores)
+        ordered = torch.empty_like(scores).scatter(-1, places, scores / self.temperature)
         rows = self.row_logits(ordered, ks[-1]).log_softmax(-1)
         label = places[..., :1].unsqueeze(-2).expand(*rows.shape[:-1], 1)
         log_entry = rows.gather(-1, label)
@@ -66,4 +69,5 @@ class RowSorter(ClosedFormSorter):
         log_share = log_entry.squeeze(-1).unsqueeze(-2) - log_mass.unsqueeze(-1)
         share = log_share.masked_fill(beyond, -torch.inf).exp()
         slope = torch.stack([(share[..., k, :, None] * by_rank).sum(-2) for k in range(len(ks))], dim=-2)
+        slope = slope / self.temperature
         return log_mass, slope.gather(-1, places.unsqueeze(-2).expand(slope.shape))

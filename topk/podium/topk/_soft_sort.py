@@ -24,13 +24,13 @@ class SoftSort(RowSorter):
     )
 
     def row_logits(self, scores: Tensor, ranks: int) -> Tensor:
-        """Return -|s_r - s_j| / temperature; see `RowSorter.row_logits`."""
-        return (scores[..., :ranks].unsqueeze(-1) - scores.unsqueeze(-2)).abs() / -self.temperature
+        """Return -|s_r - s_j|; see `RowSorter.row_logits`."""
+        return (scores[..., :ranks].unsqueeze(-1) - scores.unsqueeze(-2)).abs().neg_()
 
     def row_pull(self, scores: Tensor, upstream: Tensor) -> Tensor:
         """Pull a gradient back through `row_logits`; see `RowSorter.row_pull`."""
         ranks = upstream.shape[-2]
-        signed = upstream * (scores[..., :ranks].unsqueeze(-1) - scores.unsqueeze(-2)).sign() / self.temperature
+        signed = upstream * (scores[..., :ranks].unsqueeze(-1) - scores.unsqueeze(-2)).sign()
         pulled = signed.clone()
         pulled.diagonal(dim1=-2, dim2=-1).sub_(signed.sum(-1))
         return pulled

@@ -18,8 +18,8 @@ LAPLACE = tl.constexpr(1)
 MIDWAY = tl.constexpr(2)
 SPARSE = tl.constexpr(3)
 
-_NEWTON_STEPS = tl.constexpr(12)
-_SPARSE_STEPS = tl.constexpr(20)
+_NEWTON_STEPS = tl.constexpr(7)
+_SPARSE_STEPS = tl.constexpr(14)
 _LOG_2 = tl.constexpr(0.6931471805599453)
 _TINY = tl.constexpr(1e-37)
 
