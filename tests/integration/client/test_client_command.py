@@ -112,7 +112,7 @@ def test_metrics_as_csv_and_pool_and_backbones(podium, client, spec, worker):
 def test_sorters_are_listed_with_what_they_take(podium):
     listed = output(podium("sorters"))
 
-    for told in ("odd_even", "steepness = 2 (above 0, at most 1000000)", "A baseline. The smooth top-k support"):
+    for told in ("odd_even", "steepness = 2 (at least 1e-06, at most 1000000)", "A baseline. The smooth top-k support"):
         assert told in listed
 
 
@@ -120,7 +120,7 @@ def test_one_sorter_is_told_in_full_and_as_json(podium):
     shown = output(podium("sorters", "sparse"))
     document = json.loads(output(podium("sorters", "sparse", "--json")))
 
-    for told in ("Sander", "twenty Newton steps", "no gradient", "a number above 1, at most 2", "sparse: {p: 1.33333"):
+    for told in ("Sander", "fourteen Newton steps", "no gradient", "a number above 1, at most 2", "sparse: {p: 1.33333"):
         assert told in shown
     assert (1, None, 4 / 3) == tuple(document["parameters"][0][name] for name in ("above", "at_least", "default"))
 

@@ -30,7 +30,8 @@ class Baseline(Surrogate):
         with torch.no_grad():
             ranked = rank(logits, labels, m)
             by_k, slopes = self.losses_by_k(ranked, tuple(int(k) for k in ks), gradient=wanted)
-            losses = (weights * by_k).sum(-1)
+            # A score that is no number must not hide behind an order statistic.
+            losses = (weights * by_k).sum(-1) + 0 * ranked.scores.sum(-1)
             if slopes is None:
                 return losses
             gradient = (weights.unsqueeze(-1) * slopes).sum(-2).masked_fill(ranked.ruled_out, 0.0)
