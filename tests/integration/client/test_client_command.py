@@ -120,7 +120,13 @@ def test_one_sorter_is_told_in_full_and_as_json(podium):
     shown = output(podium("sorters", "sparse"))
     document = json.loads(output(podium("sorters", "sparse", "--json")))
 
-    for told in ("Sander", "fourteen Newton steps", "no gradient", "a number above 1, at most 2", "sparse: {p: 1.33333"):
+    for told in (
+        "Sander",
+        "fourteen Newton steps",
+        "no gradient",
+        "a number above 1, at most 2",
+        "sparse: {p: 1.33333",
+    ):
         assert told in shown
     assert (1, None, 4 / 3) == tuple(document["parameters"][0][name] for name in ("above", "at_least", "default"))
 
