@@ -62,11 +62,15 @@ if TYPE_CHECKING:
         Evaluation,
         FullFineTuning,
         ImageFolder,
+        ImageManifest,
         ImbalancedNoisedHinge,
         Interpolation,
         JobSpec,
+        Lamb,
         LapSum,
+        LastBlocks,
         LinearHead,
+        Muon,
         NeuralSort,
         NoisedHinge,
         OddEven,
@@ -86,6 +90,9 @@ if TYPE_CHECKING:
         SplitterSelection,
         StepSchedule,
         Subset,
+        TorchvisionDataset,
+        Unreadable,
+        WebDataset,
         Weights,
     )
     from podium.jobs.states import State
@@ -96,9 +103,10 @@ _HOMES = {
     "podium.client._yaml": "load_spec dump_spec",
     "podium.client._catalogue": "BackboneInfo ParameterInfo ServerInfo SorterInfo",
     "podium.jobs.spec": (
-        "JobSpec Weights LinearHead FullFineTuning ImageFolder Preprocessing Resize Interpolation Augmentation "
+        "JobSpec Weights LinearHead LastBlocks FullFineTuning ImageFolder TorchvisionDataset ImageManifest WebDataset "
+        "Unreadable Preprocessing Resize Interpolation Augmentation "
         "Softmax OddEven Bitonic SplitterSelection NeuralSort SoftSort SinkhornSort Subset OptimalTransport Sigmoid "
-        "LapSum Sparse DFTopK SmoothSVM NoisedHinge ImbalancedNoisedHinge Distribution Sgd Adam AdamW "
+        "LapSum Sparse DFTopK SmoothSVM NoisedHinge ImbalancedNoisedHinge Distribution Sgd Adam AdamW Lamb Muon "
         "ConstantSchedule CosineSchedule StepSchedule Precision Evaluation CheckpointPolicy Resources Priority"
     ),
     "podium.jobs.states": "State",
@@ -137,6 +145,7 @@ __all__ = [
     "FieldViolation",
     "FullFineTuning",
     "ImageFolder",
+    "ImageManifest",
     "ImbalancedNoisedHinge",
     "InternalError",
     "Interpolation",
@@ -146,13 +155,16 @@ __all__ = [
     "JobEvent",
     "JobHandle",
     "JobSpec",
+    "Lamb",
     "LapSum",
+    "LastBlocks",
     "Level",
     "LinearHead",
     "LogBatch",
     "LogLine",
     "MetricBatch",
     "MetricSeries",
+    "Muon",
     "NeuralSort",
     "Node",
     "NodeState",
@@ -187,9 +199,12 @@ __all__ = [
     "StateChange",
     "StepSchedule",
     "Subset",
+    "TorchvisionDataset",
     "UnauthenticatedError",
     "UnavailableError",
     "UnimplementedError",
+    "Unreadable",
+    "WebDataset",
     "Weights",
     "dump_spec",
     "load_spec",

