@@ -2,6 +2,7 @@
 
     jobs/<job>/tmp/<attempt>-<uuid>/         being written; nobody reads it
     jobs/<job>/checkpoints/<checkpoint>/     committed: files and MANIFEST.json
+    jobs/<job>/scratch/                      what the job's attempts hand on to one another; gone when it is done
     cache/<kind>/<digest>                    what can be computed again
 
 A checkpoint is written beside, forced to disk, and its manifest last; renaming the directory is the commit. So a reader
@@ -177,6 +178,10 @@ class ArtifactStore:
     def cache_path(self, kind: str, digest: str) -> Path:
         """The folder for what is cached of a kind under a digest; writers rename whole files into it."""
         return self.root / "cache" / check_name(kind) / check_name(digest)
+
+    def scratch_path(self, job_id: str) -> Path:
+        """The folder for what the attempts of a job hand on to one another; writers rename whole files into it."""
+        return self._job(job_id) / "scratch"
 
     def _job(self, job_id: str) -> Path:
         return self.root / "jobs" / check_name(job_id)

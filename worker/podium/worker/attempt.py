@@ -94,6 +94,7 @@ class Attempt:
             writer=writer,
             checkpoints=checkpoints,
             artifacts=self._artifacts,
+            job_id=job.id,
             stop=self._stop,
             resume_from=resume_from,
             clock=self._clock,

@@ -70,6 +70,9 @@ class JobContext(Protocol):
     def features(self, key: str) -> Path:
         """The folder, shared by all jobs and attempts, of the features with this key."""
 
+    def scratch(self) -> Path:
+        """The folder that this job's attempts share; it is the job's to empty."""
+
 
 class Stopped(Exception):
     """Carries the order to stop out of whatever was under way; everything worth keeping has been saved."""

@@ -20,7 +20,8 @@ class LedgerContext:
     Args:
         writer: where events go.
         checkpoints: the job's checkpoints.
-        artifacts: where features are kept.
+        artifacts: where features and scratch are kept.
+        job_id: whose scratch.
         stop: the flag.
         resume_from: the checkpoint that this attempt starts from.
         clock: the time, aware.
@@ -32,6 +33,7 @@ class LedgerContext:
         writer: Writer,
         checkpoints: Checkpoints,
         artifacts: ArtifactStore,
+        job_id: str,
         stop: StopFlag,
         resume_from: Saved | None,
         clock: Callable[[], datetime],
@@ -39,6 +41,7 @@ class LedgerContext:
         self._writer = writer
         self._checkpoints = checkpoints
         self._artifacts = artifacts
+        self._job_id = job_id
         self._stop = stop
         self._resume_from = resume_from
         self._clock = clock
@@ -80,3 +83,7 @@ class LedgerContext:
     def features(self, key: str) -> Path:
         """See `JobContext`."""
         return self._artifacts.cache_path("features", key)
+
+    def scratch(self) -> Path:
+        """See `JobContext`."""
+        return self._artifacts.scratch_path(self._job_id)

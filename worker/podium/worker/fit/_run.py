@@ -20,6 +20,7 @@ from podium.worker.fit.data import Split, open_splits
 from podium.worker.fit.features import Extractor, Recipe, linear_classifier
 from podium.worker.fit.learners import FullLearner, HeadLearner, Learner
 from podium.worker.fit.loop import Training
+from podium.worker.fit.world import World
 from podium.worker.job_context import JobContext
 
 
@@ -28,7 +29,7 @@ def choose_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def run(job: Job, context: JobContext, *, device: torch.device, threads: int) -> None:
+def run(job: Job, context: JobContext, *, device: torch.device, threads: int, world: World | None = None) -> None:
     """Does a job: prepares, trains, tests.
 
     Args:
@@ -36,6 +37,7 @@ def run(job: Job, context: JobContext, *, device: torch.device, threads: int) ->
         context: the line to the job.
         device: where to compute.
         threads: how many threads may decode images.
+        world: the ranks that do this job together, each of which calls; None: this one alone.
 
     Raises:
         Stopped: the attempt is to end before the job does.

@@ -75,3 +75,7 @@ class LocalContext:
     def features(self, key: str) -> Path:
         """See `JobContext`."""
         return self.root / "features" / key
+
+    def scratch(self) -> Path:
+        """See `JobContext`."""
+        return self.root / "scratch"
