@@ -261,6 +261,99 @@ class TestDispatch:
         assert ["QUEUED", "STARTING"] == moves(store, job_id)
 
 
+def slots_of(store: JobStore, node: str = "n1") -> list[str]:
+    """The jobs in a machine's slots, as `nodes` shows them."""
+    return [slot.job_id for listed in store.nodes() if listed.id == node for slot in listed.slots]
+
+
+class TestSeveralSlots:
+    """One job on several slots of one machine."""
+
+    @pytest.fixture(autouse=True)
+    def _machines(self, store) -> None:
+        for name in ("n1", "n2"):
+            slots = tuple(Slot(index=index) for index in range(3))
+            store.heartbeat(Node(id=name, pool="default", state=NodeState.READY, slots=slots))
+
+    def test_all_of_them_are_taken_and_each_shows_the_job(self, store) -> None:
+        job_id = submit(store).id
+        store.dispatch(job_id, "n1", 2, 0)
+        job = store.get(job_id)
+
+        assert [job_id, "", job_id] == slots_of(store)
+        assert ["", "", ""] == slots_of(store, "n2")
+        assert [(2, (2, 0))] == [(attempt.slot, attempt.slots) for attempt in job.attempts]
+        assert job.state_reason == "starting on n1, slots 2, 0"
+        assert 1 == len(store.holding())
+
+    @pytest.mark.parametrize("wanted", [(0, 1), (1, 0), (1, 2), (0, 1, 2)])
+    def test_where_one_is_taken_none_is(self, store, wanted: tuple[int, ...]) -> None:
+        holder = store.dispatch(submit(store).id, "n1", 1).job_id
+        waiting = submit(store)
+
+        with pytest.raises(FailedPreconditionError) as caught:
+            store.dispatch(waiting.id, "n1", *wanted)
+        assert caught.value.reason == "SLOT_TAKEN"
+        assert waiting == store.get(waiting.id)
+        assert ["", holder, ""] == slots_of(store)
+        assert store.dispatch(waiting.id, "n1", 2, 0).attempt == 1
+
+    def test_each_is_kept_from_others(self, store) -> None:
+        store.dispatch(submit(store).id, "n1", 0, 1)
+        waiting = submit(store).id
+
+        for slot in (0, 1):
+            with pytest.raises(FailedPreconditionError):
+                store.dispatch(waiting, "n1", slot)
+        assert store.dispatch(waiting, "n1", 2).attempt == 1
+
+    @pytest.mark.parametrize("end", ["succeeds", "fails", "is lost", "is cancelled", "is cancelled and lost"])
+    def test_every_end_frees_all_of_them(self, store, end: str) -> None:
+        assignment = store.dispatch(submit(store).id, "n1", 0, 1, 2)
+        store.begin(assignment)
+        store.renew(assignment)
+        held = slots_of(store)
+        if "cancelled" in end:
+            store.cancel(assignment.job_id, "not needed")
+            assert held == slots_of(store)
+        match end:
+            case "succeeds":
+                store.finish(assignment, State.SUCCEEDED, reason="over")
+            case "fails":
+                store.finish(assignment, State.FAILED, reason="over")
+            case "is cancelled":
+                store.finish(assignment, State.CANCELLED, reason="over")
+            case _:
+                store.recover(assignment, "lost")
+
+        assert [assignment.job_id] * 3 == held
+        assert ["", "", ""] == slots_of(store)
+        assert [] == list(store.holding())
+        assert store.dispatch(submit(store).id, "n1", 0, 1, 2).attempt == 1
+
+    def test_the_next_attempt_may_hold_others(self, store) -> None:
+        assignment = store.dispatch(submit(store).id, "n1", 0, 1)
+        store.recover(assignment, "lost")
+        store.dispatch(assignment.job_id, "n2", 2, 1)
+
+        assert ["", "", ""] == slots_of(store)
+        assert ["", assignment.job_id, assignment.job_id] == slots_of(store, "n2")
+        assert [(0, 1), (2, 1)] == [attempt.slots for attempt in store.get(assignment.job_id).attempts]
+
+    def test_of_many_that_want_overlapping_slots_no_two_win(self, store) -> None:
+        ids = [submit(store).id for _ in range(6)]
+        results = race([partial(store.dispatch, job_id, "n1", at % 3, (at + 1) % 3) for at, job_id in enumerate(ids)])
+
+        assert 1 == sum(isinstance(result, Assignment) for result in results)
+        assert 5 == sum(getattr(result, "reason", "") == "SLOT_TAKEN" for result in results)
+        assert 2 == sum(bool(job_id) for job_id in slots_of(store))
+
+    def test_no_slot_is_taken_twice(self, store) -> None:
+        with pytest.raises(ValueError, match="twice"):
+            store.dispatch(submit(store).id, "n1", 1, 1)
+        assert ["", "", ""] == slots_of(store)
+
+
 def race(calls: Sequence[Callable[[], object]]) -> list[object]:
     """What calls return or raise that begin at the same moment."""
     gate = threading.Barrier(len(calls))

@@ -1,7 +1,7 @@
 """Random histories, played on both ledgers at once: they answer alike, and what must always hold always holds."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -16,13 +16,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from podium.jobs import wire
 from podium.jobs.errors import PodiumError
 from podium.jobs.events import JobEvent, LogBatch, LogLine, MetricBatch, StateChange
-from podium.jobs.job import Cause, Checkpoint, JobError, Progress
+from podium.jobs.job import Cause, Checkpoint, Job, JobError, Node, NodeState, Progress, Slot
 from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven, Priority, Resources
 from podium.jobs.states import HOLDING_A_SLOT, MOVES, State
 from podium.jobs.store import Assignment, JobStore, MemoryStore, NewJob
 from podium.jobs.store.redis import RedisStore
 
 SPEC = JobSpec(backbone="resnet50", tuning=LinearHead(), dataset=ImageFolder(train="/data"), sorter=OddEven())
+NODES = [
+    Node(id=name, pool="default", state=NodeState.READY, slots=tuple(Slot(index=index) for index in range(3)))
+    for name in ("n1", "n2")
+]
 PAYLOADS = st.lists(
     st.one_of(
         st.builds(MetricBatch.at, st.integers(0, 9), st.dictionaries(st.sampled_from(["a", "b"]), st.floats(0, 1))),
@@ -52,6 +56,8 @@ class Lockstep(RuleBasedStateMachine):
         self.assignments: list[Assignment] = []
         self.seen: dict[str, int] = {}
         self.state: dict[str, State] = {}
+        for store, node in itertools.product(self.stores, NODES):
+            store.heartbeat(node)
 
     def time(self) -> datetime:
         return self.now
@@ -87,9 +93,11 @@ class Lockstep(RuleBasedStateMachine):
             self.ids.append(answer[0].id)
 
     @precondition(lambda self: self.ids)
-    @rule(job_id=FIRST, node=st.sampled_from(["n1", "n2"]), slot=st.integers(0, 1))
-    def dispatch(self, job_id: str, node: str, slot: int) -> None:
-        answer = self.both(lambda store: store.dispatch(job_id, node, slot))
+    @rule(
+        job_id=FIRST, node=st.sampled_from(["n1", "n2"]), slots=st.sampled_from([(0,), (1,), (0, 1), (1, 2), (2, 1, 0)])
+    )
+    def dispatch(self, job_id: str, node: str, slots: tuple[int, ...]) -> None:
+        answer = self.both(lambda store: store.dispatch(job_id, node, *slots))
         if isinstance(answer, Assignment):
             self.assignments.append(answer)
 
@@ -97,7 +105,7 @@ class Lockstep(RuleBasedStateMachine):
     @rule()
     def dispatch_the_next_and_begin(self) -> None:
         job_id = self.stores[0].pending("default")[0]
-        taken = {(job.attempts[-1].node, job.attempts[-1].slot) for job, _, _ in self.stores[0].holding()}
+        taken = places_of(job for job, _, _ in self.stores[0].holding())
         node, slot = next(
             (node, slot) for node, slot in itertools.product(["n1", "n2", "n3"], range(99)) if (node, slot) not in taken
         )
@@ -194,7 +202,7 @@ class Lockstep(RuleBasedStateMachine):
     @invariant()
     def a_slot_is_held_by_one_job_at_most(self) -> None:
         holding = self.both(lambda store: [(job, assignment) for job, assignment, _ in store.holding()])
-        places = [(job.attempts[-1].node, job.attempts[-1].slot) for job, _ in holding]
+        places = places_of(job for job, _ in holding)
         assert len(places) == len(set(places))
         assert all(job.state in HOLDING_A_SLOT for job, _ in holding)
 
@@ -214,6 +222,20 @@ class Lockstep(RuleBasedStateMachine):
                     self.state[job_id] = payload.to_state
             assert job.sequence == self.seen[job_id]
             assert job.state is self.state[job_id]
+
+    @invariant()
+    def a_machine_shows_exactly_the_slots_that_are_held(self) -> None:
+        shown = self.both(
+            lambda store: {(node.id, slot.index): slot.job_id for node in store.nodes() for slot in node.slots}
+        )
+        held = {place: job.id for job, _, _ in self.stores[0].holding() for place in places_of([job])}
+        for place, job_id in shown.items():
+            assert held.get(place, "") == job_id
+
+
+def places_of(jobs: Iterable[Job]) -> list[tuple[str, int]]:
+    """The slots that these jobs hold, each with its machine."""
+    return [(job.attempts[-1].node, slot) for job in jobs for slot in job.attempts[-1].slots]
 
 
 def test_both_ledgers_answer_every_history_alike(redis_client: redis.Redis) -> None:

@@ -1,6 +1,6 @@
 """The job as the ledger knows it, its attempts, checkpoints and the machines that run it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -62,10 +62,22 @@ class Attempt:
     number: int
     node: str
     slot: int
+    """The first of its slots, whose supervisor runs it."""
     start_time: datetime | None = None
     end_time: datetime | None = None
     outcome: str = ""
     resumed_from_step: int = 0
+    slots: tuple[int, ...] = ()
+    """Every slot that it holds, `slot` first; left out, as in records from when there was only one: `slot` alone."""
+
+    def __post_init__(self) -> None:
+        if not self.slots:
+            object.__setattr__(self, "slots", (self.slot,))
+
+
+def slots_in_words(slots: Sequence[int]) -> str:
+    """Slots as people name them: "slot 0", "slots 0, 1"."""
+    return f"slot{'s' if len(slots) > 1 else ''} {', '.join(map(str, slots))}"
 
 
 @dataclass(frozen=True, kw_only=True)

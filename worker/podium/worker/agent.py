@@ -14,6 +14,7 @@ import psutil
 from podium.jobs.errors import StaleFenceError, UnavailableError
 from podium.jobs.job import Node, NodeState, Slot
 from podium.jobs.store import JobStore
+from podium.worker.inventory import SLOT_DEVICES, slot_devices
 from podium.worker.processes import GRACE, kill, marked, slot_mark, wait_until
 
 _LOG = logging.getLogger(__name__)
@@ -194,7 +195,9 @@ class Agent:
             "OMP_WAIT_POLICY": "PASSIVE",
             # Bit-identical resumption on a GPU needs it before CUDA starts.
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-            "CUDA_VISIBLE_DEVICES": "" if slot.device == "cpu" else slot.device,
+            "CUDA_VISIBLE_DEVICES": slot_devices((slot,)),
+            # For attempts that hold more slots than this one.
+            SLOT_DEVICES: slot_devices(self._node.slots),
             # Nothing is downloaded behind anybody's back.
             "HF_HUB_OFFLINE": "1",
         }

@@ -1,11 +1,15 @@
 """The slots of this machine: its GPUs as nvidia-smi lists them, or its CPU. Nothing here imports torch."""
 
+import os
 import subprocess
+from collections.abc import Mapping, Sequence
 
 import psutil
 
 from podium.jobs.job import Slot
 
+#: In the environment of a slot's processes: the devices of all slots of the machine, in the order of the slots.
+SLOT_DEVICES = "PODIUM_SLOT_DEVICES"
 _QUERY = ("nvidia-smi", "--query-gpu=uuid,name,memory.total", "--format=csv,noheader,nounits")
 
 
@@ -39,6 +43,25 @@ def cpu_slots(count: int) -> tuple[Slot, ...]:
 def own_slots() -> tuple[Slot, ...]:
     """The GPUs; one CPU slot where there are none."""
     return gpu_slots("all") or cpu_slots(1)
+
+
+def slot_devices(slots: Sequence[Slot]) -> str:
+    """The value of SLOT_DEVICES for a machine with these slots."""
+    return ",".join("" if slot.device == "cpu" else slot.device for slot in slots)
+
+
+def devices(slots: Sequence[int], environment: Mapping[str, str] = os.environ) -> str:
+    """What CUDA_VISIBLE_DEVICES must be for an attempt that holds these slots; empty where they are CPU slots.
+
+    Args:
+        slots: the attempt's, `Attempt.slots`.
+        environment: of a process that the agent started for a slot.
+
+    Raises:
+        IndexError: this machine has no such slot.
+    """
+    known = environment[SLOT_DEVICES].split(",")
+    return ",".join(filter(None, (known[slot] for slot in slots)))
 
 
 def _gpus() -> list[tuple[str, str, int]]:

@@ -12,7 +12,7 @@ from rich.text import Text
 from podium.client._yaml import dump_spec
 from podium.client.cli._text import ago, count, duration, percent, printable
 from podium.client.cli._view import headline, progress_view
-from podium.jobs.job import Attempt, Checkpoint, Job
+from podium.jobs.job import Attempt, Checkpoint, Job, slots_in_words
 
 
 def job_view(job: Job, checkpoints: Sequence[Checkpoint]) -> RenderableType:
@@ -48,7 +48,8 @@ def _attempts(attempts: Sequence[Attempt]) -> Table:
     table = Table.grid(padding=(0, 2))
     for attempt in attempts:
         resumed = f"from step {attempt.resumed_from_step}" if attempt.resumed_from_step else "from the start"
-        table.add_row(f"  {attempt.number}", f"{attempt.node} slot {attempt.slot}", resumed, printable(attempt.outcome))
+        place = f"{attempt.node} {slots_in_words(attempt.slots)}"
+        table.add_row(f"  {attempt.number}", place, resumed, printable(attempt.outcome))
     return table
 
 

@@ -138,18 +138,24 @@ class JobStore(Protocol):
     def pending(self, pool: str) -> Sequence[str]:
         """The ids of QUEUED jobs, next one first: by priority, then creation. A job that comes back keeps its place."""
 
-    def dispatch(self, job_id: str, node: str, slot: int) -> Assignment:
-        """QUEUED -> STARTING: takes the slot, raises attempt and fence, opens the lease; all or nothing.
+    def dispatch(self, job_id: str, node: str, slot: int, *others: int) -> Assignment:
+        """QUEUED -> STARTING: takes the slots, raises attempt and fence, opens the lease; all or nothing.
+
+        Args:
+            job_id: the job.
+            node: the machine.
+            slot: the slot whose supervisor runs the attempt.
+            others: more slots of the same machine, for a job that needs several; each is taken once.
 
         Raises:
-            FailedPreconditionError: the job is not QUEUED, or the slot is not free (reason SLOT_TAKEN).
+            FailedPreconditionError: the job is not QUEUED, or one of the slots is not free (reason SLOT_TAKEN).
         """
 
     def holding(self) -> Sequence[tuple[Job, Assignment, bool]]:
-        """The jobs that hold a slot, each with its assignment and whether its lease still lives."""
+        """The jobs that hold slots, each with its assignment and whether its lease still lives."""
 
     def recover(self, assignment: Assignment, outcome: str) -> Job:
-        """Ends a lost attempt and frees its slot: RECOVERING, then QUEUED again; a CANCELLING job becomes CANCELLED.
+        """Ends a lost attempt and frees its slots: RECOVERING, then QUEUED again; a CANCELLING job becomes CANCELLED.
 
         The fence rises, so that the lost attempt, should it live, can write nothing more.
 
@@ -215,7 +221,7 @@ class JobStore(Protocol):
         """
 
     def finish(self, assignment: Assignment, state: State, *, reason: str, error: JobError | None = None) -> Job:
-        """The attempt ends the job as SUCCEEDED, FAILED or CANCELLED, and frees its slot.
+        """The attempt ends the job as SUCCEEDED, FAILED or CANCELLED, and frees its slots.
 
         Repeating it after it has succeeded returns the job.
 

@@ -18,7 +18,7 @@ from podium.jobs.errors import (
     UnavailableError,
 )
 from podium.jobs.events import LogBatch, MetricBatch
-from podium.jobs.job import Checkpoint, Job, JobError, Progress, QueueInfo
+from podium.jobs.job import Checkpoint, Job, JobError, Progress, QueueInfo, slots_in_words
 from podium.jobs.states import State
 from podium.jobs.store import _record
 from podium.jobs.store._base import Assignment, EventPage, Leases, NewJob, Wish
@@ -45,7 +45,7 @@ class Outcome(Enum):
     OVERTAKEN = 2
     """Somebody wrote since the record was loaded: load again."""
     REFUSED = 3
-    """The slot, the request_id or the checkpoint's id is taken."""
+    """A slot, the request_id or the checkpoint's id is taken."""
 
 
 class Ledger(ABC):
@@ -119,15 +119,18 @@ class Ledger(ABC):
         self._known(job_id)
         return self._placed(self._written(job_id, lambda record: _record.cancelled(record, reason, self._clock())))
 
-    def dispatch(self, job_id: str, node: str, slot: int) -> Assignment:
+    def dispatch(self, job_id: str, node: str, slot: int, *others: int) -> Assignment:
         """See JobStore.dispatch."""
         self._known(job_id)
+        slots = (slot, *others)
         written = self._write(
             job_id,
-            lambda record: replace(_record.dispatched(record, node, slot, self._clock()), lease=self._leases.starting),
+            lambda record: replace(_record.dispatched(record, node, slots, self._clock()), lease=self._leases.starting),
         )
         if written is None:
-            raise FailedPreconditionError(f"slot {slot} of {node} is taken; choose another", reason="SLOT_TAKEN")
+            raise FailedPreconditionError(
+                f"{node} has no free {slots_in_words(slots)}; choose others", reason="SLOT_TAKEN"
+            )
         return written.assignment
 
     def recover(self, assignment: Assignment, outcome: str) -> Job:

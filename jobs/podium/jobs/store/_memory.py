@@ -107,8 +107,8 @@ class MemoryStore(Ledger):
         return Outcome.DONE
 
     def _refused(self, entry: _Entry | None, change: Change, request: tuple[str, str] | None) -> bool:
-        place, job = change.record.place, change.record.job
-        if place and self._slots.get(place, job.id) != job.id:
+        job = change.record.job
+        if any(self._slots.get(place, job.id) != job.id for place in change.record.places):
             return True
         if request and self._request(job.project, request[0]):
             return True
@@ -116,11 +116,10 @@ class MemoryStore(Ledger):
         return any(isinstance(event.payload, Checkpoint) and event.payload.id in registered for event in change.events)
 
     def _apply(self, entry: _Entry, before: Record | None, change: Change) -> None:
-        if before and before.place:
-            self._slots.pop(before.place)
+        for place in before.places if before else ():
+            self._slots.pop(place)
         entry.record = change.record
-        if change.record.place:
-            self._slots[change.record.place] = change.record.job.id
+        self._slots.update(dict.fromkeys(change.record.places, change.record.job.id))
         if change.lease is not None:
             entry.lease_until = self._clock() + timedelta(seconds=change.lease)
         entry.checkpoints.pop(change.forgotten, None)
@@ -174,7 +173,7 @@ class MemoryStore(Ledger):
             return [
                 (entry.record.job, entry.record.assignment, entry.lease_until is not None and entry.lease_until > now)
                 for entry in entries
-                if entry.record.place
+                if entry.record.places
             ]
 
     def lead(self, owner: str, seconds: float) -> bool:

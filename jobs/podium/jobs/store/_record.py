@@ -1,8 +1,8 @@
 """What the ledger knows of a job, and every change that it allows: pure functions, the same for every store.
 
 A store loads a Record, lets one of these functions make a Change of it, and writes that Change in one step, provided
-that nobody wrote in between. Which queue, slot and lease a job has follows from its state, so that no change can forget
-to free one.
+that nobody wrote in between. Which queue, slots and lease a job has follows from its state, so that no change can
+forget to free one.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from datetime import datetime
 
 from podium.jobs.errors import FailedPreconditionError, StaleFenceError
 from podium.jobs.events import JobEvent, LogBatch, MetricBatch, Payload, StateChange
-from podium.jobs.job import Attempt, Checkpoint, Job, JobError, Progress
+from podium.jobs.job import Attempt, Checkpoint, Job, JobError, Progress, slots_in_words
 from podium.jobs.states import HOLDING_A_SLOT, MOVES, State
 from podium.jobs.store._base import Assignment, NewJob, Wish
 
@@ -37,11 +37,12 @@ class Record:
     """The id of the best checkpoint."""
 
     @property
-    def place(self) -> tuple[str, int] | None:
-        """The machine and the slot that the job holds."""
+    def places(self) -> tuple[tuple[str, int], ...]:
+        """The slots that the job holds, each with its machine; none where it holds none."""
         if self.job.state not in HOLDING_A_SLOT:
-            return None
-        return self.job.attempts[-1].node, self.job.attempts[-1].slot
+            return ()
+        attempt = self.job.attempts[-1]
+        return tuple((attempt.node, slot) for slot in attempt.slots)
 
     @property
     def assignment(self) -> Assignment:
@@ -88,18 +89,20 @@ def cancelled(record: Record, reason: str, now: datetime) -> Change:
         return Change(record=record)
     if state.terminal:
         raise FailedPreconditionError(f"{record.job.id} has already ended as {state.name}; there is nothing to cancel")
-    if record.place is None:
+    if not record.places:
         return _moved(Change(record=record), State.CANCELLED, now, reason=reason)
     return _moved(Change(record=replace(record, wish=Wish.CANCEL)), State.CANCELLING, now, reason=reason)
 
 
-def dispatched(record: Record, node: str, slot: int, now: datetime) -> Change:
-    """A new attempt with a new fence, STARTING on a slot."""
+def dispatched(record: Record, node: str, slots: tuple[int, ...], now: datetime) -> Change:
+    """A new attempt with a new fence, STARTING on the slots."""
+    if len(set(slots)) < len(slots):
+        raise ValueError(f"{record.job.id} cannot hold a slot twice: {slots}")
     number = record.job.attempt + 1
-    attempt = Attempt(number=number, node=node, slot=slot, start_time=now)
+    attempt = Attempt(number=number, node=node, slot=slots[0], slots=slots, start_time=now)
     job = replace(record.job, attempt=number, attempts=(*record.job.attempts, attempt))
     begun = replace(record, job=job, fence=record.fence + 1, wish=Wish.CONTINUE, batch=0, starter="")
-    return _moved(Change(record=begun), State.STARTING, now, reason=f"starting on {node}, slot {slot}")
+    return _moved(Change(record=begun), State.STARTING, now, reason=f"starting on {node}, {slots_in_words(slots)}")
 
 
 def recovered(record: Record, assignment: Assignment, outcome: str, now: datetime) -> Change:
@@ -178,7 +181,7 @@ def finished(
 
 
 def _check_fence(record: Record, assignment: Assignment) -> None:
-    if record.place is None or record.assignment != assignment:
+    if not record.places or record.assignment != assignment:
         raise StaleFenceError(
             f"attempt {assignment.attempt} of {assignment.job_id} (fence {assignment.fence}) no longer holds the job, "
             f"which is {record.job.state.name} with fence {record.fence}; leave without writing anything"

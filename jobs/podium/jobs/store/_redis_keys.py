@@ -83,7 +83,7 @@ class Keys:
 
     @property
     def holding(self) -> str:
-        """Sorted set of jobs that hold a slot, by number."""
+        """Sorted set of jobs that hold slots, by number."""
         return f"{self.prefix}holding"
 
     @property

@@ -118,10 +118,10 @@ class RedisStore(Ledger):
         return Outcome[answer.upper()]
 
     def _place(self, before: Record | None, change: Change) -> tuple[Commands, Commands]:
-        """The queue, the slot and the lease that go with the new state; guards and commands."""
+        """The queue, the slots and the lease that go with the new state; guards and commands."""
         guards: Commands = []
         commands: Commands = []
-        job, old, new = change.record.job, before.place if before else None, change.record.place
+        job, old, new = change.record.job, before.places if before else (), change.record.places
         was_queued = before is not None and before.job.state is State.QUEUED
         pending = self._keys.pending(job.spec.resources.pool)
         if job.state is State.QUEUED and not was_queued:
@@ -129,11 +129,11 @@ class RedisStore(Ledger):
         if was_queued and job.state is not State.QUEUED:
             commands.append(("ZREM", pending, job.id))
         if new and not old:
-            guards.append(("HEXISTS", self._keys.slots(new[0]), new[1]))
-            commands.append(("HSET", self._keys.slots(new[0]), new[1], job.id))
+            guards += [("HEXISTS", self._keys.slots(node), slot) for node, slot in new]
+            commands += [("HSET", self._keys.slots(node), slot, job.id) for node, slot in new]
             commands.append(("ZADD", self._keys.holding, change.record.number, job.id))
         if old and not new:
-            commands.append(("HDEL", self._keys.slots(old[0]), old[1]))
+            commands += [("HDEL", self._keys.slots(node), slot) for node, slot in old]
             commands.append(("ZREM", self._keys.holding, job.id))
             commands.append(("DEL", self._keys.lease(job.id)))
         if change.lease is not None:
@@ -212,7 +212,7 @@ class RedisStore(Ledger):
         names = map(bytes.decode, ids)
         pairs = (self._link.run(self._hash(name), ("EXISTS", self._keys.lease(name))) for name in names)
         found = ((from_fields(fields), alive == 1) for fields, alive in pairs)
-        return [(record.job, record.assignment, alive) for record, alive in found if record and record.place]
+        return [(record.job, record.assignment, alive) for record, alive in found if record and record.places]
 
     def lead(self, owner: str, seconds: float) -> bool:
         """See JobStore.lead."""

@@ -189,12 +189,13 @@ class Attempt(google.protobuf.message.Message):
     END_TIME_FIELD_NUMBER: builtins.int
     OUTCOME_FIELD_NUMBER: builtins.int
     RESUMED_FROM_STEP_FIELD_NUMBER: builtins.int
+    SLOTS_FIELD_NUMBER: builtins.int
     number: builtins.int
     """From 1."""
     node: builtins.str
     """The machine."""
     slot: builtins.int
-    """The slot on the machine."""
+    """The first of its slots on the machine."""
     outcome: builtins.str
     """How it ended, in words; empty while it runs."""
     resumed_from_step: builtins.int
@@ -207,6 +208,10 @@ class Attempt(google.protobuf.message.Message):
     def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When it ended; not set while it runs."""
 
+    @property
+    def slots(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Every slot that it holds, as many as resources.gpus; `slot` is the first."""
+
     def __init__(
         self,
         *,
@@ -217,9 +222,10 @@ class Attempt(google.protobuf.message.Message):
         end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         outcome: builtins.str = ...,
         resumed_from_step: builtins.int = ...,
+        slots: collections.abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["end_time", b"end_time", "start_time", b"start_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["end_time", b"end_time", "node", b"node", "number", b"number", "outcome", b"outcome", "resumed_from_step", b"resumed_from_step", "slot", b"slot", "start_time", b"start_time"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["end_time", b"end_time", "node", b"node", "number", b"number", "outcome", b"outcome", "resumed_from_step", b"resumed_from_step", "slot", b"slot", "slots", b"slots", "start_time", b"start_time"]) -> None: ...
 
 Global___Attempt: typing_extensions.TypeAlias = Attempt
 
