@@ -1,0 +1,134 @@
+"""A folder or a .tar of class folders: which images, of which classes, at which bytes.
+
+A tar is never extracted: only its headers are read, and an image is read from its place in the archive. Names inside it
+become class names and words in messages, never paths.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from podium.jobs.datasets._headers import members
+from podium.jobs.datasets._index import (
+    EXTENSIONS,
+    IMAGES,
+    MAX_CLASS_NAME,
+    DatasetError,
+    Entry,
+    SplitIndex,
+    is_class_name,
+    shown,
+)
+from podium.jobs.locations import local_path, opened
+
+_REMEDY = f"name a folder of class folders, or a .tar of them, with {IMAGES} images"
+Parts = tuple[str, ...]
+
+
+def index(location: str) -> SplitIndex:
+    """The images of a split, in an order that depends on names only. The class of an image is its folder's name.
+
+    Class folders lie at the top, or all of them within one more folder. Hidden files are left out.
+
+    Raises:
+        DatasetError: it is missing (reason DATASET_NOT_FOUND), unreadable, compressed, or has no class folders.
+    """
+    path = local_path(location)
+    if not Path(path).exists():
+        raise DatasetError(f"{path} does not exist; {_REMEDY}", reason="DATASET_NOT_FOUND")
+    if not (Path(path).is_dir() or Path(path).is_file()):
+        # Opening a pipe would wait for ever.
+        raise DatasetError(f"{path} is neither a folder nor a file; {_REMEDY}")
+    folders: set[Parts] = set()
+    try:
+        found = _in_folder(Path(path), folders) if Path(path).is_dir() else _in_tar(path, folders)
+        entries = tuple(sorted(found, key=lambda entry: (entry.class_name, entry.name)))
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read ({error.strerror or error}); check its permissions") from error
+    if not entries:
+        raise DatasetError(f"{path} holds no images in class folders; {_REMEDY}")
+    _check_depths(path, entries)
+    return SplitIndex(path=path, entries=entries, empty=_empty(entries, folders))
+
+
+def _in_folder(root: Path, folders: set[Parts]) -> Iterator[Entry]:
+    real_root = root.resolve()
+    pending: list[tuple[Path, Parts]] = [(root, ())]
+    while pending:
+        folder, above = pending.pop()
+        folders.add(above)
+        with os.scandir(folder) as found:
+            items = list(found)
+        for item in items:
+            parts = (*above, item.name)
+            if item.name.startswith("."):
+                continue
+            if item.is_symlink():
+                _check_link(Path(item.path), real_root)
+            if item.is_dir():
+                if len(parts) <= 2:
+                    pending.append((Path(item.path), parts))
+            elif (class_name := _class_name(parts, str(root))) is not None and item.is_file():
+                status = item.stat()
+                yield Entry(
+                    path=item.path,
+                    offset=0,
+                    size=status.st_size,
+                    name=shown("/".join(parts)),
+                    class_name=class_name,
+                    modified=status.st_mtime_ns,
+                )
+
+
+def _check_link(link: Path, real_root: Path) -> None:
+    # A link out of the folder would be a way around the server's allowed roots.
+    try:
+        inside = link.resolve().is_relative_to(real_root)
+    except (OSError, RuntimeError):
+        inside = False
+    if not inside:
+        name = shown(str(link))
+        raise DatasetError(f"{name} is a link that leaves its dataset; copy what it points to, or remove it")
+
+
+def _in_tar(path: str, folders: set[Parts]) -> Iterator[Entry]:
+    with opened(path) as tar:
+        for member, parts in members(path, tar.file, tar.size, remedy=_REMEDY):
+            folder = parts if member.isdir() else parts[:-1]
+            folders.update((folder[:1], folder[:2]))
+            if member.isreg() and (class_name := _class_name(parts, path)) is not None:
+                yield Entry(
+                    path=path,
+                    offset=member.offset_data,
+                    size=member.size,
+                    name=shown("/".join(parts)),
+                    class_name=class_name,
+                    modified=tar.mark,
+                )
+
+
+def _class_name(parts: Parts, where: str) -> str | None:
+    """The folder of an image; None for what is no image in a folder."""
+    if len(parts) < 2 or Path(parts[-1]).suffix.lower() not in EXTENSIONS:
+        return None
+    name = parts[-2]
+    if not is_class_name(name):
+        told = ascii(name[:MAX_CLASS_NAME])
+        raise DatasetError(f"{where}: rename class folder {told}; use at most {MAX_CLASS_NAME} printable characters")
+    return name
+
+
+def _check_depths(path: str, entries: tuple[Entry, ...]) -> None:
+    first = entries[0].name
+    depth = first.count("/")
+    for entry in entries:
+        if entry.name.count("/") != depth or depth > 2:
+            raise DatasetError(
+                f"{path} mixes {first} and {entry.name}; put every image into CLASS/, or every one into FOLDER/CLASS/"
+            )
+
+
+def _empty(entries: tuple[Entry, ...], folders: set[Parts]) -> tuple[str, ...]:
+    """The folders that lie where class folders lie, and hold no image."""
+    depth = entries[0].name.count("/")
+    return tuple(sorted({parts[-1] for parts in folders if len(parts) == depth} - {e.class_name for e in entries}))

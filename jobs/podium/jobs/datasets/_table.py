@@ -1,0 +1,263 @@
+"""Tables with a row for each image: a .csv with a header, or a .parquet file, of paths and labels."""
+
+import csv
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+from podium.jobs.datasets._index import (
+    EXTENSIONS,
+    IMAGES,
+    MAX_CLASS_NAME,
+    DatasetError,
+    Entry,
+    SplitIndex,
+    is_class_name,
+    shown,
+)
+from podium.jobs.locations import is_uri, local_path
+from podium.jobs.spec import ImageManifest
+
+#: The rows whose images are looked for before a job is accepted; the worker looks for all of them.
+ROWS_AT_THE_DOOR = 10_000
+_MAX_BYTES = 1 << 30
+_MAX_ROWS = 20_000_000
+_MAX_LINE = 1 << 20
+_MAX_PATH = 4096
+_BATCH_ROWS = 16_384
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Row:
+    """One image of a table; the header is row 1 of a .csv, a .parquet file has none."""
+
+    number: int
+    path: str
+    label: str
+
+
+def index_table(table: str, manifest: ImageManifest) -> SplitIndex:
+    """The images of a split, sorted by class and name.
+
+    Raises:
+        DatasetError: the table cannot be read, or a row names no image below the root; says which row.
+    """
+    place = _Place(table, manifest)
+    entries, seen = [], set[str]()
+    for row in _rows(place.table, manifest):
+        entry = place.entry(row)
+        if entry.path in seen:
+            raise DatasetError(f"{place.where(row)} names {entry.name} once more; keep one row for each image")
+        seen.add(entry.path)
+        entries.append(entry)
+    if not entries:
+        raise DatasetError(f"{place.table} has no rows; write one for each image")
+    entries.sort(key=lambda entry: (entry.class_name, entry.name))
+    return SplitIndex(path=place.table, entries=tuple(entries))
+
+
+def scan_table(table: str, manifest: ImageManifest) -> Mapping[str, int]:
+    """Class name -> rows; looks for the images of the first rows only, and keeps none.
+
+    Raises:
+        DatasetError: as `index_table`.
+    """
+    place = _Place(table, manifest)
+    counts: Counter[str] = Counter()
+    for count, row in enumerate(_rows(place.table, manifest)):
+        if count < ROWS_AT_THE_DOOR:
+            place.entry(row)
+        else:
+            place.path(row)
+        counts[row.label] += 1
+    if not counts:
+        raise DatasetError(f"{place.table} has no rows; write one for each image")
+    return dict(sorted(counts.items()))
+
+
+class _Place:
+    """Where the rows of a table lead: below one folder, links followed, and nowhere else."""
+
+    def __init__(self, table: str, manifest: ImageManifest) -> None:
+        self.table = local_path(table)
+        # Links are followed first: a link may lie where images must not be read.
+        self._root = local_path(manifest.root) or str(Path(self.table).resolve().parent)
+        self._real_root = os.path.realpath(self._root)
+        self._real_folder = cache(os.path.realpath)
+
+    def where(self, row: _Row) -> str:
+        """The row, for a sentence."""
+        return f"{self.table}, row {row.number}"
+
+    def path(self, row: _Row) -> str:
+        """The path of the image, checked as far as its letters go.
+
+        Raises:
+            DatasetError: it leaves the root, or is no image's, or the label names no class.
+        """
+        where, text = self.where(row), row.path
+        if not is_class_name(row.label):
+            raise DatasetError(f"{where}: {_wrong_label(row.label)}")
+        if not text or len(text) > _MAX_PATH or not text.isprintable():
+            raise DatasetError(
+                f"{where}: {text[:100]!a} is no path; write one of at most {_MAX_PATH} printable characters"
+            )
+        if is_uri(text) or ".." in text.split("/"):
+            raise DatasetError(f"{where}: {text} leads out of {self._root}; write a path below it, without ..")
+        if PurePosixPath(text).suffix.lower() not in EXTENSIONS:
+            raise DatasetError(f"{where}: {text} is no {IMAGES} file; take the row out")
+        # Not pathlib, which is far slower, and there may be millions of rows.
+        path = os.path.join(self._root, os.path.normpath(text))  # noqa: PTH118
+        if not path.startswith((_below(self._root), _below(self._real_root))):
+            raise DatasetError(f"{where}: {text} lies outside {self._root}; move it there, or name another root")
+        return path
+
+    def entry(self, row: _Row) -> Entry:
+        """The image, looked for.
+
+        Raises:
+            DatasetError: as `path`, or it is missing, no file, or a link out of the root.
+        """
+        path = self.path(row)
+        try:
+            status = self._status(row, path)
+        except FileNotFoundError:
+            raise DatasetError(f"{self.where(row)}: there is no image {path}; add it, or take the row out") from None
+        except OSError as error:
+            raise DatasetError(f"{self.where(row)}: {path} cannot be read: {error.strerror or error}") from error
+        if not stat.S_ISREG(status.st_mode):
+            raise DatasetError(f"{self.where(row)}: {path} is not a file; take the row out")
+        return Entry(
+            path=path,
+            offset=0,
+            size=status.st_size,
+            name=row.path,
+            class_name=row.label,
+            modified=status.st_mtime_ns,
+        )
+
+    def _status(self, row: _Row, path: str) -> os.stat_result:
+        # One look at each folder and each image: following every part of every path would take ten times as long.
+        folder, name = path.rsplit("/", 1)
+        real = self._real_folder(folder)
+        status = os.lstat(f"{real}/{name}")
+        if stat.S_ISLNK(status.st_mode):
+            real = os.path.realpath(f"{real}/{name}")
+            status = os.stat(real)  # noqa: PTH116  # as above
+        if not _below(real).startswith(_below(self._real_root)):
+            raise DatasetError(f"{self.where(row)}: {path} is a link that leaves {self._root}; copy what it points to")
+        return status
+
+
+def _below(folder: str) -> str:
+    """What every path below the folder begins with."""
+    return f"{folder.rstrip('/')}/"
+
+
+def _wrong_label(label: str) -> str:
+    if not label:
+        return "the label is empty; write the class, or take the row out"
+    return f"the label {label[:100]!a} is no class name; use at most {MAX_CLASS_NAME} printable characters"
+
+
+def _rows(table: str, manifest: ImageManifest) -> Iterator[_Row]:
+    columns = (manifest.path_column, manifest.label_column)
+    kind = Path(table).suffix.lower()
+    if kind not in (".csv", ".parquet"):
+        raise DatasetError(f"{table} is neither a .csv nor a .parquet file; convert it, or name image_folder")
+    if not Path(table).is_file():
+        # Opening a pipe would wait for ever.
+        raise DatasetError(f"{table} is no file; check the path", reason="DATASET_NOT_FOUND")
+    try:
+        if (size := Path(table).stat().st_size) > _MAX_BYTES:
+            raise DatasetError(f"{table} has {size:,} bytes, more than {_MAX_BYTES:,}; a WebDataset holds more images")
+        rows = _of_csv(table, *columns) if kind == ".csv" else _of_parquet(table, *columns)
+        for count, row in enumerate(rows):
+            if count == _MAX_ROWS:
+                raise DatasetError(f"{table} has more than {_MAX_ROWS:,} rows; a WebDataset holds more images")
+            yield row
+    except OSError as error:
+        raise DatasetError(f"{table} cannot be read ({error.strerror or error}); check its permissions") from error
+
+
+def _of_csv(table: str, path_column: str, label_column: str) -> Iterator[_Row]:
+    number = 1
+    try:
+        with Path(table).open("rb") as file:
+            rows = csv.reader(_lines(file), strict=True)
+            header = next(rows, [])
+            place, label = (_column(table, header, name) for name in (path_column, label_column))
+            for number, fields in enumerate(rows, start=2):
+                if not fields:
+                    continue
+                if len(fields) != len(header):
+                    raise ValueError(
+                        f"has {len(fields)} fields, the header {len(header)}; put fields with commas in quotes"
+                    )
+                yield _Row(number=number, path=fields[place], label=fields[label])
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{table} is not UTF-8 after row {number}; save it as UTF-8") from error
+    except csv.Error as error:
+        raise DatasetError(f"{table} is no .csv after row {number} ({error}); mend it there") from error
+    except ValueError as error:
+        raise DatasetError(f"{table}, row {number}: {error}") from error
+
+
+def _lines(file: BinaryIO) -> Iterator[str]:
+    """Lines of text, each of bounded length; a byte order mark is none of it."""
+    encoding = "utf-8-sig"
+    while line := file.readline(_MAX_LINE + 1):
+        if len(line) > _MAX_LINE:
+            raise csv.Error(f"a line of more than {_MAX_LINE:,} bytes")
+        yield line.decode(encoding)
+        encoding = "utf-8"
+
+
+def _column(table: str, header: Sequence[str], name: str) -> int:
+    if (found := header.count(name)) != 1:
+        has = ", ".join(shown(column[:100]) for column in header[:20]) or "none"
+        what = "no column" if not found else "more than one column"
+        raise DatasetError(f"{table} has {what} {name!r}; it has {has}: set path_column and label_column")
+    return header.index(name)
+
+
+def _of_parquet(table: str, path_column: str, label_column: str) -> Iterator[_Row]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ModuleNotFoundError as error:
+        raise DatasetError(f"{table}: .parquet needs pyarrow; pip install pyarrow, or use .csv") from error
+    number = 0
+    try:
+        # As dictionaries, a text that many rows share is read and checked once.
+        with parquet.ParquetFile(table, read_dictionary=[path_column, label_column], memory_map=False) as file:
+            for name in (path_column, label_column):
+                _column(table, file.schema_arrow.names, name)
+            for batch in file.iter_batches(_BATCH_ROWS, columns=[path_column, label_column]):
+                texts = [_texts(table, number, name, batch.column(name)) for name in (path_column, label_column)]
+                for path, label in zip(*texts, strict=True):
+                    number += 1
+                    yield _Row(number=number, path=path, label=label)
+    except (pyarrow.ArrowException, UnicodeError) as error:
+        raise DatasetError(f"{table} is no readable .parquet file after row {number} ({error})") from error
+
+
+def _texts(table: str, before: int, name: str, column: Any) -> Iterator[str]:
+    from pyarrow import types
+
+    values = column.dictionary if types.is_dictionary(column.type) else column
+    kind = values.type
+    if not (types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind)):
+        raise DatasetError(f"{table}: column {name!r} holds {kind}; store text")
+    known = values.to_pylist()
+    places = column.indices.to_pylist() if types.is_dictionary(column.type) else range(len(known))
+    for row, place in enumerate(places, start=before + 1):
+        value = None if place is None else known[place]
+        if value is None:
+            raise DatasetError(f"{table}, row {row}: {name} is empty; write it, or take the row out")
+        yield str(value)
