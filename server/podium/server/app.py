@@ -18,7 +18,7 @@ from podium.jobs.store import JobStore
 from podium.jobs.store.redis import RedisStore, connect
 from podium.server.admission import Admission
 from podium.server.assembly import MAX_MESSAGE_BYTES, Assembled
-from podium.server.dispatcher import Leader, Reconciler, RqDelivery
+from podium.server.dispatcher import Dispatcher, Leader, Reconciler, RqDelivery
 from podium.server.servicers import CheckpointServicer, JobServicer, MetricServicer, NodeServicer, ServerServicer
 from podium.server.services.checkpoints import Checkpoints
 from podium.server.services.jobs import LARGEST_PAGE, Jobs
@@ -53,7 +53,7 @@ class App:
         self._hub = Hub(store)
         self._leader = Leader(
             store,
-            RqDelivery(connect(settings)),
+            Dispatcher(store, RqDelivery(connect(settings))),
             Reconciler(store, settings.leases),
             owner=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
         )

@@ -1,4 +1,4 @@
-"""Hands an assignment to the one queue of its slot.
+"""Hands an assignment to the one queue of its slot; where it has several, of the first.
 
 The ledger is the truth: a delivery that is lost costs a lease, not a job.
 """

@@ -6,8 +6,7 @@ import time
 
 from podium.jobs.errors import UnavailableError
 from podium.jobs.store import JobStore
-from podium.server.dispatcher._delivery import Delivery
-from podium.server.dispatcher._dispatch import dispatch
+from podium.server.dispatcher._dispatch import Dispatcher
 from podium.server.dispatcher._reconcile import Reconciler
 
 _LOG = logging.getLogger(__name__)
@@ -18,7 +17,7 @@ class Leader:
 
     Args:
         store: the ledger.
-        delivery: brings assignments to machines.
+        dispatcher: starts what waits.
         reconciler: puts right what was cut short.
         owner: this server's name, unique among servers.
         tick: seconds between looks at the queue.
@@ -29,7 +28,7 @@ class Leader:
     def __init__(
         self,
         store: JobStore,
-        delivery: Delivery,
+        dispatcher: Dispatcher,
         reconciler: Reconciler,
         *,
         owner: str,
@@ -38,7 +37,7 @@ class Leader:
         term: float = 5.0,
     ) -> None:
         self._store = store
-        self._delivery = delivery
+        self._dispatcher = dispatcher
         self._reconciler = reconciler
         self._owner = owner
         self._tick = tick
@@ -81,7 +80,7 @@ class Leader:
             _LOG.info("%s %s", self._owner, "leads" if leads else "no longer leads")
         if not leads:
             return
-        dispatch(self._store, self._delivery)
+        self._dispatcher.dispatch()
         if time.monotonic() - self._reconciled >= self._reconcile_every:
             self._reconciler.reconcile()
             self._reconciled = time.monotonic()

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from podium.api.v1.job_service_pb2 import CreateJobRequest
 from podium.jobs.errors import OutOfRangeError
-from podium.jobs.job import Job, Node, NodeState
+from podium.jobs.job import Job, Node, NodeState, QueueInfo
+from podium.jobs.spec import Resources
 from podium.jobs.states import State
 from podium.jobs.store import JobStore, NewJob
 from podium.server.admission import Admission
@@ -93,22 +94,39 @@ class Jobs:
             return list(jobs)
         nodes = self._store.nodes()
         return [
-            replace(job, queue=replace(job.queue, wait_reason=wait_reason(job.spec.resources.pool, nodes)))
+            replace(job, queue=replace(job.queue, wait_reason=wait_reason(job.spec.resources, job.queue, nodes)))
             if job.queue
             else job
             for job in jobs
         ]
 
 
-def wait_reason(pool: str, nodes: Sequence[Node]) -> str:
-    """What a queued job of a pool waits for, in words."""
+def wait_reason(resources: Resources, queue: QueueInfo, nodes: Sequence[Node]) -> str:
+    """What a queued job waits for, in words.
+
+    Args:
+        resources: what it needs.
+        queue: its place in line.
+        nodes: the machines of all pools.
+    """
+    pool, wanted = resources.pool, resources.gpus
     alive = [node for node in nodes if node.pool == pool and node.state is not NodeState.LOST]
-    ready = [slot for node in alive if node.state is NodeState.READY for slot in node.slots]
+    ready = [node for node in alive if node.state is NodeState.READY and node.slots]
     if not alive:
         return f"no worker in pool {pool}: start one with `podium up --local` or `python -m podium.worker`"
     if not ready:
         return f"every worker in pool {pool} is draining: start another with `python -m podium.worker`"
-    busy = sum(bool(slot.job_id) for slot in ready)
-    if busy < len(ready):
-        return f"about to start in pool {pool}: {busy} of {len(ready)} slots are busy"
-    return f"waiting for a free slot in pool {pool}: {busy} of {len(ready)} busy"
+    largest = max(len(node.slots) for node in ready)
+    if wanted > largest:
+        return (
+            f"needs {wanted} slots of one machine; the largest that takes jobs in pool {pool} has {largest}: "
+            f"start a larger one, or submit with resources.gpus of at most {largest}"
+        )
+    slots = sum(len(node.slots) for node in ready)
+    busy = sum(bool(slot.job_id) for node in ready for slot in node.slots)
+    if wanted > max(sum(not slot.job_id for slot in node.slots) for node in ready):
+        what = "a free slot" if wanted == 1 else f"{wanted} free slots of one machine"
+        return f"waiting for {what} in pool {pool}: {busy} of {slots} busy"
+    if queue.position > 1:
+        return f"waiting for its turn in pool {pool}: free slots go to jobs before it; {busy} of {slots} busy"
+    return f"about to start in pool {pool}: {busy} of {slots} slots are busy"
