@@ -135,7 +135,7 @@ class NodeState(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
-    """A place for one single-device job on a machine."""
+    """A place for one device's work on a machine. A job holds as many of one machine as its resources.gpus says."""
 
     index: int
     device: str = "cpu"

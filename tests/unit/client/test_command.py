@@ -19,34 +19,31 @@ from podium.client.cli import COMMANDS, cli
 from podium.client.cli._exit import outcome, run
 from podium.client.cli._home import Cursors, local_target
 
-HEAVY = "{'torch', 'redis', 'rq', 'pandas', 'numpy', 'fsspec', 'timm', 'podium.server', 'podium.worker'}"
+HEAVY = {"torch", "redis", "rq", "pandas", "numpy", "fsspec", "timm", "podium.server", "podium.worker"}
 
 
-def python(code: str) -> str:
-    return subprocess.check_output([sys.executable, "-c", code], text=True, timeout=60).strip()
-
-
-def best_of_five(code: str) -> float:
-    # The time of the processor, since the machine may be busy with something else.
-    return min(
-        float(python(f"import time; t = time.process_time(); {code}; print(time.process_time() - t)")) for _ in range(5)
+def loaded_by(code: str) -> set[str]:
+    """The modules that a fresh interpreter has after it ran the code: what a start costs, on a busy machine too."""
+    told = subprocess.check_output(
+        [sys.executable, "-c", f"import sys; {code}; print(); print(*sys.modules)"], text=True, timeout=60
     )
+    return set(told.splitlines()[-1].split())
 
 
-def test_importing_the_client_is_quick_and_light():
-    everything = "import podium.client as c; [getattr(c, name) for name in c.__all__]"
+def test_importing_the_client_is_light():
+    modules = loaded_by("import podium.client as c; [getattr(c, name) for name in c.__all__]")
 
-    assert best_of_five("import podium.client; podium.client.Client") < 0.3
-    assert "set()" == python(f"import sys; {everything}; print({HEAVY} & set(sys.modules))")
+    assert "podium.client" in modules
+    assert set() == modules & HEAVY
+    assert len(modules) < 400  # it was 315
 
 
-def test_help_is_quick_and_loads_neither_grpc_nor_rich():
-    code = "from podium.client.cli import cli; cli.main(['--help'], standalone_mode=False)"
+def test_help_is_light_and_loads_neither_grpc_nor_rich():
+    modules = loaded_by("from podium.client.cli import cli; cli.main(['--help'], standalone_mode=False)")
 
-    assert best_of_five(f"import sys, io; sys.stdout = io.StringIO(); {code}; sys.stdout = sys.__stdout__") < 0.25
-    assert (
-        "set()" == python(f"import sys; {code}; print({{'grpc', 'rich', 'yaml'}} & set(sys.modules))").splitlines()[-1]
-    )
+    assert "podium.client.cli" in modules
+    assert set() == modules & {*HEAVY, "grpc", "google", "rich", "yaml", "asyncio"}
+    assert len(modules) < 150  # it was 111
 
 
 def test_every_published_name_exists():

@@ -95,7 +95,7 @@ Global___Node: typing_extensions.TypeAlias = Node
 
 @typing.final
 class Slot(google.protobuf.message.Message):
-    """A place for one single-device job."""
+    """A place for one device's work. A job holds as many of one machine as its resources.gpus says."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
