@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from podium.api.v1 import checkpoint_pb2, event_pb2, job_pb2, log_pb2, metric_pb2, node_pb2, sorter_pb2, spec_pb2
 from podium.jobs import wire
 from podium.jobs.events import JobEvent, Keepalive, LogBatch, LogLine, MetricBatch, MetricSeries, StateChange
-from podium.jobs.job import Checkpoint, Job, Node, NodeState, Progress
+from podium.jobs.job import Attempt, Checkpoint, Job, Node, NodeState, Progress
 from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven
 from podium.jobs.states import State
 
@@ -170,6 +170,13 @@ class TestRoundTrip:
     def test_an_event_knows_its_payload(self, payload: Any) -> None:
         event = JobEvent(payload=payload, job_id="job-a", sequence=3)
         assert event == wire.from_bytes(JobEvent, wire.to_bytes(event))
+
+    def test_an_attempt_from_when_there_was_one_slot_holds_that_one(self) -> None:
+        message = job_pb2.Attempt(number=1, node="n1", slot=3)
+        assert (3, (3,)) == ((old := wire.from_proto(Attempt, message)).slot, old.slots)
+
+        several = Attempt(number=2, node="n1", slot=2, slots=(2, 0))
+        assert several == wire.from_bytes(Attempt, wire.to_bytes(several))
 
     def test_a_oneof_refuses_what_is_no_member(self) -> None:
         spec = JobSpec(backbone="r", tuning=LinearHead(), dataset=ImageFolder(train="/d"), sorter=OddEven())
