@@ -15,7 +15,7 @@ from podium.jobs.errors import StaleFenceError, UnavailableError
 from podium.jobs.job import Node, NodeState, Slot
 from podium.jobs.store import JobStore
 from podium.worker.inventory import SLOT_DEVICES, slot_devices
-from podium.worker.processes import GRACE, kill, marked, slot_mark, wait_until
+from podium.worker.processes import GRACE, is_of_ranks, kill, marked, ranks_mark, slot_mark, wait_until
 
 _LOG = logging.getLogger(__name__)
 _TICK = 0.5
@@ -129,7 +129,7 @@ class Agent:
 
     def _bury_predecessor(self) -> None:
         """What an agent that was killed left here may save its work first; then its jobs go back."""
-        for process in self._strays():
+        for process in marked(lambda argument: self._is_ours(argument) and not is_of_ranks(argument)):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.terminate()
         wait_until(lambda: not self._strays(), GRACE)
@@ -138,7 +138,10 @@ class Agent:
             time.sleep(_TICK)
 
     def _strays(self) -> list[psutil.Process]:
-        return marked(lambda argument: argument.startswith(f"{self._mark}:"))
+        return marked(self._is_ours)
+
+    def _is_ours(self, argument: str) -> bool:
+        return argument.startswith(f"{self._mark}:")
 
     def _drain(self) -> None:
         _LOG.info("draining: attempts save their work and go back to the queue")
@@ -183,7 +186,7 @@ class Agent:
         return Supervisor(
             slot,
             start=lambda: self._spawn(slot, own),
-            leftovers=lambda: marked(lambda argument: argument == own),
+            leftovers=lambda: marked(lambda argument: argument in (own, ranks_mark(own))),
             recover=lambda: self._recover(slot.index),
         )
 

@@ -1,6 +1,7 @@
 """One attempt, from taking its lease to the last word about it. No torch is imported before the lease is taken."""
 
 import logging
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -14,10 +15,12 @@ from podium.jobs.states import State
 from podium.jobs.store import Assignment, JobStore
 from podium.worker.checkpoints import Checkpoints
 from podium.worker.heartbeat import Heartbeat
+from podium.worker.inventory import devices
 from podium.worker.job_context import JobContext, Saved, Stopped, StopReason
 from podium.worker.ledger_context import LedgerContext
 from podium.worker.patience import insist
-from podium.worker.processes import PROCESS_DIED
+from podium.worker.processes import PROCESS_DIED, ranks_mark
+from podium.worker.ranks import RankDied, RankFailed, Ranks
 from podium.worker.stop import StopFlag
 from podium.worker.writer import Writer
 
@@ -42,6 +45,7 @@ class Attempt:
         settings: for the lease.
         stop: the flag that a signal handler raises.
         threads: how many threads may decode images.
+        mark: the argument that all processes of the slot carry.
         clock: the time, aware.
     """
 
@@ -54,6 +58,7 @@ class Attempt:
         stop: StopFlag,
         *,
         threads: int,
+        mark: str = "",
         clock: Callable[[], datetime] = _now,
     ) -> None:
         self._store = store
@@ -62,6 +67,7 @@ class Attempt:
         self._settings = settings
         self._stop = stop
         self._threads = threads
+        self._mark = mark
         self._clock = clock
 
     def run(self) -> None:
@@ -109,20 +115,30 @@ class Attempt:
         return self._train(job, context)
 
     def _train(self, job: Job, context: JobContext) -> Callable[[], object]:
-        # Only now: importing torch takes seconds, and the lease is alive.
-        from podium.worker import fit
-
         try:
-            fit.run(job, context, device=fit.choose_device(), threads=self._threads)
+            self._fit(job, context)
         except Stopped as stopped:
             return self._stopped(job, stopped.reason)
         except StaleFenceError:
             raise
+        except RankDied as died:
+            outcome = f"{PROCESS_DIED} {died} on {job.attempts[-1].node}"
+            return lambda: self._store.recover(self._assignment, outcome)
         except Exception as error:  # whatever it is, the user is told
-            described = fit.describe(error)
+            described = _described(error)
             context.log(described.message, Level.ERROR)
             return self._failing(described)
         return self._finishing(State.SUCCEEDED, "trained to the end")
+
+    def _fit(self, job: Job, context: JobContext) -> None:
+        if job.spec.resources.gpus > 1:
+            visible = {"CUDA_VISIBLE_DEVICES": devices(job.attempts[-1].slots)}
+            Ranks(job, context, self._stop, mark=ranks_mark(self._mark), environment=os.environ | visible).run()
+            return
+        # Only now: importing torch takes seconds, and the lease is alive.
+        from podium.worker import fit
+
+        fit.run(job, context, device=fit.choose_device(), threads=self._threads)
 
     def _stopped(self, job: Job, reason: StopReason) -> Callable[[], object]:
         match reason:
@@ -148,6 +164,14 @@ class Attempt:
     def _checkpoints(self, job: Job) -> Checkpoints:
         versions = {name: version(name) for name in ("podium", "torch", "torchvision", "timm")}
         return Checkpoints(self._store, self._artifacts, job, self._assignment, versions)
+
+
+def _described(error: Exception) -> JobError:
+    if isinstance(error, RankFailed):
+        return error.error
+    from podium.worker import fit
+
+    return fit.describe(error)
 
 
 def _spent(job: Job) -> float:

@@ -14,10 +14,16 @@ from podium.worker.processes import GRACE
 from podium.worker.stop import StopFlag
 
 
-def run(job_id: str, attempt: int, fence: int) -> None:
+def run(job_id: str, attempt: int, fence: int, *, mark: str) -> None:
     """Runs an attempt to its end, whatever that is; the ledger is told. Returns at once where the assignment is stale.
 
     SIGTERM asks it to save its work and give the job back.
+
+    Args:
+        job_id: the job.
+        attempt: the number of the attempt.
+        fence: what it may write with.
+        mark: the argument that all processes of the slot carry.
     """
     settings = from_environment()
     store = RedisStore(connect(settings), leases=settings.leases)
@@ -38,4 +44,5 @@ def run(job_id: str, attempt: int, fence: int) -> None:
         settings,
         stop,
         threads=int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1),
+        mark=mark,
     ).run()

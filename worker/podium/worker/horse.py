@@ -14,11 +14,11 @@ from podium.worker.processes import die_with_parent
 
 def main(arguments: list[str]) -> None:
     """Runs the attempt that the arguments name."""
-    _mark, parent, job_id, attempt, fence = arguments
+    mark, parent, job_id, attempt, fence = arguments
     die_with_parent(int(parent))
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    entry.run(job_id, int(attempt), int(fence))
+    entry.run(job_id, int(attempt), int(fence), mark=mark)
 
 
 if __name__ == "__main__":

@@ -22,12 +22,13 @@ GRACE = 120
 #: How the outcome of an attempt begins whose process died while its machine lived.
 PROCESS_DIED = "the attempt's process"
 _PR_SET_PDEATHSIG = 1
+_RANKS = ":ranks"
 
 
-def die_with_parent(parent: int) -> None:
-    """Asks the kernel for SIGTERM when the parent dies, and leaves at once where that has happened already."""
+def die_with_parent(parent: int, number: signal.Signals = signal.SIGTERM) -> None:
+    """Asks the kernel for a signal when the parent dies, and leaves at once where that has happened already."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         sys.exit(f"the parent {parent} is gone")
 
@@ -41,6 +42,16 @@ def mark(settings: Settings, node: str) -> str:
 def slot_mark(node_mark: str, slot: int) -> str:
     """The same, of one slot."""
     return f"{node_mark}:{slot}"
+
+
+def ranks_mark(slot_mark: str) -> str:
+    """The same, of torchrun and its ranks on a slot. They are killed, but never asked to end: their attempt is."""
+    return f"{slot_mark}{_RANKS}"
+
+
+def is_of_ranks(argument: str) -> bool:
+    """Whether a mark is one of `ranks_mark`."""
+    return argument.endswith(_RANKS)
 
 
 def marked(matches: Callable[[str], bool]) -> list[psutil.Process]:

@@ -26,7 +26,7 @@ from podium.jobs.errors import PodiumError, StaleFenceError
 from podium.jobs.job import Job
 from podium.jobs.states import State
 from podium.jobs.store import Assignment, JobStore
-from podium.worker.processes import GRACE, PROCESS_DIED, describe_exit
+from podium.worker.processes import GRACE, PROCESS_DIED, describe_exit, kill, marked, ranks_mark
 
 _LOG = logging.getLogger(__name__)
 
@@ -125,6 +125,8 @@ class SlotWorker(SpawnWorker):
         """Gives the job of a process that died without a word back at once."""
         outcome = f"{PROCESS_DIED} {describe_exit(ret_val)} on {self.node}"
         _LOG.warning("%s: %s", self._assignment.job_id, outcome)
+        # The kernel kills them too, but a moment later; the next attempt is to find their devices free.
+        kill(marked(lambda argument: argument == ranks_mark(self.mark)))
         with contextlib.suppress(StaleFenceError):
             self.store.recover(self._assignment, outcome)
 
