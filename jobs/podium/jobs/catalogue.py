@@ -1,7 +1,7 @@
-"""What a spec may name: backbones of torchvision and timm, sorters and baselines. Needs no torch.
+"""What a spec may name: backbones, datasets of torchvision, sorters and baselines. Needs no torch.
 
-backbones.json is made by jobs/generate_backbones.py from the installed libraries, sorters.json by
-jobs/generate_sorters.py from the registry of podium.topk.
+backbones.json and datasets.json are made by jobs/generate_backbones.py and jobs/generate_datasets.py from the installed
+libraries, sorters.json by jobs/generate_sorters.py from the registry of podium.topk.
 """
 
 import dataclasses
@@ -37,6 +37,20 @@ class BackboneCard(Card):
     """In all, the classifier included; 0: not known."""
     tags: Mapping[str, Card] = field(default_factory=dict)
     """The library's own weights by tag, such as "IMAGENET1K_V2", each with its own preprocessing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetCard:
+    """One dataset of torchvision."""
+
+    name: str
+    """Its class in torchvision.datasets."""
+    classes: tuple[str, ...]
+    """In the order of the label's numbers."""
+    train: Mapping[str, Any]
+    """What torchvision's class is called with, beside root, for the training split."""
+    test: Mapping[str, Any] | None
+    """The same for the test split; None: it has none of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +115,17 @@ def _backbones() -> Mapping[str, BackboneCard]:
         for library in LIBRARIES
         for name, (parameters, default, tags) in document[library].items()
     }
+
+
+def find_dataset(name: str) -> DatasetCard | None:
+    """The dataset of torchvision of that name; None: there is none that a spec may name."""
+    return next((card for card in datasets() if card.name == name), None)
+
+
+@cache
+def datasets() -> tuple[DatasetCard, ...]:
+    """Every dataset of torchvision that a spec may name, sorted by name."""
+    return tuple(DatasetCard(classes=tuple(row.pop("classes")), **row) for row in _read("datasets.json"))
 
 
 def _card(image_size: int, crop_fraction: float, interpolation: str, mean: list[float], std: list[float]) -> Card:

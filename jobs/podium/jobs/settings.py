@@ -1,10 +1,12 @@
 """Settings that rooms share, read from the environment at a program's start, never at import."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from podium.jobs.locations import uri_problem
 from podium.jobs.store import Leases
 
 
@@ -21,6 +23,8 @@ class Settings:
     """PODIUM_DATA_ROOTS, separated by colons: where paths in a spec may point to. Empty: nowhere."""
     leases: Leases
     """PODIUM_LEASE_ATTEMPT, PODIUM_LEASE_STARTING, PODIUM_LEASE_NODE, in seconds."""
+    uri_prefixes: tuple[str, ...] = ()
+    """PODIUM_URI_PREFIXES, separated by spaces or commas: what URIs in a spec must lie below. Empty: no URI will do."""
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -40,7 +44,16 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
             starting=_seconds(environ, "PODIUM_LEASE_STARTING", Leases.starting),
             node=_seconds(environ, "PODIUM_LEASE_NODE", Leases.node),
         ),
+        uri_prefixes=_prefixes(environ.get("PODIUM_URI_PREFIXES", "")),
     )
+
+
+def _prefixes(text: str) -> tuple[str, ...]:
+    prefixes = tuple(re.findall(r"[^\s,]+", text))
+    for prefix in prefixes:
+        if (problem := uri_problem(prefix)) is not None:
+            raise ValueError(f"PODIUM_URI_PREFIXES: {prefix!a} {problem}")
+    return prefixes
 
 
 def _secret(path: str) -> str:

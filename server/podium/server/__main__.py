@@ -1,6 +1,7 @@
 """`python -m podium.server`: the gRPC service, the dispatcher and the reconciler in one process.
 
-Settings come from the environment: PODIUM_REDIS_URL, PODIUM_ARTIFACTS, PODIUM_DATA_ROOTS and PODIUM_LEASE_*.
+Settings come from the environment: PODIUM_REDIS_URL, PODIUM_ARTIFACTS, PODIUM_DATA_ROOTS,
+PODIUM_URI_PREFIXES and PODIUM_LEASE_*.
 """
 
 import asyncio

@@ -113,7 +113,7 @@ async def serve(settings: Settings, options: Options) -> None:
 
 
 def _servicers(store: JobStore, watches: Watches, settings: Settings) -> dict[str, object]:
-    jobs = Jobs(store, Admission(roots=settings.data_roots, store=store))
+    jobs = Jobs(store, Admission(roots=settings.data_roots, uri_prefixes=settings.uri_prefixes, store=store))
     info = GetServerInfoResponse(
         version=version("podium"),
         max_message_bytes=MAX_MESSAGE_BYTES,

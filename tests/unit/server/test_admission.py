@@ -7,16 +7,18 @@ from google.protobuf import json_format
 
 from podium.api.v1.job_service_pb2 import CreateJobRequest
 from podium.jobs.catalogue import sorters
+from podium.jobs.datasets import Split
 from podium.jobs.errors import InvalidSpecError
+from podium.jobs.spec import ImageFolder, ImageManifest
 from podium.jobs.store import MemoryStore
 from podium.server.admission import Admission
-from podium.server.admission._scans import CachedScan, Scan
+from podium.server.admission._scans import CachedScan, Scan, Scanned
 from podium.server.admission.rules import violations
 
 
 def admission(root: Path, classes: int = 100) -> Admission:
     found = {f"class{number:03}": 1 for number in range(classes)}
-    return Admission(roots=[str(root)], store=MemoryStore(), scan=lambda path: found)
+    return Admission(roots=[str(root)], store=MemoryStore(), scan=lambda dataset, split: found)
 
 
 def request(root: Path, **changes: object) -> CreateJobRequest:
@@ -102,7 +104,7 @@ def test_every_sorter_is_admitted_with_its_defaults(card, tmp_path):
 
 
 def test_a_server_without_roots_says_how_to_get_one(tmp_path):
-    rules = Admission(roots=[], store=MemoryStore(), scan=lambda path: {})
+    rules = Admission(roots=[], store=MemoryStore(), scan=lambda dataset, split: {})
     with pytest.raises(InvalidSpecError, match="PODIUM_DATA_ROOTS"):
         rules.admit(request(tmp_path))
 
@@ -126,8 +128,8 @@ def test_rules_on_whole_messages_name_the_field_that_they_are_about(tmp_path):
 def counting(reads: list[str]) -> Scan:
     """A scan that notes what it reads."""
 
-    def scan(path: str) -> dict[str, int]:
-        reads.append(path)
+    def scan(dataset: Scanned, split: Split) -> dict[str, int]:
+        reads.append(dataset.train)
         return {"a": 1}
 
     return scan
@@ -138,18 +140,30 @@ def test_a_tar_is_read_again_only_when_it_changed(tmp_path):
     scan = CachedScan(counting(reads))
     tar = tmp_path / "x.tar"
     tar.write_bytes(b"1")
-    scan(str(tar))
-    scan(str(tar))
+    scan(ImageFolder(train=str(tar)), "train")
+    scan(ImageFolder(train=str(tar)), "train")
     tar.write_bytes(b"22")
-    scan(str(tar))
+    scan(ImageFolder(train=str(tar)), "train")
 
     assert [str(tar)] * 2 == reads
+
+
+def test_a_table_is_read_again_when_another_column_is_asked_for(tmp_path):
+    reads: list[str] = []
+    scan = CachedScan(counting(reads))
+    table = tmp_path / "x.csv"
+    table.write_bytes(b"1")
+    scan(ImageManifest(train=str(table)), "train")
+    scan(ImageManifest(train=str(table)), "train")
+    scan(ImageManifest(train=str(table), label_column="kind"), "train")
+
+    assert [str(table)] * 2 == reads
 
 
 def test_a_folder_is_read_every_time(tmp_path):
     reads: list[str] = []
     scan = CachedScan(counting(reads))
-    scan(str(tmp_path))
-    scan(str(tmp_path))
+    scan(ImageFolder(train=str(tmp_path)), "train")
+    scan(ImageFolder(train=str(tmp_path)), "train")
 
     assert [str(tmp_path)] * 2 == reads

@@ -19,13 +19,13 @@ from podium.jobs.datasets._index import (
     is_class_name,
     shown,
 )
-from podium.jobs.locations import local_path, opened
+from podium.jobs.locations import opened
 
 _REMEDY = f"name a folder of class folders, or a .tar of them, with {IMAGES} images"
 Parts = tuple[str, ...]
 
 
-def index(location: str) -> SplitIndex:
+def index(path: str) -> SplitIndex:
     """The images of a split, in an order that depends on names only. The class of an image is its folder's name.
 
     Class folders lie at the top, or all of them within one more folder. Hidden files are left out.
@@ -33,7 +33,6 @@ def index(location: str) -> SplitIndex:
     Raises:
         DatasetError: it is missing (reason DATASET_NOT_FOUND), unreadable, compressed, or has no class folders.
     """
-    path = local_path(location)
     if not Path(path).exists():
         raise DatasetError(f"{path} does not exist; {_REMEDY}", reason="DATASET_NOT_FOUND")
     if not (Path(path).is_dir() or Path(path).is_file()):

@@ -29,16 +29,19 @@ def expand_shards(patterns: Sequence[str]) -> tuple[str, ...]:
     Raises:
         DatasetError: a pattern's braces say nothing, they are too many, or a shard is named twice.
     """
-    try:
-        shards = tuple(local_path(shard) for pattern in patterns for shard in expand(pattern))
-    except ValueError as error:
-        raise DatasetError(str(error)) from error
-    if len(shards) > MOST:
-        raise DatasetError(f"there are {len(shards):,} shards, more than {MOST:,}; make larger shards")
-    if len(set(shards)) < len(shards):
-        twice = next(shard for place, shard in enumerate(shards) if shard in shards[:place])
-        raise DatasetError(f"{shown(twice)} is named twice; its images would count twice")
-    return shards
+    shards: dict[str, None] = {}
+    for pattern in patterns:
+        try:
+            expanded = expand(pattern)
+        except ValueError as error:
+            raise DatasetError(str(error)) from error
+        for shard in map(local_path, expanded):
+            if shard in shards:
+                raise DatasetError(f"{shown(shard)} is named twice; its images would count twice")
+            shards[shard] = None
+        if len(shards) > MOST:
+            raise DatasetError(f"there are more than {MOST:,} shards; make larger shards")
+    return tuple(shards)
 
 
 def index_shards(patterns: Sequence[str], classes: Sequence[str]) -> SplitIndex:

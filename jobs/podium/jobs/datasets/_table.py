@@ -20,7 +20,7 @@ from podium.jobs.datasets._index import (
     is_class_name,
     shown,
 )
-from podium.jobs.locations import is_uri, local_path
+from podium.jobs.locations import is_uri
 from podium.jobs.spec import ImageManifest
 
 #: The rows whose images are looked for before a job is accepted; the worker looks for all of them.
@@ -84,9 +84,9 @@ class _Place:
     """Where the rows of a table lead: below one folder, links followed, and nowhere else."""
 
     def __init__(self, table: str, manifest: ImageManifest) -> None:
-        self.table = local_path(table)
+        self.table = table
         # Links are followed first: a link may lie where images must not be read.
-        self._root = local_path(manifest.root) or str(Path(self.table).resolve().parent)
+        self._root = manifest.root or str(Path(table).resolve().parent)
         self._real_root = os.path.realpath(self._root)
         self._real_folder = cache(os.path.realpath)
 

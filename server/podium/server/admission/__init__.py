@@ -1,19 +1,20 @@
 """Whether a spec can be accepted: everything that is wrong with it at once, or the spec with its defaults filled in."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from podium.api.v1.job_service_pb2 import CreateJobRequest
 from podium.api.v1.spec_pb2 import JobSpec as JobSpecMessage
 from podium.jobs import wire
 from podium.jobs.catalogue import BackboneCard, find_backbone
-from podium.jobs.datasets import DatasetError, scan_classes
+from podium.jobs.datasets import scan_split
 from podium.jobs.errors import NotFoundError
 from podium.jobs.spec import JobSpec
 from podium.jobs.store import JobStore
-from podium.server.admission._checks import check_arithmetic, check_backbone, check_classes, check_monitor
+from podium.server.admission._checks import check_arithmetic, check_backbone, check_classes, check_monitors
+from podium.server.admission._datasets import Datasets
 from podium.server.admission._findings import Findings
-from podium.server.admission._paths import check_path
+from podium.server.admission._paths import Places
 from podium.server.admission._resolve import resolve
 from podium.server.admission._scans import CachedScan, Scan
 from podium.server.admission.rules import violations
@@ -35,13 +36,16 @@ class Admission:
     Args:
         roots: where paths may point to.
         store: knows the checkpoints.
-        scan: reads the classes of a dataset.
+        uri_prefixes: what URIs must lie below.
+        scan: reads the classes of a split.
     """
 
-    def __init__(self, *, roots: Sequence[str], store: JobStore, scan: Scan = scan_classes) -> None:
-        self._roots = tuple(roots)
+    def __init__(
+        self, *, roots: Sequence[str], store: JobStore, uri_prefixes: Sequence[str] = (), scan: Scan = scan_split
+    ) -> None:
+        self._places = Places(roots=tuple(roots), uri_prefixes=tuple(uri_prefixes))
         self._store = store
-        self._scan = CachedScan(scan)
+        self._datasets = Datasets(self._places, CachedScan(scan))
 
     def admit(self, request: CreateJobRequest) -> Admitted:
         """The spec, resolved.
@@ -57,10 +61,10 @@ class Admission:
             findings.conclude()
         spec = request.spec
         check_arithmetic(spec, findings)
-        check_monitor(spec, findings)
+        check_monitors(spec, findings)
         card = check_backbone(spec, findings)
         self._check_weights(spec, card, findings)
-        classes = self._classes(spec, findings)
+        classes = self._datasets.classes(spec, findings)
         if classes is not None:
             check_classes(spec, len(classes), findings)
         findings.conclude()
@@ -71,7 +75,7 @@ class Admission:
     def _check_weights(self, spec: JobSpecMessage, card: BackboneCard | None, findings: Findings) -> None:
         weights = spec.weights
         if weights.file:
-            check_path("spec.weights.file", weights.file, self._roots, findings)
+            self._places.check("spec.weights.file", weights.file, findings)
         if not weights.checkpoint:
             return
         field = "spec.weights.checkpoint"
@@ -82,32 +86,6 @@ class Admission:
         else:
             if card is not None and find_backbone(earlier) != card:
                 findings.invalid(field, f"is a checkpoint of {earlier}; write backbone: {earlier}, or choose another")
-
-    def _classes(self, spec: JobSpecMessage, findings: Findings) -> tuple[str, ...] | None:
-        """The classes of the training split; None where they cannot be told."""
-        if spec.WhichOneof("dataset") is None:
-            return None
-        splits = {
-            name: self._scanned(f"spec.image_folder.{name}", getattr(spec.image_folder, name), findings)
-            for name in ("train", "val", "test")
-        }
-        train = splits.pop("train")
-        for name, found in splits.items():
-            if train and found and (unknown := sorted(found.keys() - train.keys())):
-                findings.invalid(
-                    f"spec.image_folder.{name}",
-                    f"has the class {unknown[0]!r}, which train lacks; add it to train or take it out",
-                )
-        return tuple(sorted(train)) if train else None
-
-    def _scanned(self, field: str, path: str, findings: Findings) -> Mapping[str, int] | None:
-        if not path or not check_path(field, path, self._roots, findings):
-            return None
-        try:
-            return self._scan(path)
-        except DatasetError as error:
-            findings.invalid(field, error.message)
-            return None
 
 
 __all__ = ["Admission", "Admitted"]

@@ -4,17 +4,18 @@ Every check takes the spec as the caller sent it, so that one wrong field does n
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from podium.api.v1.spec_pb2 import JobSpec
 from podium.jobs.catalogue import BackboneCard, backbones, find_backbone
+from podium.jobs.spec import JobSpec as JobDefaults
 from podium.server.admission._findings import Findings
 
 _SUM_TOLERANCE = 1e-4
 
 
 def check_arithmetic(spec: JobSpec, findings: Findings) -> None:
-    """The weights of the k-distribution, and the lengths of mean and std."""
+    """The weights of the k-distribution, the lengths of mean and std, and the parts of a batch."""
     # Not fsum, which raises where this overflows; the rules on fields name weights that are no numbers.
     total = sum(spec.k.values())
     if spec.k and abs(total - 1) > _SUM_TOLERANCE:
@@ -22,17 +23,34 @@ def check_arithmetic(spec: JobSpec, findings: Findings) -> None:
     for name in ("mean", "std"):
         if len(getattr(spec.preprocessing, name)) not in (0, 3):
             findings.invalid(f"spec.preprocessing.{name}", "give three numbers, one a channel, or none")
-    if spec.resources.gpus > 1:
-        findings.invalid("spec.resources.gpus", "more than one GPU for a job is not built yet; write 1")
+    _check_parts(spec, findings)
 
 
-def check_monitor(spec: JobSpec, findings: Findings) -> None:
-    """The monitor, where it is a top-k accuracy, is one of those that are evaluated."""
-    monitor, top_k = spec.evaluation.monitor, tuple(spec.evaluation.top_k)
-    if monitor.startswith("top") and top_k and monitor not in {f"top{k}" for k in top_k}:
+def _check_parts(spec: JobSpec, findings: Findings) -> None:
+    gpus, parts = spec.resources.gpus, spec.accumulation_steps or JobDefaults.accumulation_steps
+    batch = spec.batch_size or JobDefaults.batch_size
+    # For one GPU the contract's own rule says it.
+    if gpus > 1 and batch < gpus * parts:
         findings.invalid(
-            "spec.evaluation.monitor", f"{monitor} is not evaluated; add {monitor[3:]} to top_k, or choose another"
+            "spec.batch_size",
+            f"is {batch}, but {gpus} GPUs with {parts} parts each need an image for each part; "
+            f"write {gpus * parts} or more, or less of resources.gpus or accumulation_steps",
         )
+
+
+def check_monitors(spec: JobSpec, findings: Findings) -> None:
+    """Every monitor that is a top-k accuracy is one of those that are evaluated."""
+    top_k = {f"top{k}" for k in spec.evaluation.top_k}
+    for field, monitor in _monitors(spec):
+        if top_k and monitor.startswith("top") and monitor not in top_k:
+            findings.invalid(field, f"{monitor} is not evaluated; add {monitor[3:]} to top_k, or choose another")
+
+
+def _monitors(spec: JobSpec) -> Iterator[tuple[str, str]]:
+    """Field and metric of everything that a best checkpoint or a best model is chosen by."""
+    yield "spec.evaluation.monitor", spec.evaluation.monitor
+    for place, monitor in enumerate(spec.evaluation.also_monitor):
+        yield f"spec.evaluation.also_monitor[{place}]", monitor
 
 
 def check_backbone(spec: JobSpec, findings: Findings) -> BackboneCard | None:
@@ -52,7 +70,8 @@ def check_backbone(spec: JobSpec, findings: Findings) -> BackboneCard | None:
 def check_classes(spec: JobSpec, classes: int, findings: Findings) -> None:
     """What depends on the number of classes."""
     if classes < 2:
-        findings.invalid("spec.image_folder.train", "has only one class; a classifier needs two or more class folders")
+        field = "spec.classes" if spec.classes else f"spec.{spec.WhichOneof('dataset')}.train"
+        findings.invalid(field, "has only one class; a classifier needs two or more")
         return
     largest = max(spec.k, default=1)
     _check_k(spec, largest, classes, findings)
@@ -74,12 +93,14 @@ def _check_k(spec: JobSpec, largest: int, classes: int, findings: Findings) -> N
 
 
 def _check_monitored_k(spec: JobSpec, classes: int, findings: Findings) -> None:
-    monitored = spec.evaluation.monitor.removeprefix("top")
     # Without a top_k of its own the spec gets 1 to 10, as far as there are classes.
-    # int() refuses thousands of digits.
-    asked = int(monitored[:5]) if monitored.isdecimal() else None
-    if not spec.evaluation.top_k and asked is not None and not 1 <= asked <= min(10, classes):
-        findings.invalid("spec.evaluation.monitor", f"top{asked} is not evaluated; add {asked} to top_k")
+    if spec.evaluation.top_k:
+        return
+    for field, monitor in _monitors(spec):
+        k = monitor.removeprefix("top")
+        # int() refuses thousands of digits.
+        if k.isdecimal() and not 1 <= int(k[:5]) <= min(10, classes):
+            findings.invalid(field, f"{monitor[:8]} is not evaluated; add {k[:5]} to top_k")
 
 
 def _alike(name: str) -> str:

@@ -1,0 +1,115 @@
+"""The images that a spec names: whether they may be read, and which classes they have.
+
+Class folders and tables are read here. Shards are not: they may lie where only workers can read, and there may be
+thousands; a job that has them declares its classes. A dataset of torchvision has its classes in the catalogue.
+"""
+
+import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from google.protobuf.message import Message
+
+from podium.api.v1.spec_pb2 import JobSpec as JobSpecMessage
+from podium.jobs.catalogue import datasets, find_dataset
+from podium.jobs.datasets import DatasetError, Split, check_counts, expand_shards
+from podium.jobs.spec import ImageManifest, TorchvisionDataset, WebDataset
+from podium.jobs.wire import DATACLASSES, from_proto
+from podium.server.admission._findings import Findings
+from podium.server.admission._paths import Places
+from podium.server.admission._scans import Scan, Scanned
+
+_SPLITS: tuple[Split, ...] = ("train", "val", "test")
+Classes = tuple[str, ...]
+
+
+class Datasets:
+    """Rules on the dataset of a spec.
+
+    Args:
+        places: where it may lie.
+        scan: reads the classes of a split.
+    """
+
+    def __init__(self, places: Places, scan: Scan) -> None:
+        self._places = places
+        self._scan = scan
+
+    def classes(self, spec: JobSpecMessage, findings: Findings) -> Classes | None:
+        """The classes in the order of the model's outputs; None where they cannot be told."""
+        kind = spec.WhichOneof("dataset")
+        if kind is None:
+            return None
+        message: Message = getattr(spec, kind)
+        dataset = from_proto(DATACLASSES[message.DESCRIPTOR.name], message)
+        field, declared = f"spec.{kind}", tuple(spec.classes)
+        if isinstance(dataset, TorchvisionDataset):
+            return self._in_torchvision(field, dataset, declared, findings)
+        if isinstance(dataset, WebDataset):
+            return self._in_shards(field, dataset, declared, findings)
+        if isinstance(dataset, ImageManifest) and not self._finds_rows(field, dataset, findings):
+            return None
+        return self._scanned(field, dataset, declared, findings)
+
+    def _finds_rows(self, field: str, manifest: ImageManifest, findings: Findings) -> bool:
+        if manifest.path_column == manifest.label_column:
+            findings.invalid(f"{field}.label_column", "is the column of the paths; name that of the classes")
+            return False
+        return not manifest.root or self._places.check_path(f"{field}.root", manifest.root, findings)
+
+    def _scanned(self, field: str, dataset: Scanned, declared: Classes, findings: Findings) -> Classes | None:
+        classes = declared
+        for split in _SPLITS:
+            where, path = f"{field}.{split}", getattr(dataset, split)
+            if not path or not self._places.check_path(where, path, findings):
+                continue
+            with _said_of(where, findings):
+                counts = self._scan(dataset, split) or {}
+                check_counts(path, counts, split, classes)
+                if split == "train" and not declared:
+                    classes = tuple(sorted(counts))
+        return classes or None
+
+    def _in_torchvision(
+        self, field: str, dataset: TorchvisionDataset, declared: Classes, findings: Findings
+    ) -> Classes | None:
+        if dataset.root:
+            self._places.check_path(f"{field}.root", dataset.root, findings)
+        card = find_dataset(dataset.name)
+        if card is None:
+            if not findings.about(f"{field}.name"):
+                findings.invalid(f"{field}.name", f"{dataset.name!r} is not among the datasets; {_alike(dataset.name)}")
+            return None
+        if declared and (odd := sorted(set(declared) ^ set(card.classes))):
+            findings.invalid(
+                "spec.classes",
+                f"{odd[0]!r} is not in both classes and {card.name}; leave classes out, or list all of its own",
+            )
+        return declared or card.classes
+
+    def _in_shards(self, field: str, dataset: WebDataset, declared: Classes, findings: Findings) -> Classes | None:
+        for split in _SPLITS:
+            where = f"{field}.{split}"
+            with _said_of(where, findings):
+                shards = expand_shards(getattr(dataset, split))
+                # The first that cannot be read is told, and not thousands.
+                all(self._places.check(where, shard, findings) for shard in shards)
+        return declared or None
+
+
+@contextmanager
+def _said_of(field: str, findings: Findings) -> Iterator[None]:
+    """Tells the findings what is wrong with a dataset."""
+    try:
+        yield
+    except DatasetError as error:
+        findings.invalid(field, error.message)
+
+
+def _alike(name: str) -> str:
+    known = [card.name for card in datasets()]
+    by_letters = {known_name.lower(): known_name for known_name in known}
+    close = difflib.get_close_matches(name.lower(), by_letters, n=3, cutoff=0.6)
+    if close:
+        return f"did you mean {' or '.join(by_letters[letters] for letters in close)}?"
+    return f"write one of {', '.join(known)}, or name image_folder"
