@@ -11,9 +11,8 @@ from podium.api.v1.job_pb2 import Job as JobMessage
 from podium.jobs.delivery import queue_name
 from podium.jobs.job import Node, NodeState, Slot
 from podium.jobs.settings import Settings
-from podium.jobs.spec import FullFineTuning, ImageFolder, JobSpec, OddEven, Resources
 from podium.jobs.states import State
-from podium.jobs.store import Assignment, Leases, NewJob
+from podium.jobs.store import Assignment, Leases
 from podium.jobs.store.redis import RedisStore, connect
 
 SHORT = {"PODIUM_LEASE_ATTEMPT": "0.4", "PODIUM_LEASE_STARTING": "1.2", "PODIUM_LEASE_NODE": "0.8"}
@@ -112,28 +111,9 @@ def test_jobs_go_to_the_emptiest_machine_first(server, store, submit, eventually
     assert 4 == len(set(places))
 
 
-@pytest.fixture
-def submit_for(data_root, store) -> Callable[[int], str]:
-    """Puts a job that needs so many slots into the ledger; its id."""
-
-    def submit(gpus: int) -> str:
-        spec = JobSpec(
-            backbone="resnet18",
-            tuning=FullFineTuning(),
-            dataset=ImageFolder(train=str(data_root / "train")),
-            sorter=OddEven(),
-            resources=Resources(gpus=gpus),
-        )
-        return store.create(NewJob(project="default", spec=spec, classes=("a", "b", "c")))[0].id
-
-    return submit
-
-
-def test_a_job_of_two_slots_holds_both_and_is_delivered_to_the_first(
-    server, store, submit_for, eventually, redis_client
-):
+def test_a_job_of_two_slots_holds_both_and_is_delivered_to_the_first(server, store, submit, eventually, redis_client):
     store.heartbeat(node(2))
-    pair = submit_for(2)
+    pair = submit(server, resources={"gpus": 2})
     eventually(lambda: redis_client.llen(f"rq:queue:{queue_name('n1', 0)}"))
     shown = server.jobs.GetJob(api.GetJobRequest(job_id=pair), timeout=20).job
 
@@ -143,7 +123,7 @@ def test_a_job_of_two_slots_holds_both_and_is_delivered_to_the_first(
     assert 0 == redis_client.llen(f"rq:queue:{queue_name('n1', 1)}")
 
 
-def test_a_job_of_two_slots_is_not_overtaken_and_one_of_three_holds_nobody_up(server, store, submit_for, eventually):
+def test_a_job_of_two_slots_is_not_overtaken_and_one_of_three_holds_nobody_up(server, store, submit, eventually):
     def running(*jobs: str) -> bool:
         return all(store.get(job).state is State.STARTING for job in jobs)
 
@@ -153,9 +133,9 @@ def test_a_job_of_two_slots_is_not_overtaken_and_one_of_three_holds_nobody_up(se
         store.finish(assignment, State.SUCCEEDED, reason="done")
 
     store.heartbeat(node(2))
-    first, second = submit_for(1), submit_for(1)
+    first, second = submit(server), submit(server)
     eventually(lambda: running(first, second))
-    huge, pair, late = submit_for(3), submit_for(2), submit_for(1)
+    huge, pair, late = submit(server, resources={"gpus": 3}), submit(server, resources={"gpus": 2}), submit(server)
     reasons = {
         job: server.jobs.GetJob(api.GetJobRequest(job_id=job), timeout=20).job.queue.wait_reason for job in (huge, pair)
     }
