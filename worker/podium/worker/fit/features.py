@@ -1,7 +1,8 @@
 """The features of a frozen backbone: what its classifier is given, computed once for each image.
 
 They are kept in chunks under a key that names everything they depend on: an attempt that is killed repeats at most one
-chunk, and a later job with the same images, backbone, weights and preprocessing computes none.
+chunk, and a later job with the same images, backbone, weights and preprocessing computes none. An image that cannot be
+read has a row of NaN; whether it still cannot is asked again by every job that finds one.
 
 Shape legend: B images a batch, N images of a split, D features.
 """
@@ -9,6 +10,7 @@ Shape legend: B images a batch, N images of a split, D features.
 import copy
 import hashlib
 import json
+import math
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -19,20 +21,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from podium.jobs.datasets import SplitIndex
+from podium.jobs.datasets import DatasetError
 from podium.jobs.job import Cause
-from podium.jobs.spec import Precision, Preprocessing
+from podium.jobs.spec import Precision, Preprocessing, Unreadable
 from podium.worker.fit._failures import FitError
 from podium.worker.fit._fuse import fused
 from podium.worker.fit._meter import Meter
 from podium.worker.fit.backbones import Backbone
-from podium.worker.fit.data import Loader, Normalizer
+from podium.worker.fit.data import Batch, Images, Pipeline, Split
 from podium.worker.job_context import JobContext, obey
 
 _CHUNK = 256
 #: Small batches stay in a CPU's cache; a GPU wants many.
 _BATCH = {"cpu": 16, "cuda": 128}
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +47,9 @@ class Recipe:
     precision: Precision
     device: str
 
-    def key(self, split: SplitIndex) -> str:
-        """The name of a split's features."""
-        text = json.dumps([_FORMAT, torch.__version__, split.digest, asdict(self)], default=str, sort_keys=True)
+    def key(self, images: Images) -> str:
+        """The name of the features of a source's images."""
+        text = json.dumps([_FORMAT, torch.__version__, images.digest, asdict(self)], default=str, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -88,7 +90,19 @@ class _Inputs:
 
 
 class Extractor:
-    """Computes features with a frozen model on a device."""
+    """Computes features with a frozen model on a device.
+
+    Args:
+        model: the whole model; it is copied.
+        classifier: the name of its last layer, which is left out.
+        recipe: what the features depend on.
+        device: where to compute.
+        threads: how many decode, and on the CPU compute.
+        context: where features are kept, told of the progress.
+        unreadable: whether an image that cannot be read ends the job.
+        rank: of the process among those that share the work.
+        size: how many do.
+    """
 
     def __init__(
         self,
@@ -99,34 +113,52 @@ class Extractor:
         device: torch.device,
         threads: int,
         context: JobContext,
+        unreadable: Unreadable = Unreadable.FAIL,
+        rank: int = 0,
+        size: int = 1,
     ) -> None:
         side = recipe.preprocessing.image_size or 0
         model = copy.deepcopy(model).eval()
         model.set_submodule(classifier, nn.Identity())
         model = fused(model, torch.zeros(1, 3, side, side))
         self._model = model.to(device).to(memory_format=torch.channels_last)
-        self._normalize = Normalizer(recipe.preprocessing, device)
         self._recipe = recipe
         self._device = device
         self._threads = threads
         self._context = context
+        self._unreadable = unreadable
+        self._rank, self._size = rank, size
 
-    def features(self, splits: Sequence[SplitIndex]) -> list[Tensor]:
-        """The features of whole splits, (N, D) float32 each, on the CPU.
+    def share(self, sources: Sequence[Images]) -> None:
+        """Computes and keeps this rank's part of the features, so that `features` finds all of them after a barrier.
 
         Raises:
             Stopped: the attempt is to end; the chunks that are done stay.
         """
-        meter = Meter("features", sum(len(split.entries) for split in splits))
-        return [torch.cat(list(self._chunks(split, meter))) for split in splits]
+        meter = Meter("features", math.ceil(sum(map(len, sources)) / self._size))
+        for images in sources:
+            for _ in self._chunks(images, meter, slice(self._rank, None, self._size)):
+                pass
 
-    def _chunks(self, split: SplitIndex, meter: Meter) -> Iterator[Tensor]:
-        folder = self._context.features(self._recipe.key(split))
+    def features(self, sources: Sequence[Images]) -> list[Tensor]:
+        """The features of all images of each source, (N, D) float32, on the CPU; a row of NaN: it cannot be read.
+
+        Raises:
+            Stopped: the attempt is to end; the chunks that are done stay.
+            DatasetError: an image cannot be read, and that ends the job.
+            FitError: too many cannot be read, or features are no numbers.
+        """
+        meter = Meter("features", sum(map(len, sources)))
+        return [torch.cat(list(self._chunks(images, meter, slice(None)))) for images in sources]
+
+    def _chunks(self, images: Images, meter: Meter, which: slice) -> Iterator[Tensor]:
+        folder = self._context.features(self._recipe.key(images))
         folder.mkdir(parents=True, exist_ok=True)
-        places = torch.split(torch.arange(len(split.entries)), _CHUNK)
-        files = [folder / f"{number:06}.safetensors" for number in range(len(places))]
-        known = [_read(file, len(chunk)) for file, chunk in zip(files, places, strict=True)]
-        new = self._compute(split, [chunk for chunk, rows in zip(places, known, strict=True) if rows is None], meter)
+        places = torch.split(torch.arange(len(images)), _CHUNK)
+        files = [folder / f"{number:06}.safetensors" for number in range(len(places))][which]
+        places = places[which]
+        known = [self._known(file, images, chunk) for file, chunk in zip(files, places, strict=True)]
+        new = self._compute(images, [chunk for chunk, rows in zip(places, known, strict=True) if rows is None], meter)
         for file, rows in zip(files, known, strict=True):
             if rows is None:
                 rows = next(new)
@@ -135,30 +167,68 @@ class Extractor:
                 meter.skip(len(rows))
             yield rows
 
-    def _compute(self, split: SplitIndex, chunks: Sequence[Tensor], meter: Meter) -> Iterator[Tensor]:
+    def _known(self, file: Path, images: Images, chunk: Tensor) -> Tensor | None:
+        """A chunk that was computed before, unless an image that could not be read then can be read now."""
+        rows = _read(file, len(chunk))
+        if rows is None:
+            return None
+        for place in chunk[unread(rows)].tolist():
+            try:
+                images.image(place)
+            except DatasetError:
+                if self._unreadable is Unreadable.FAIL:
+                    raise
+            else:
+                return None
+        return rows
+
+    def _compute(self, images: Images, chunks: Sequence[Tensor], meter: Meter) -> Iterator[Tensor]:
         """Each chunk's rows; the work runs ahead across the chunks."""
         batches = [torch.split(chunk, _BATCH.get(self._device.type, 16)) for chunk in chunks]
-        features = self._stream(split, [batch for chunk in batches for batch in chunk])
-        for chunk in batches:
-            rows = []
-            for batch in chunk:
+        features = self._stream(images, [batch for chunk in batches for batch in chunk])
+        for chunk, parts in zip(chunks, batches, strict=True):
+            found = []
+            for batch in parts:
                 obey(self._context)
-                rows.append(next(features))
+                found.append(next(features))
                 self._context.progress(meter.progress(len(batch)))
-            yield torch.cat(rows)
+            rows = torch.full((len(chunk), found[0][0].shape[1]), math.nan)
+            for computed, places in found:
+                rows[places - chunk[0]] = computed
+            yield rows
 
-    def _stream(self, split: SplitIndex, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        loader = Loader(split, self._recipe.preprocessing, threads=self._threads)
+    def _stream(self, images: Images, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        # The places themselves are the labels, so that a batch tells which of its images could be read.
+        everything = torch.arange(len(images))
+        pipeline = Pipeline(
+            Split(images=images, positions=everything, labels=everything, classes=len(images)),
+            self._recipe.preprocessing,
+            None,
+            seed=0,
+            threads=self._threads,
+            device=self._device,
+            unreadable=self._unreadable,
+        )
         if self._device.type == "cpu":
             # Threads with a batch each do not wait for one another in every layer: twice as fast on a busy machine.
-            return loader.computed(batches, self._forward)
-        return map(self._forward, loader.batches(batches))
+            return pipeline.computed(batches, self._forward)
+        return map(self._forward, pipeline.batches(batches, epoch=None))
 
-    def _forward(self, pixels: Tensor) -> Tensor:
-        enabled = self._recipe.precision is Precision.BF16
-        with torch.inference_mode(), torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=enabled):
-            features: Tensor = self._model(self._normalize(pixels))
-            return features.float().cpu()
+    def _forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        enabled = self._recipe.precision is not Precision.FP32
+        dtype = torch.float16 if self._recipe.precision is Precision.FP16 else torch.bfloat16
+        with torch.inference_mode(), torch.autocast(self._device.type, dtype=dtype, enabled=enabled):
+            features: Tensor = self._model(batch.inputs)
+            rows = features.float().cpu()
+        if not rows.isfinite().all():
+            message = "the backbone gives features that are no numbers"
+            raise FitError(Cause.NON_FINITE, message, "look after its weights, or use PRECISION_FP32")
+        return rows, batch.targets.cpu()
+
+
+def unread(features: Tensor) -> Tensor:
+    """Which rows of features, (N, D), are those of images that could not be read: (N,) bool."""
+    return features.isnan().all(1)
 
 
 def _read(file: Path, rows: int) -> Tensor | None:

@@ -10,10 +10,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from podium.jobs.spec import Augmentation, Preprocessing
-from podium.worker.fit.data import Loader, Normalizer, Split
+from podium.jobs.spec import Augmentation, Preprocessing, Unreadable
+from podium.worker.fit.data import Batch, Pipeline, Split, check_unreadable, spare_memory
+from podium.worker.fit.features import unread
 
-Batch = tuple[Tensor, Tensor]
 State = dict[str, Tensor]
 
 
@@ -26,10 +26,16 @@ class Learner(Protocol):
     """"train", "val", and "test" where there is one."""
 
     def training(self, epoch: int, batches: Sequence[Tensor]) -> Iterator[Batch]:
-        """Inputs and labels of the given places of the training split, as the epoch augments them, on the device."""
+        """Batches of the given places of the training split, as the epoch augments them, on the device."""
 
     def evaluation(self, split: str, batches: Sequence[Tensor]) -> Iterator[Batch]:
-        """Inputs and labels of the given places of a split, unchanged, on the device."""
+        """Batches of the given places of a split, unchanged, on the device."""
+
+    def unreadable(self) -> dict[str, tuple[str, ...]]:
+        """Split -> the names of its images that could not be read so far by this process, which are left out."""
+
+    def train(self) -> None:
+        """Puts the module into training mode, but for parts that are frozen."""
 
     def model_state(self) -> State:
         """The whole model, ready to be used without Podium."""
@@ -42,7 +48,19 @@ class Learner(Protocol):
 
 
 class FullLearner:
-    """Every parameter of a model."""
+    """The parameters of a model, all or some.
+
+    Args:
+        model: it is moved to the device.
+        splits: the images.
+        preprocessing: how an image becomes an input.
+        augmentation: what chance does to images of "train".
+        seed: of chance.
+        threads: how many decode images.
+        device: where to train.
+        unreadable: whether an image that cannot be read ends the job, or is left out of its batch.
+        frozen: parts of the model that stay in evaluation mode.
+    """
 
     def __init__(
         self,
@@ -54,23 +72,44 @@ class FullLearner:
         seed: int,
         threads: int,
         device: torch.device,
+        unreadable: Unreadable = Unreadable.FAIL,
+        frozen: Sequence[nn.Module] = (),
     ) -> None:
         self.module = model.to(device).to(memory_format=torch.channels_last)
         self.splits = splits
-        self._normalize = Normalizer(preprocessing, device)
-        self._device = device
-        self._loaders = {
-            name: Loader(split.index, preprocessing, augmentation=augmentation, seed=seed, threads=threads)
+        self._frozen = frozen
+        memory = spare_memory()
+        self._pipelines = {
+            name: Pipeline(
+                split,
+                preprocessing,
+                augmentation if name == "train" else None,
+                seed=seed,
+                threads=threads,
+                device=device,
+                unreadable=unreadable,
+                memory=memory,
+            )
             for name, split in splits.items()
         }
 
     def training(self, epoch: int, batches: Sequence[Tensor]) -> Iterator[Batch]:
         """See `Learner`."""
-        return self._load("train", batches, epoch)
+        return self._pipelines["train"].batches(batches, epoch=epoch)
 
     def evaluation(self, split: str, batches: Sequence[Tensor]) -> Iterator[Batch]:
         """See `Learner`."""
-        return self._load(split, batches, None)
+        return self._pipelines[split].batches(batches, epoch=None)
+
+    def unreadable(self) -> dict[str, tuple[str, ...]]:
+        """See `Learner`."""
+        return {name: tuple(pipeline.unreadable.values()) for name, pipeline in self._pipelines.items()}
+
+    def train(self) -> None:
+        """See `Learner`."""
+        self.module.train()
+        for part in self._frozen:
+            part.eval()
 
     def model_state(self) -> State:
         """See `Learner`."""
@@ -83,12 +122,6 @@ class FullLearner:
     def restore(self, model: State, extra: State) -> None:
         """See `Learner`."""
         self.module.load_state_dict(model)
-
-    def _load(self, name: str, batches: Sequence[Tensor], epoch: int | None) -> Iterator[Batch]:
-        split = self.splits[name]
-        pixels = self._loaders[name].batches([split.positions[batch] for batch in batches], epoch=epoch)
-        for batch, images in zip(batches, pixels, strict=True):
-            yield self._normalize(images), split.labels[batch].to(self._device)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -124,11 +157,14 @@ class HeadLearner:
     Args:
         backbone_state: the whole model's parameters; the classifier's are replaced by the head's.
         classifier: the classifier's name in it.
-        splits: the images.
-        features: by split, (N, D), on the CPU.
+        splits: the images; those that could not be read are left out.
+        features: by split, (N, D), on the CPU; a row of NaN: the image could not be read.
         standardize: whether to scale the features.
         classes: C.
         device: where to train.
+
+    Raises:
+        FitError: too many images of a split could not be read.
     """
 
     def __init__(
@@ -142,7 +178,13 @@ class HeadLearner:
         classes: int,
         device: torch.device,
     ) -> None:
-        self.splits = splits
+        read = {name: ~unread(rows) for name, rows in features.items()}
+        # Selecting would copy what may be most of the memory.
+        features = {name: rows if read[name].all() else rows[read[name]] for name, rows in features.items()}
+        self.splits: Mapping[str, Split] = {name: split.only(read[name]) for name, split in splits.items()}
+        self._unreadable = {name: split.only(~read[name]).names() for name, split in splits.items()}
+        for name, names in self._unreadable.items():
+            check_unreadable(names, len(splits[name]))
         self._backbone_state = backbone_state
         self._classifier = classifier
         self._device = device
@@ -159,7 +201,15 @@ class HeadLearner:
         """See `Learner`."""
         for batch in batches:
             rows, labels = self._features[split][batch], self.splits[split].labels[batch]
-            yield rows.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True)
+            yield Batch(rows.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True))
+
+    def unreadable(self) -> dict[str, tuple[str, ...]]:
+        """See `Learner`."""
+        return self._unreadable
+
+    def train(self) -> None:
+        """See `Learner`."""
+        self.module.train()
 
     def model_state(self) -> State:
         """See `Learner`."""

@@ -1,0 +1,74 @@
+"""From bytes that anybody may have written to an RGB image.
+
+An image is judged by its header before a pixel is decoded. Of an animation the first frame counts; the camera's
+orientation is applied; transparency lies on white; 16 bits become the upper 8.
+"""
+
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from podium.jobs.datasets import DatasetError, Entry, read_bytes
+
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
+#: From here on Pillow warns of a bomb.
+_MAX_PIXELS = 89_478_485
+_MAX_ASPECT = 100
+
+
+def decode(entry: Entry, at_least: float = math.inf) -> Image.Image:
+    """The image of an entry, in RGB.
+
+    Args:
+        entry: which bytes.
+        at_least: the short side, in pixels, that is wanted: a JPEG is decoded at 1/2, 1/4 or 1/8 of its size where that
+            leaves so much.
+
+    Raises:
+        DatasetError: it cannot be read, is no whole image, or is of a size that no photo has; names the file.
+    """
+    data = read_bytes(entry)
+    where = f"{entry.name} in {Path(entry.path).name}"
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            _check_size(image, where)
+            _reduce(image, at_least)
+            return _rgb(ImageOps.exif_transpose(image))
+    except (DatasetError, MemoryError):
+        raise
+    except Image.DecompressionBombError:
+        raise DatasetError(f"{where} has more than {_MAX_PIXELS} pixels; make it smaller") from None
+    except UnidentifiedImageError:
+        known = f"neither {', '.join(_FORMATS[:-1])} nor {_FORMATS[-1]}"
+        raise DatasetError(f"{where} is no readable image: {known}") from None
+    except Exception as error:  # whatever a parser trips over in bytes made to trip it
+        raise DatasetError(f"{where} is no readable image: {error}") from error
+
+
+def _check_size(image: Image.Image, where: str) -> None:
+    size = f"{image.width} x {image.height} pixels"
+    if image.width * image.height > _MAX_PIXELS:
+        raise DatasetError(f"{where} has {size}; make it smaller")
+    if max(image.size) > _MAX_ASPECT * min(image.size):
+        # Its short side is scaled up to the model's input, and the long one with it.
+        raise DatasetError(f"{where} has {size}; remove it, it is a line")
+
+
+def _reduce(image: Image.Image, at_least: float) -> None:
+    scale = min(8, int(min(image.size) / at_least))
+    if scale >= 2:
+        # Rounded down to a power of two by the decoder; does nothing where the format has no such sizes.
+        image.draft("RGB", (image.width // scale, image.height // scale))
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")

@@ -1,0 +1,239 @@
+"""Batches of a split on a device, made ahead of time in threads.
+
+Shape legend: B images a batch, S side of the square input, 3 channels, C classes.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from podium.jobs.datasets import DatasetError
+from podium.jobs.job import Cause
+from podium.jobs.spec import Augmentation, Preprocessing, Unreadable
+from podium.worker.fit._failures import FitError
+from podium.worker.fit.data._augment import Augmenter, Places
+from podium.worker.fit.data._memory import Memory
+from podium.worker.fit.data._mixing import batch_generator, mixed, mixes
+from podium.worker.fit.data._reader import Pixels, Reader
+from podium.worker.fit.data._splits import Split
+
+_T = TypeVar("_T")
+#: Bytes of pixels that a thread takes on at once: more would leave a core's cache.
+_PORTION = 1 << 19
+_MOST_UNREADABLE = 0.01
+
+
+class Batch(NamedTuple):
+    """What a model is trained or evaluated on."""
+
+    inputs: Tensor
+    """(B, 3, S, S) float32, channels last, on the device."""
+    targets: Tensor
+    """Classes, (B,) int64; of mixed images the share of each class, (B, C) float32."""
+
+
+class _Ready(NamedTuple):
+    batch: Batch
+    event: torch.Event | None
+
+
+class Pipeline:
+    """Batches of one split on a device.
+
+    Threads decode and shape ahead of the batch that is asked for. On the CPU they finish their images, too; a GPU
+    augments whole batches on a stream of its own, so that its compute never waits for a copy.
+
+    Args:
+        split: the images and their labels.
+        preprocessing: how an image becomes an input.
+        augmentation: what chance does in an epoch; None: nothing.
+        seed: of chance.
+        threads: how many decode.
+        device: where the batches are wanted.
+        unreadable: whether an image that cannot be read ends the job, or is left out of its batch.
+        memory: what decoded images may take; default: none.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        preprocessing: Preprocessing,
+        augmentation: Augmentation | None,
+        *,
+        seed: int,
+        threads: int,
+        device: torch.device,
+        unreadable: Unreadable = Unreadable.FAIL,
+        memory: Memory | None = None,
+    ) -> None:
+        self._split = split
+        self._reader = Reader(split.images, preprocessing, augmentation, seed=seed, memory=memory or Memory(0))
+        self._augmentation = augmentation or Augmentation()
+        self._augmenter = Augmenter(self._augmentation, seed)
+        self._normalize = Normalizer(preprocessing, device)
+        self._seed, self._threads, self._device, self._skip = seed, threads, device, unreadable is Unreadable.SKIP
+        self._portion = max(1, _PORTION // (3 * self._reader.side**2))
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._unreadable: dict[int, str] = {}
+
+    @property
+    def unreadable(self) -> Mapping[int, str]:
+        """Place in the source -> name, of the images that could not be read so far."""
+        return dict(self._unreadable)
+
+    def batches(self, batches: Sequence[Tensor], *, epoch: int | None) -> Iterator[Batch]:
+        """The batches of the given places of the split, in order. Images that cannot be read are left out of theirs.
+
+        Args:
+            batches: places in the split, (B,) each.
+            epoch: the epoch that decides what chance does; None: nothing random happens.
+
+        Raises:
+            DatasetError: an image cannot be read, or none of a batch.
+            FitError: too many images cannot be read.
+        """
+        # Small batches are a portion each, and every thread is to have one.
+        depth = 2 + self._threads * self._portion // max(1, max(map(len, batches), default=1))
+        with _pool(1) as finisher, _pool(self._threads) as loaders:
+
+            def start(batch: Tensor) -> Future[_Ready]:
+                places = self._split.positions[batch].numpy()
+                parts = [
+                    loaders.submit(self._part, places[at : at + self._portion], epoch)
+                    for at in range(0, len(places), self._portion)
+                ]
+                return finisher.submit(self._finish, places, self._split.labels[batch], parts, epoch)
+
+            for ready in _ahead(batches, start, depth):
+                yield self._arrived(ready)
+
+    def computed(self, batches: Sequence[Tensor], compute: Callable[[Batch], _T]) -> Iterator[_T]:
+        """What `compute` makes of each batch, in order; each thread loads and computes batches of its own."""
+
+        def work(batch: Tensor) -> _T:
+            places = self._split.positions[batch].numpy()
+            part: Future[tuple[Tensor, Places]] = Future()
+            part.set_result(self._part(places, None))
+            return compute(self._finish(places, self._split.labels[batch], [part], None).batch)
+
+        with _pool(self._threads) as pool:
+            yield from _ahead(batches, lambda batch: pool.submit(work, batch), self._threads + 1)
+
+    def _part(self, places: Places, epoch: int | None) -> tuple[Tensor, Places]:
+        """What a thread does: images as far as the host takes them, and which of the places they are of."""
+        fetched = [(place, self._fetch(place)) for place in places.tolist()]
+        kept = np.array([place for place, image in fetched if image is not None], dtype=np.int64)
+        images = [image for _, image in fetched if image is not None]
+        if not images:
+            return torch.empty(0), kept
+        pixels = torch.from_numpy(self._reader.shape(images, kept, epoch))
+        return (pixels if self._stream is not None else self._inputs(pixels, kept, epoch)), kept
+
+    def _fetch(self, place: int) -> Pixels | None:
+        if place in self._unreadable:
+            return None
+        try:
+            return self._reader.fetch(place)
+        except DatasetError:
+            if not self._skip:
+                raise
+        self._unreadable[place] = self._split.images.name(place)
+        check_unreadable(list(self._unreadable.values()), len(self._split))
+        return None
+
+    def _finish(
+        self, places: Places, labels: Tensor, parts: Sequence[Future[tuple[Tensor, Places]]], epoch: int | None
+    ) -> _Ready:
+        results = [part.result() for part in parts]
+        kept = np.concatenate([found for _, found in results])
+        if not len(kept):
+            raise DatasetError(
+                f"none of a batch's {len(places)} images can be read, {self._split.images.name(int(places[0]))} "
+                "among them; repair or remove them, or raise batch_size"
+            )
+        if len(kept) < len(places):
+            labels = labels[torch.from_numpy(np.isin(places, kept))]
+        images = torch.cat([found for found, _ in results if len(found)]) if len(results) > 1 else results[0][0]
+        if self._stream is None:
+            return _Ready(self._mixed(images.permute(0, 3, 1, 2), labels, kept, epoch), None)
+        with torch.cuda.stream(self._stream):
+            moved = images.pin_memory().to(self._device, non_blocking=True)
+            inputs = self._inputs(moved, kept, epoch).permute(0, 3, 1, 2)
+            batch = self._mixed(inputs, labels.pin_memory().to(self._device, non_blocking=True), kept, epoch)
+            return _Ready(batch, self._stream.record_event())
+
+    def _inputs(self, pixels: Tensor, places: Places, epoch: int | None) -> Tensor:
+        """Pixels, (B, S, S, 3) uint8, to inputs of that shape, float32."""
+        if epoch is None:
+            return self._normalize(pixels)
+        changed = self._augmenter.change_pixels(pixels.permute(0, 3, 1, 2), places, epoch)
+        inputs = self._normalize(changed.permute(0, 2, 3, 1))
+        self._augmenter.erase(inputs.permute(0, 3, 1, 2), places, epoch)
+        return inputs
+
+    def _mixed(self, inputs: Tensor, labels: Tensor, places: Places, epoch: int | None) -> Batch:
+        if epoch is None or not mixes(self._augmentation):
+            return Batch(inputs, labels)
+        rng = batch_generator(self._seed, epoch, int(places[0]))
+        return Batch(*mixed(inputs, labels, self._augmentation, self._split.classes, rng))
+
+    def _arrived(self, ready: _Ready) -> Batch:
+        if ready.event is not None:
+            stream = torch.cuda.current_stream(self._device)
+            stream.wait_event(ready.event)
+            for tensor in ready.batch:
+                # Its memory belongs to the other stream, which must not use it again before this one is done.
+                tensor.record_stream(stream)
+        return ready.batch
+
+
+class Normalizer:
+    """Pixels to the backbone's input: (B, S, S, 3) uint8 to float32 of the same shape."""
+
+    def __init__(self, how: Preprocessing, device: torch.device) -> None:
+        # The pixels' scale of 255 is folded in, which saves a pass over the batch.
+        self._scale = 1 / (255 * torch.tensor(how.std or (1.0, 1.0, 1.0), device=device))
+        self._shift = torch.tensor(how.mean or (0.0, 0.0, 0.0), device=device) * 255 * self._scale
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """The normalised batch."""
+        # One after the other: a fused operation would round otherwise in some places of a batch.
+        return pixels.to(torch.float32, memory_format=torch.contiguous_format).mul_(self._scale).sub_(self._shift)
+
+
+def check_unreadable(names: Sequence[str], images: int) -> None:
+    """Whether a job may go on without some of a split's images.
+
+    Raises:
+        FitError: they are more than one in a hundred.
+    """
+    if len(names) > _MOST_UNREADABLE * images:
+        message = f"{len(names)} of {images} images cannot be read, more than one in a hundred: {', '.join(names[:5])}"
+        raise FitError(Cause.DATA, message, "repair or remove them, then submit the job again")
+
+
+def _pool(threads: int) -> "_Pool":
+    return _Pool(threads, thread_name_prefix="pipeline")
+
+
+class _Pool(ThreadPoolExecutor):
+    """Threads that leave work alone which has not begun when nobody waits for it any more."""
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown(wait=True, cancel_futures=True)
+
+
+def _ahead(batches: Sequence[Tensor], start: Callable[[Tensor], Future[_T]], depth: int) -> Iterator[_T]:
+    """The results of batches in order, of which so many are always in the making, so that memory stays bounded."""
+    remaining = iter(batches)
+    pending = deque(start(batch) for batch in islice(remaining, depth))
+    while pending:
+        result = pending.popleft().result()
+        pending.extend(start(batch) for batch in islice(remaining, 1))
+        yield result
