@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from podium.jobs.datasets import DatasetError, index, read_bytes, scan_classes
+from podium.jobs.datasets import DatasetError, index, read_bytes, scan_classes, scan_split, split_index
+from podium.jobs.spec import ImageFolder, TorchvisionDataset
 
 
 def _folder(root: Path, *names: str) -> str:
@@ -179,3 +180,56 @@ def test_a_link_in_circles_is_refused_by_its_name(tmp_path):
 
     with pytest.raises(DatasetError, match=r"z\.png"):
         scan_classes(root)
+
+
+@pytest.mark.parametrize(("layout", "empty"), [("", "tulip"), ("flowers/", "flowers/tulip")])
+@pytest.mark.parametrize("holding", ["nothing", "no image", "a hidden image"])
+def test_an_empty_class_folder_of_train_is_refused_by_its_name(layout, empty, holding, tmp_path):
+    images = [f"{layout}rose/1.png", f"{layout}iris/1.png"]
+    folder = Path(_folder(tmp_path / "split", *images))
+    (folder / empty).mkdir()
+    if holding != "nothing":
+        (folder / empty / ("notes.txt" if holding == "no image" else ".1.png")).write_bytes(b"x")
+    with tarfile.open(tmp_path / "split.tar", "w") as archive:
+        archive.add(folder, arcname=".")
+
+    for path in (str(folder), str(tmp_path / "split.tar")):
+        with pytest.raises(DatasetError, match="has the empty class folder 'tulip'; remove it, or add images"):
+            split_index(ImageFolder(train=path), "train", ())
+        assert {"iris": 1, "rose": 1, "tulip": 0} == scan_split(ImageFolder(train=path), "train")
+
+
+def test_an_empty_class_folder_outside_train_does_no_harm(tmp_path):
+    folder = _folder(tmp_path, "rose/1.png")
+    (tmp_path / "iris").mkdir()
+
+    split = split_index(ImageFolder(train=folder, val=folder), "val", ("iris", "rose"))
+
+    assert split is not None
+    assert {"rose": 1} == split.counts
+
+
+@pytest.mark.parametrize(
+    ("split", "classes", "told"),
+    [
+        ("train", ("rose",), "has the class 'iris', which is none of the job's classes"),
+        ("test", ("rose", "tulip"), "has the class 'iris', which is none of the job's classes"),
+        ("train", ("rose", "tulip", "iris"), "has no image of the class 'tulip'"),
+    ],
+)
+def test_declared_classes_and_images_must_agree(split, classes, told, tmp_path):
+    folder = _folder(tmp_path, "rose/1.png", "iris/1.png")
+
+    with pytest.raises(DatasetError, match=told):
+        split_index(ImageFolder(train=folder, test=folder), split, classes)
+
+
+def test_the_test_split_may_lack_a_class(tmp_path):
+    folder = _folder(tmp_path, "rose/1.png")
+
+    assert split_index(ImageFolder(train=folder, test=folder), "test", ("iris", "rose")) is not None
+
+
+def test_a_dataset_of_torchvision_has_no_index():
+    with pytest.raises(TypeError, match="TorchvisionDataset"):
+        split_index(TorchvisionDataset(name="CIFAR10", root="/data"), "train", ())

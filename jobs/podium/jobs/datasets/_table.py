@@ -232,30 +232,39 @@ def _of_parquet(table: str, path_column: str, label_column: str) -> Iterator[_Ro
         from pyarrow import parquet
     except ModuleNotFoundError as error:
         raise DatasetError(f"{table}: .parquet needs pyarrow; pip install pyarrow, or use .csv") from error
-    number = 0
+    names, number = [path_column, label_column], 0
     try:
-        # As dictionaries, a text that many rows share is read and checked once.
-        with parquet.ParquetFile(table, read_dictionary=[path_column, label_column], memory_map=False) as file:
-            for name in (path_column, label_column):
-                _column(table, file.schema_arrow.names, name)
-            for batch in file.iter_batches(_BATCH_ROWS, columns=[path_column, label_column]):
-                texts = [_texts(table, number, name, batch.column(name)) for name in (path_column, label_column)]
+        _check_schema(table, parquet.read_schema(table, memory_map=False), names)
+        # As dictionaries, a text that many rows share is read once.
+        with parquet.ParquetFile(table, read_dictionary=names, memory_map=False) as file:
+            for batch in file.iter_batches(_BATCH_ROWS, columns=names):
+                texts = [_texts(table, number, name, batch.column(name)) for name in names]
                 for path, label in zip(*texts, strict=True):
                     number += 1
                     yield _Row(number=number, path=path, label=label)
-    except (pyarrow.ArrowException, UnicodeError) as error:
-        raise DatasetError(f"{table} is no readable .parquet file after row {number} ({error})") from error
+    except (pyarrow.ArrowException, OSError, UnicodeError) as error:
+        told = shown(" ".join(str(error).split()))
+        raise DatasetError(
+            f"{table} is no readable .parquet file after row {number} ({told}); write it again"
+        ) from error
+
+
+def _check_schema(table: str, schema: Any, names: Sequence[str]) -> None:
+    from pyarrow import types
+
+    for name in names:
+        _column(table, schema.names, name)
+        kind = schema.field(name).type
+        kind = kind.value_type if types.is_dictionary(kind) else kind
+        if not (types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind)):
+            raise DatasetError(f"{table}: column {name!r} holds {shown(str(kind))}; store text")
 
 
 def _texts(table: str, before: int, name: str, column: Any) -> Iterator[str]:
-    from pyarrow import types
-
-    values = column.dictionary if types.is_dictionary(column.type) else column
-    kind = values.type
-    if not (types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind)):
-        raise DatasetError(f"{table}: column {name!r} holds {kind}; store text")
-    known = values.to_pylist()
-    places = column.indices.to_pylist() if types.is_dictionary(column.type) else range(len(known))
+    """The texts of one column; numbers become text."""
+    is_dictionary = hasattr(column, "dictionary")
+    known = (column.dictionary if is_dictionary else column).to_pylist()
+    places = column.indices.to_pylist() if is_dictionary else range(len(known))
     for row, place in enumerate(places, start=before + 1):
         value = None if place is None else known[place]
         if value is None:
