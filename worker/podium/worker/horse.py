@@ -1,10 +1,13 @@
-"""`python -m podium.worker.horse MARK PARENT JOB ATTEMPT FENCE`: the process of one attempt.
+"""`python -m podium.worker.horse MARK PARENT`: the process of one attempt, whose ids come on its standard input.
 
+While they do not come, it imports what an attempt needs, and nothing more: no device is touched, no seed set.
 SIGUSR1 makes it write the stacks of its threads to stderr, to see where one hangs.
 """
 
 import faulthandler
+import json
 import logging
+import select
 import signal
 import sys
 
@@ -13,12 +16,20 @@ from podium.worker.processes import die_with_parent
 
 
 def main(arguments: list[str]) -> None:
-    """Runs the attempt that the arguments name."""
-    mark, parent, job_id, attempt, fence = arguments
+    """Waits for the ids of an attempt, and runs it."""
+    mark, parent = arguments
     die_with_parent(int(parent))
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    entry.run(job_id, int(attempt), int(fence), mark=mark)
+    if not select.select([sys.stdin], [], [], 0)[0]:
+        _warm_up()
+    # Without an order nobody is left to give one.
+    if order := sys.stdin.readline():
+        entry.run(**json.loads(order), mark=mark)
+
+
+def _warm_up() -> None:
+    import podium.worker.fit  # noqa: F401
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ def main(arguments: list[str]) -> None:
     )
     worker.store = RedisStore(connect(settings), leases=settings.leases)
     worker.node, worker.mark = node, mark
+    worker.warm_up()
     worker.work(logging_level="WARNING")
 
 

@@ -1,4 +1,4 @@
-"""The RQ worker of one slot. It spawns a process for each attempt, watches it, and never imports torch.
+"""The RQ worker of one slot. It has a process for each attempt, watches it, and never imports torch.
 
 RQ is the way in and the watch over processes, nothing else: how a job stands is in the ledger. So what RQ's own records
 say about a job is never acted on, and nothing that a record names is imported or called.
@@ -8,7 +8,6 @@ import contextlib
 import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from types import FrameType
@@ -27,6 +26,7 @@ from podium.jobs.job import Job
 from podium.jobs.states import State
 from podium.jobs.store import Assignment, JobStore
 from podium.worker.processes import GRACE, PROCESS_DIED, describe_exit, kill, marked, ranks_mark
+from podium.worker.spare import Spare
 
 _LOG = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def assignment_of(job: RqJob) -> Assignment:
 class SlotWorker(SpawnWorker):
     """Reads the one queue of one slot.
 
-    Set `store`, `node` and `mark` before `work`.
+    Set `store`, `node` and `mark` before `warm_up` and `work`.
     """
 
     store: JobStore
@@ -80,6 +80,7 @@ class SlotWorker(SpawnWorker):
     _handling = False
     _status: int | None = None
     _unwanted_since: float | None = None
+    _spare: Spare | None = None
 
     def execute_job(self, job: RqJob, queue: Queue) -> None:
         """Runs one delivery to its end in a process of its own."""
@@ -97,6 +98,8 @@ class SlotWorker(SpawnWorker):
         self._handling = False
         if self._stop_requested:
             raise StopRequested
+        if self._spare is None:
+            self.warm_up()
 
     def _supervise(self, job: RqJob, queue: Queue, execution: Execution, assignment: Assignment) -> None:
         job.timeout = -1
@@ -110,11 +113,15 @@ class SlotWorker(SpawnWorker):
             self._finalize_success(job, queue, execution, None)
 
     def fork_work_horse(self, job: RqJob, queue: Queue) -> None:
-        """Spawns the attempt's process, in a process group of its own, with ids only in its arguments."""
-        wanted = self._assignment
-        ids = (wanted.job_id, str(wanted.attempt), str(wanted.fence))
-        command = (sys.executable, "-m", "podium.worker.horse", self.mark, str(os.getpid()), *ids)
-        self._horse_pid = os.posix_spawn(sys.executable, command, os.environ, setpgroup=0)
+        """Has the spare run the attempt; another process where it has died."""
+        spare, self._spare = self._spare or Spare(self.mark), None
+        while not spare.give(self._assignment):
+            spare = Spare(self.mark)
+        self._horse_pid = spare.pid
+
+    def warm_up(self) -> None:
+        """Starts the process of the next attempt. Not while one runs, which needs the machine."""
+        self._spare = Spare(self.mark)
 
     def wait_for_horse(self) -> tuple[int | None, int | None, Any]:
         """Waits for the process, and remembers how it ended."""
