@@ -28,6 +28,7 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
             "PODIUM_REDIS_URL": "redis://redis:6379/1",
             "PODIUM_REDIS_PASSWORD_FILE": str(tmp_path / "password"),
             "PODIUM_DATA_ROOTS": "/data::/more",
+            "PODIUM_URI_PREFIXES": "s3://bucket/images, https://data.example ",
             "PODIUM_LEASE_ATTEMPT": "3",
             "PODIUM_LEASE_STARTING": "6.5",
             "PODIUM_LEASE_NODE": "1e1",
@@ -38,6 +39,7 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         settings.redis_password,
         settings.data_roots,
     )
+    assert ("s3://bucket/images", "https://data.example") == settings.uri_prefixes
     assert Leases(attempt=3.0, starting=6.5, node=10.0) == settings.leases
 
 
@@ -47,6 +49,8 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         ({}, "PODIUM_ARTIFACTS"),
         ({"PODIUM_ARTIFACTS": "/a", "PODIUM_LEASE_NODE": "soon"}, "PODIUM_LEASE_NODE"),
         ({"PODIUM_ARTIFACTS": "/a", "PODIUM_LEASE_NODE": "0"}, "PODIUM_LEASE_NODE"),
+        ({"PODIUM_ARTIFACTS": "/a", "PODIUM_URI_PREFIXES": "s3://bucket bucket"}, "PODIUM_URI_PREFIXES: 'bucket'"),
+        ({"PODIUM_ARTIFACTS": "/a", "PODIUM_URI_PREFIXES": "s3://bucket/.."}, "PODIUM_URI_PREFIXES"),
         ({"PODIUM_ARTIFACTS": "/a", "PODIUM_LEASE_ATTEMPT": "nan"}, "PODIUM_LEASE_ATTEMPT"),
     ],
 )

@@ -66,10 +66,31 @@ def test_what_the_spec_says_about_preprocessing_stays(tmp_path):
         (100, {"evaluation": {"monitor": "top11"}}, "spec.evaluation.monitor"),
         (100, {"evaluation": {"monitor": "top0"}}, "spec.evaluation.monitor"),
         (4, {"evaluation": {"monitor": "top5"}}, "spec.evaluation.monitor"),
+        (100, {"evaluation": {"also_monitor": ["loss", "top11"]}}, "spec.evaluation.also_monitor[1]"),
+        (100, {"evaluation": {"top_k": [5], "also_monitor": ["top5", "top1"]}}, "spec.evaluation.also_monitor[1]"),
+        (100, {"evaluation": {"top_k": [5], "monitor": "top1"}}, "spec.evaluation.monitor"),
     ],
 )
 def test_the_number_of_classes_bounds_what_can_be_asked(classes, changes, field, tmp_path):
     assert field in fields_of(tmp_path, classes, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        ({"batch_size": 8, "resources": {"gpus": 8}}, []),
+        ({"batch_size": 7, "resources": {"gpus": 8}}, ["spec.batch_size"]),
+        ({"batch_size": 8, "accumulation_steps": 2, "resources": {"gpus": 4}}, []),
+        ({"batch_size": 7, "accumulation_steps": 2, "resources": {"gpus": 4}}, ["spec.batch_size"]),
+        ({"accumulation_steps": 3, "resources": {"gpus": 64}}, ["spec.batch_size"]),
+        ({"batch_size": 1, "accumulation_steps": 2}, ["spec.accumulation_steps"]),
+    ],
+)
+def test_every_part_of_a_batch_on_every_gpu_needs_an_image(changes, fields, tmp_path):
+    if fields:
+        assert fields == fields_of(tmp_path, 100, **changes)
+    else:
+        assert admission(tmp_path).admit(request(tmp_path, **changes))
 
 
 #: Just out of range, parameter by parameter.

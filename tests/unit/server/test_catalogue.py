@@ -1,14 +1,17 @@
-"""The catalogue of backbones against the libraries that it was made from."""
+"""The catalogues of backbones and datasets against the libraries that they were made from."""
 
+import inspect
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import torchvision.datasets
 
-from podium.jobs.catalogue import BackboneCard, Card, backbones, find_backbone
+from podium.jobs.catalogue import BackboneCard, Card, backbones, datasets, find_backbone, find_dataset
 from podium.jobs.spec import Interpolation
 
-GENERATOR = Path(__file__).resolve().parents[3] / "jobs" / "generate_backbones.py"
+JOBS = Path(__file__).resolve().parents[3] / "jobs"
 
 
 def known(name: str) -> BackboneCard:
@@ -42,11 +45,7 @@ def test_backbones_are_sorted_and_usable():
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_catalogue_is_what_the_installed_libraries_say():
-    found = spec_from_file_location("generate_backbones", GENERATOR)
-    assert found is not None
-    assert found.loader is not None
-    generator = module_from_spec(found)
-    found.loader.exec_module(generator)
+    generator = generator_of("backbones")
     for name in ("resnet50", "vit_b_16", "inception_v3", "swin_v2_t", "mobilenet_v3_large"):
         parameters, *_ = generator.of_torchvision(name)
         assert parameters == known(f"torchvision/{name}").parameters
@@ -54,6 +53,15 @@ def test_the_catalogue_is_what_the_installed_libraries_say():
     for name in ("resnet50", "tf_efficientnet_lite0", "vit_base_patch16_224", "convnext_tiny", "beit_base_patch16_224"):
         assert_same(generator.of_timm(name, count=False), known(f"timm/{name}"))
     assert generator.of_timm("tf_efficientnet_lite0")[0] == known("timm/tf_efficientnet_lite0").parameters
+
+
+def generator_of(what: str) -> ModuleType:
+    found = spec_from_file_location(f"generate_{what}", JOBS / f"generate_{what}.py")
+    assert found is not None
+    assert found.loader is not None
+    generator = module_from_spec(found)
+    found.loader.exec_module(generator)
+    return generator
 
 
 def assert_same(entry, card) -> None:
@@ -66,3 +74,25 @@ def assert_same(entry, card) -> None:
 def row(card: Card) -> list[object]:
     name = {Interpolation.BILINEAR: "bilinear", Interpolation.BICUBIC: "bicubic"}[card.interpolation]
     return [card.image_size, card.crop_fraction, name, list(card.mean), list(card.std)]
+
+
+def test_the_datasets_are_what_the_generator_writes():
+    assert generator_of("datasets").document() == (JOBS / "podium" / "jobs" / "datasets.json").read_text()
+
+
+@pytest.mark.parametrize("card", datasets(), ids=lambda card: card.name)
+def test_torchvision_takes_what_a_dataset_is_called_with(card):
+    signature = inspect.signature(getattr(torchvision.datasets, card.name))
+
+    for split in (card.train, card.test):
+        if split is not None:
+            assert signature.bind("root", download=False, **split)
+    assert 2 <= len(set(card.classes)) == len(card.classes)
+
+
+def test_the_order_of_classes_is_that_of_the_labels_numbers():
+    places = {"CIFAR10": ("dog", 5), "CIFAR100": ("worm", 99), "FashionMNIST": ("Ankle boot", 9), "SVHN": ("0", 0)}
+    for name, (label, place) in places.items():
+        card = find_dataset(name)
+        assert card is not None
+        assert label == card.classes[place]
