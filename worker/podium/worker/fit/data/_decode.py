@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from podium.jobs.datasets import DatasetError, Entry, read_bytes
 
-_FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM")
 #: From here on Pillow warns of a bomb.
 _MAX_PIXELS = 89_478_485
 _MAX_ASPECT = 100
@@ -39,7 +39,7 @@ def decode(entry: Entry, at_least: float = math.inf) -> Image.Image:
             return _rgb(ImageOps.exif_transpose(image))
     except (DatasetError, MemoryError):
         raise
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise DatasetError(f"{where} has more than {_MAX_PIXELS} pixels; make it smaller") from None
     except UnidentifiedImageError:
         known = f"neither {', '.join(_FORMATS[:-1])} nor {_FORMATS[-1]}"

@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from podium.jobs.datasets import DatasetError, index
-from podium.jobs.spec import ImageFolder, JobSpec
+from podium.jobs.datasets import DatasetError, split_index
+from podium.jobs.spec import Dataset, JobSpec, TorchvisionDataset
 from podium.worker.fit.data._sources import Images, IndexedImages
+from podium.worker.fit.data._torchvision import open_named
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,30 +53,44 @@ def open_splits(spec: JobSpec, classes: Sequence[str]) -> Splits:
     """Reads which images there are; a missing validation split is split off from train, the same share of every class.
 
     Raises:
-        DatasetError: a split is unusable, or has a class that train lacks.
+        DatasetError: a split is unusable, or its classes are not the job's.
     """
     dataset = spec.dataset
-    assert isinstance(dataset, ImageFolder)
-    train = _whole(dataset.train, classes)
-    test = _whole(dataset.test, classes) if dataset.test else None
-    if dataset.val:
-        return Splits(train=train, val=_whole(dataset.val, classes), test=test)
-    held_out = _stratified(train.labels.numpy(), dataset.val_fraction, spec.seed)
+    train, val, test = (_open(dataset, split, classes) for split in ("train", "val", "test"))
+    assert train is not None  # every dataset names one
+    if val is not None:
+        return Splits(train=train, val=val, test=test)
+    held_out = torch.from_numpy(_stratified(train.labels.numpy(), dataset.val_fraction, spec.seed))
     if not held_out.any():
-        raise DatasetError(
-            f"{dataset.train}: val_fraction {dataset.val_fraction} holds out no image; raise it, or name val"
-        )
-    held = torch.from_numpy(held_out)
-    return Splits(train=train.only(~held), val=train.only(held), test=test)
+        raise DatasetError(f"train: val_fraction {dataset.val_fraction} holds out no image; raise it, or name val")
+    return Splits(train=train.only(~held_out), val=train.only(held_out), test=test)
 
 
-def _whole(path: str, classes: Sequence[str]) -> Split:
-    split = index(path)
+def _open(dataset: Dataset, split: Literal["train", "val", "test"], classes: Sequence[str]) -> Split | None:
+    found = (
+        _named(dataset, split, classes)
+        if isinstance(dataset, TorchvisionDataset)
+        else _indexed(dataset, split, classes)
+    )
+    if found is None:
+        return None
+    images, labels = found
+    return Split(images=images, positions=torch.arange(len(labels)), labels=labels, classes=len(classes))
+
+
+def _named(dataset: TorchvisionDataset, split: str, classes: Sequence[str]) -> tuple[Images, Tensor] | None:
+    # What torchvision calls the validation split of some is the test split of others.
+    return None if split == "val" else open_named(dataset, split, classes)
+
+
+def _indexed(
+    dataset: Dataset, split: Literal["train", "val", "test"], classes: Sequence[str]
+) -> tuple[Images, Tensor] | None:
+    index = split_index(dataset, split, classes)
+    if index is None:
+        return None
     number = {name: i for i, name in enumerate(classes)}
-    if unknown := [name for name in split.classes if name not in number]:
-        raise DatasetError(f"{path} has the class {unknown[0]!r}, which train lacks; add it to train or take it out")
-    labels = torch.tensor([number[entry.class_name] for entry in split.entries])
-    return Split(images=IndexedImages(split), positions=torch.arange(len(labels)), labels=labels, classes=len(classes))
+    return IndexedImages(index), torch.tensor([number[entry.class_name] for entry in index.entries])
 
 
 def _stratified(labels: npt.NDArray[np.int64], fraction: float, seed: int) -> npt.NDArray[np.bool_]:

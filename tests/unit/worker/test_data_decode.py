@@ -1,0 +1,111 @@
+"""Bytes that anybody may have written: what they become, and which are refused."""
+
+import io
+import math
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from podium.jobs.datasets import DatasetError, index
+from podium.worker.fit.data import IndexedImages
+
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def png_header(width: int, height: int) -> bytes:
+    header = struct.pack(">4sIIBBBBB", b"IHDR", width, height, 8, 2, 0, 0, 0)
+    chunks = [header, b"IDAT"]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in chunks
+    )
+
+
+PHOTO = Image.effect_mandelbrot((300, 200), (-3, -2.5, 2, 2.5), 50).convert("RGB")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "no readable image"),
+        (b"no image", "no readable image"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "no readable image"),
+        (b"GIF89a" + b"\0" * 50, "no readable image"),
+        (encoded(PHOTO, "JPEG")[:2000], "truncated"),
+        (encoded(PHOTO, "PNG")[:3000], "no readable image"),
+        (png_header(60_000, 60_000), "pixels; make it smaller"),
+        (png_header(12_000, 9_000), "pixels; make it smaller"),
+        (encoded(Image.new("RGB", (1, 20_000)), "PNG"), "it is a line"),
+    ],
+)
+def test_what_is_no_image_to_train_on_is_refused_by_name(tmp_path, content, told):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.png").write_bytes(content)
+
+    with pytest.raises(DatasetError, match=rf"a/1\.png in 1\.png .*{told}"):
+        IndexedImages(index(str(tmp_path))).image(0)
+
+
+def only_image(tmp_path: Path, content: bytes, at_least: float = math.inf) -> npt.NDArray[np.uint8]:
+    """Its pixels, (H, W, 3)."""
+    (tmp_path / "a").mkdir(exist_ok=True)
+    (tmp_path / "a" / "1.png").write_bytes(content)
+    return np.asarray(IndexedImages(index(str(tmp_path))).image(0, at_least=at_least))
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "CMYK", "I;16", "1"])
+def test_images_of_every_mode_become_three_channels(tmp_path, mode):
+    content = encoded(Image.new(mode, (40, 50)), "JPEG" if mode == "CMYK" else "PNG")
+
+    assert only_image(tmp_path, content).shape == (50, 40, 3)
+
+
+def test_sixteen_bits_become_the_upper_eight(tmp_path):
+    content = encoded(Image.fromarray(np.full((40, 40), 200 << 8, dtype=np.uint16)), "PNG")
+
+    assert (only_image(tmp_path, content) == 200).all()
+
+
+def test_transparency_lies_on_white(tmp_path):
+    clear = Image.new("RGBA", (40, 40), (255, 0, 0, 0))
+    palette = Image.new("P", (40, 40))
+
+    assert (only_image(tmp_path, encoded(clear, "PNG")) == 255).all()
+    assert (only_image(tmp_path, encoded(palette, "PNG", transparency=bytes([0] * 256))) == 255).all()
+
+
+def test_the_first_frame_of_an_animation_counts(tmp_path):
+    frames = [Image.new("RGB", (40, 40), color) for color in ("red", "blue")]
+    content = encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True)
+
+    assert [255, 0, 0] == only_image(tmp_path, content)[0, 0].tolist()
+
+
+def test_the_orientation_of_the_camera_is_applied(tmp_path):
+    upright = Image.new("RGB", (40, 40), "white")
+    upright.paste("black", (0, 0, 40, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    content = encoded(upright.transpose(Image.Transpose.ROTATE_180), "JPEG", exif=exif)
+
+    assert only_image(tmp_path, content)[0].max() < 10
+    assert only_image(tmp_path, content)[-1].min() > 245
+
+
+def test_a_large_photo_is_decoded_at_a_part_of_its_size_and_looks_the_same(tmp_path):
+    large = PHOTO.resize((1500, 1000), Image.Resampling.BICUBIC)
+
+    found = only_image(tmp_path, encoded(large, "JPEG", quality=95), at_least=200)
+
+    assert (250, 375, 3) == found.shape
+    seen, expected = (np.asarray(image.resize((60, 40)), dtype=float) for image in (Image.fromarray(found), large))
+    assert np.abs(seen - expected).mean() < 2
