@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from podium.jobs.datasets._index import (
@@ -88,6 +88,7 @@ class _Place:
         # Links are followed first: a link may lie where images must not be read.
         self._root = manifest.root or str(Path(table).resolve().parent)
         self._real_root = os.path.realpath(self._root)
+        self._inside = (_below(self._root), _below(self._real_root))
         self._real_folder = cache(os.path.realpath)
 
     def where(self, row: _Row) -> str:
@@ -109,11 +110,11 @@ class _Place:
             )
         if is_uri(text) or ".." in text.split("/"):
             raise DatasetError(f"{where}: {text} leads out of {self._root}; write a path below it, without ..")
-        if PurePosixPath(text).suffix.lower() not in EXTENSIONS:
-            raise DatasetError(f"{where}: {text} is no {IMAGES} file; take the row out")
         # Not pathlib, which is far slower, and there may be millions of rows.
+        if os.path.splitext(text)[1].lower() not in EXTENSIONS:  # noqa: PTH122
+            raise DatasetError(f"{where}: {text} is no {IMAGES} file; take the row out")
         path = os.path.join(self._root, os.path.normpath(text))  # noqa: PTH118
-        if not path.startswith((_below(self._root), _below(self._real_root))):
+        if not path.startswith(self._inside):
             raise DatasetError(f"{where}: {text} lies outside {self._root}; move it there, or name another root")
         return path
 
@@ -149,7 +150,7 @@ class _Place:
         if stat.S_ISLNK(status.st_mode):
             real = os.path.realpath(f"{real}/{name}")
             status = os.stat(real)  # noqa: PTH116  # as above
-        if not _below(real).startswith(_below(self._real_root)):
+        if not _below(real).startswith(self._inside[1]):
             raise DatasetError(f"{self.where(row)}: {path} is a link that leaves {self._root}; copy what it points to")
         return status
 
