@@ -19,6 +19,7 @@ The one model of library "podium", cifar_resnet18, is torchvision's ResNet-18 wi
 config["preprocessing"] says how an image becomes the input.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -27,7 +28,7 @@ from typing import Any
 import timm
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 
 from podium.jobs.job import Cause
 from podium.worker.fit._failures import FitError
@@ -97,6 +98,16 @@ def shapes(backbone: Backbone, classes: int) -> dict[str, torch.Size]:
         # Some constructors compute with their parameters, which the meta device cannot.
         model = backbone.build(classes)
     return {name: tensor.shape for name, tensor in model.state_dict().items()}
+
+
+def restore(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Gives a model the state dict that it had before, from a file that does not keep the versions of its modules.
+
+    Some modules, MNASNet's, refuse a state dict of which they do not know by which version of them it was saved.
+    """
+    versioned = OrderedDict(state)
+    vars(versioned).update(vars(model.state_dict()))
+    model.load_state_dict(versioned)
 
 
 def resolve(name: str, image_size: int | None = None) -> Backbone:
