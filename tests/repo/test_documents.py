@@ -2,13 +2,16 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
 from podium.client import load_spec
 from podium.jobs import errors as tree
+from podium.jobs.catalogue import datasets
 from podium.jobs.job import Cause
+from podium.jobs.spec import Dataset
 from podium.jobs.states import State
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +33,26 @@ def test_every_job_in_the_readme_and_in_examples_can_be_read():
     assert len(texts) > 3
     for text in texts:
         assert yaml.safe_load(text)["backbone"] == load_spec(text).backbone
+
+
+def test_every_kind_of_dataset_in_the_guide_can_be_read():
+    job = "backbone: resnet50\nfull: {}\nsubset: {}\n"
+    kinds = [type(load_spec(job + text).dataset) for text in blocks(ROOT / "docs/data.md", "yaml")]
+
+    assert set(get_args(Dataset)) == set(kinds)
+
+
+def test_the_guide_lists_the_datasets_of_torchvision():
+    rows = re.findall(
+        r"^\| ([A-Za-z0-9, ]+) \| ([0-9, ]+) [a-z]+ \|", (ROOT / "docs/data.md").read_text(), re.MULTILINE
+    )
+    told = {}
+    for names, counts in rows:
+        numbers = counts.split(", ")
+        for place, name in enumerate(names.split(", ")):
+            told[name] = int(numbers[min(place, len(numbers) - 1)])
+
+    assert {card.name: len(card.classes) for card in datasets()} == told
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

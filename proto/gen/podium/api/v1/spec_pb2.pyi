@@ -668,7 +668,7 @@ class TorchvisionDataset(google.protobuf.message.Message):
     ROOT_FIELD_NUMBER: builtins.int
     VAL_FRACTION_FIELD_NUMBER: builtins.int
     name: builtins.str
-    """Its name in torchvision.datasets, such as "CIFAR100"; `podium datasets` lists those that can be named."""
+    """Its name in torchvision.datasets, such as "CIFAR100"; docs/data.md lists those that can be named."""
     root: builtins.str
     """The folder that torchvision calls root."""
     val_fraction: builtins.float
