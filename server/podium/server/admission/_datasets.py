@@ -80,12 +80,9 @@ class Datasets:
             if not findings.about(f"{field}.name"):
                 findings.invalid(f"{field}.name", f"{dataset.name!r} is not among the datasets; {_alike(dataset.name)}")
             return None
-        if declared and (odd := sorted(set(declared) ^ set(card.classes))):
-            findings.invalid(
-                "spec.classes",
-                f"{odd[0]!r} is not in both classes and {card.name}; leave classes out, or list all of its own",
-            )
-        return declared or card.classes
+        if declared not in ((), card.classes):
+            findings.invalid("spec.classes", f"the classes of {card.name} are its own, in its order; leave classes out")
+        return card.classes
 
     def _in_shards(self, field: str, dataset: WebDataset, declared: Classes, findings: Findings) -> Classes | None:
         for split in _SPLITS:
