@@ -76,7 +76,7 @@ def open_named(dataset: TorchvisionDataset, split: str, classes: Sequence[str]) 
     """
     card = find_dataset(dataset.name)
     if card is None:
-        raise DatasetError(f"no dataset of torchvision called {dataset.name} can be named; see `podium datasets`")
+        raise DatasetError(f"{dataset.name} is no dataset that can be named; docs/data.md lists those")
     if tuple(classes) != card.classes:
         raise DatasetError(
             f"the classes of {card.name} are those of torchvision, in its order; leave `classes` out of the spec"
