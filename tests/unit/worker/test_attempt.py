@@ -49,7 +49,8 @@ def test_a_finished_job_keeps_the_best_and_the_newest_checkpoints(site, images, 
 
     checkpoints = site.store.checkpoints(done.id)
     assert State.SUCCEEDED is done.state
-    assert [17, 18] == [checkpoint.step for checkpoint in checkpoints][-2:]
+    # The last one of the training, and the model that is handed over.
+    assert [18, 18] == [checkpoint.step for checkpoint in checkpoints][-2:]
     assert len(checkpoints) <= 3
     assert 1 == sum(checkpoint.best for checkpoint in checkpoints)
     assert {checkpoint.id for checkpoint in checkpoints} == {m.id for m in site.artifacts.manifests(done.id)}
@@ -87,7 +88,8 @@ def test_a_damaged_checkpoint_is_passed_over(site, images, job):
     done = site.run(created)
 
     assert State.SUCCEEDED is done.state
-    assert [0, 6] == [attempt.resumed_from_step for attempt in done.attempts]
+    # The one before it is that of the last step of the training.
+    assert [0, 9] == [attempt.resumed_from_step for attempt in done.attempts]
 
 
 def test_a_stale_assignment_leaves_at_once_and_quietly(site, images, job):

@@ -36,7 +36,7 @@ from podium.jobs.spec import (
     StepSchedule,
     Weights,
 )
-from podium.worker.fit import FitError, Stopped, StopReason, describe, evaluate, loop, run
+from podium.worker.fit import FitError, Stopped, StopReason, describe, evaluate, run, step
 from podium.worker.fit.data import open_splits
 from podium.worker.fit.learners import Standardizer
 from podium.worker.fit.local import LocalContext
@@ -85,7 +85,7 @@ def test_full_fine_tuning_learns_colours_and_reports_every_step(images, job, tmp
     assert list(range(1, total + 1)) == list(context.metrics["train/loss"])
     assert list(range(1, total + 1)) == list(context.metrics["train/learning_rate"])
     assert list(range(0, total + 1, 4)) == list(context.metrics["val/top1"])
-    assert [0, total] == list(context.metrics["test/top1"])
+    assert [total] == list(context.metrics["test/top1"])
     assert context.metrics["test/top1"][total] > 0.9
     assert context.metrics["val/expected_accuracy"][4] == pytest.approx(
         (context.metrics["val/top1"][4] + context.metrics["val/top2"][4]) / 2
@@ -110,7 +110,7 @@ def test_a_resumed_run_ends_with_the_same_bits(images, job, tmp_path, tuning, st
     assert any("resumed from" in line for line in parts.lines)
     assert _digest(whole) == _digest(parts)
     for name, values in parts.metrics.items():
-        assert whole.metrics[name].items() >= values.items()
+        assert name == "data/wait" or whole.metrics[name].items() >= values.items()
 
 
 def test_an_evaluation_that_was_interrupted_is_made_up_for(images, job, tmp_path):
@@ -194,7 +194,7 @@ def test_the_saved_head_works_on_plain_features_in_the_librarys_own_model(images
 
 
 def _train_positions(job: Job) -> torch.Tensor:
-    return open_splits(job.spec.dataset, job.classes, job.spec.seed).train.positions
+    return open_splits(job.spec, job.classes).train.positions
 
 
 def test_features_are_computed_once_for_all_jobs_with_the_same_images_and_weights(images, job, tmp_path):
@@ -303,7 +303,7 @@ def test_classes_are_counted_in_the_training_split_alone(images, job, tmp_path, 
     for number in range(4):
         (Path(train) / "class1" / f"{number}.png").unlink()
     counted = []
-    for module in (loop, evaluate):
+    for module in (step, evaluate):
 
         def spy(spec: JobSpec, class_counts: Sequence[int], **options: Any) -> JobLoss:
             counted.append(class_counts)

@@ -111,7 +111,7 @@ class Attempt:
             self._stop.end_in(job.spec.max_duration_seconds - _spent(job))
         if (error := _crash_loop(job)) is not None:
             return self._failing(error)
-        insist(lambda: checkpoints.sweep(resume_from.step if resume_from else 0))
+        insist(lambda: checkpoints.sweep(resume_from))
         return self._train(job, context)
 
     def _train(self, job: Job, context: JobContext) -> Callable[[], object]:

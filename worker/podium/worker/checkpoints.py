@@ -97,14 +97,15 @@ class Checkpoints:
         """
         return self._opened(self._store.checkpoint(checkpoint_id))
 
-    def sweep(self, resumed_from_step: int) -> None:
+    def sweep(self, resume_from: Saved | None) -> None:
         """Deletes what earlier attempts of this job wrote and never listed, and what was passed over as damaged.
 
         A damaged one that is newer than where this attempt begins would push the attempt's own off the list.
         """
-        for one in self._store.checkpoints(self._job.id):
-            if one.step > resumed_from_step:
-                self.drop(one)
+        for one in reversed(self._store.checkpoints(self._job.id)):
+            if resume_from is not None and one.id == resume_from.folder.name:
+                break
+            self.drop(one)
         listed = {one.id for one in self._store.checkpoints(self._job.id)}
         self._artifacts.sweep_staging(self._job.id, before_attempt=self._assignment.attempt)
         for manifest in self._artifacts.manifests(self._job.id):

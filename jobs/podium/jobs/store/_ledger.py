@@ -26,6 +26,7 @@ from podium.jobs.store._record import Change, Record
 
 #: A write is tried again as often as others get in between; each of those got something done.
 _TRIES = 100
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 def utc_now() -> datetime:
@@ -266,6 +267,6 @@ def parse_cursor(cursor: str) -> int | None:
 
 
 def by_step(checkpoints: Sequence[Checkpoint], best: str) -> Sequence[Checkpoint]:
-    """The checkpoints in order, with the one mark where it belongs."""
+    """The checkpoints by step, of one step the one written last at the end; the one mark where it belongs."""
     marked = (replace(checkpoint, best=checkpoint.id == best) for checkpoint in checkpoints)
-    return sorted(marked, key=lambda checkpoint: (checkpoint.step, checkpoint.attempt, checkpoint.id))
+    return sorted(marked, key=lambda one: (one.step, one.attempt, one.create_time or _LONG_AGO, one.id))

@@ -34,7 +34,7 @@ def _judge(error: BaseException) -> tuple[Cause, str, str]:
         return Cause.DATA, error.message, "repair or remove the image, then submit the job again"
     if isinstance(error, torch.OutOfMemoryError):
         remedy = "halve batch_size, use precision BF16, or a smaller backbone or image_size"
-        return Cause.OOM_DEVICE, f"the device ran out of memory: {_first_line(error)}", remedy
+        return Cause.OOM_DEVICE, f"the device ran out of memory: {first_line(error)}", remedy
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
         return Cause.OOM_HOST, "the machine ran out of memory", "halve batch_size, or use a smaller backbone"
     if isinstance(error, (OSError, DataLossError)):
@@ -44,10 +44,11 @@ def _judge(error: BaseException) -> tuple[Cause, str, str]:
         return Cause.USER_CONFIG, error.message, ""
     return (
         Cause.INTERNAL,
-        f"{type(error).__name__}: {_first_line(error)}",
+        f"{type(error).__name__}: {first_line(error)}",
         "this is a fault of Podium; report the traceback",
     )
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says."""
     return str(error).partition("\n")[0]

@@ -1,7 +1,8 @@
 """How fast, and how long still."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from podium.jobs.job import Progress
 
@@ -41,3 +42,35 @@ class Meter:
             images_per_second=speed,
             eta_seconds=max(0, self._total - self._done) / speed,
         )
+
+
+class Waiting:
+    """Which share of the time a device waits for images.
+
+    Args:
+        clock: seconds that never go backwards.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._waited = self._worked = 0.0
+
+    @contextmanager
+    def for_images(self) -> Iterator[None]:
+        """Within, the device has nothing to do."""
+        start = self._clock()
+        yield
+        self._waited += self._clock() - start
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Within, it has."""
+        start = self._clock()
+        yield
+        self._worked += self._clock() - start
+
+    def share(self) -> float:
+        """In [0, 1], since the last question."""
+        share = self._waited / max(self._waited + self._worked, 1e-9)
+        self._waited = self._worked = 0.0
+        return share

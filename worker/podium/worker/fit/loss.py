@@ -21,18 +21,26 @@ class JobLoss(topk.TopKCrossEntropy):
             return super().forward(logits, labels, p_k)
         except topk.NonFiniteLogitsError:
             # Raised on the CPU only. The loop knows step and learning rate, and says it for both devices alike.
-            return logits.new_full((), math.nan)
+            return logits.float().sum() * math.nan
 
 
-def criterion(spec: JobSpec, class_counts: Sequence[int], *, reduction: Literal["mean", "sum"] = "mean") -> JobLoss:
+def criterion(
+    spec: JobSpec,
+    class_counts: Sequence[int],
+    *,
+    reduction: Literal["mean", "sum"] = "mean",
+    label_smoothing: float = 0.0,
+) -> JobLoss:
     """The loss of a job.
 
     Args:
         spec: names the sorter or baseline, with its parameters.
         class_counts: training images of every class, which no spec knows, for the families that ask.
         reduction: over the samples of a batch.
+        label_smoothing: the share of the target that is spread over all classes.
     """
-    return JobLoss(k=spec.k, sorter=_family(spec.sorter, class_counts), m=spec.m, reduction=reduction)
+    family = _family(spec.sorter, class_counts)
+    return JobLoss(k=spec.k, sorter=family, m=spec.m, reduction=reduction, label_smoothing=label_smoothing)
 
 
 def _family(sorter: Sorter, class_counts: Sequence[int]) -> topk.Surrogate:

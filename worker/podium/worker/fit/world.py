@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as dist
 
 
@@ -52,6 +52,30 @@ class World:
         shared = torch.tensor([value], dtype=torch.int64, device=self.device)
         dist.broadcast(shared, src=0)
         return int(shared.item())
+
+    def gathered(self, rows: Tensor) -> Tensor:
+        """The rows of all ranks, one rank after the other, on the CPU. Every rank must call.
+
+        Args:
+            rows: (N, ...), N of each rank's own.
+        """
+        if self.size == 1:
+            return rows.cpu()
+        lengths = torch.zeros(self.size, dtype=torch.int64, device=self.device)
+        lengths[self.rank] = len(rows)
+        dist.all_reduce(lengths)
+        # A collective takes equal shapes only.
+        padded = rows.new_zeros((int(lengths.max()), *rows.shape[1:]), device=self.device)
+        padded[: len(rows)] = rows.to(self.device)
+        found = [torch.empty_like(padded) for _ in range(self.size)]
+        dist.all_gather(found, padded)
+        return torch.cat([part[:length] for part, length in zip(found, lengths.tolist(), strict=True)]).cpu()
+
+    def same(self, module: nn.Module) -> None:
+        """Gives every rank rank 0's buffers, such as the statistics of batch normalisations. Every rank must call."""
+        if self.size > 1:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, src=0)
 
     @contextmanager
     def first_goes_first(self) -> Iterator[None]:
