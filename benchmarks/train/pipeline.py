@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
@@ -78,7 +79,7 @@ def _tiny(count: int) -> Row:
 class _Arrays(Dataset[Any]):
     """Items as torchvision's CIFAR gives them."""
 
-    def __init__(self, data: np.ndarray, transform: Callable[[Image.Image], Any] | None) -> None:  # type: ignore[type-arg]
+    def __init__(self, data: npt.NDArray[np.uint8], transform: Callable[[Image.Image], Any] | None) -> None:
         self.data, self._transform = data, transform
 
     def __len__(self) -> int:
@@ -147,7 +148,7 @@ def _epochs(source: Any, how: Preprocessing, change: Augmentation, memory: Memor
     done = iter(range(1 << 30))
 
     def epoch() -> float:
-        batches = torch.randperm(count).split(_BATCH)
+        batches = torch.split(torch.randperm(count), _BATCH)
         return _rate(pipeline.batches(batches, epoch=next(done)), count)
 
     return epoch
