@@ -1,0 +1,187 @@
+"""A machine of the pool: a real Redis, real agents, supervisors and horses, a tiny backbone on a CPU."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import redis
+from PIL import Image
+from rq import Queue
+
+from podium.jobs.artifacts import ArtifactStore
+from podium.jobs.datasets import scan_classes
+from podium.jobs.delivery import FUNCTION, delivery_id, payload, queue_name
+from podium.jobs.events import merge_metrics
+from podium.jobs.job import Job, NodeState
+from podium.jobs.settings import Settings
+from podium.jobs.spec import (
+    CheckpointPolicy,
+    Evaluation,
+    FullFineTuning,
+    ImageFolder,
+    Interpolation,
+    JobSpec,
+    Preprocessing,
+    Resize,
+    Subset,
+)
+from podium.jobs.states import State
+from podium.jobs.store import Assignment, Leases, NewJob
+from podium.jobs.store.redis import RedisStore, connect
+
+LEASES = Leases(attempt=6, starting=60, node=6)
+NODE = "here"
+
+
+class Site:
+    """One Redis, one artifact directory, and agents on them."""
+
+    def __init__(self, redis_url: str, root: Path) -> None:
+        self.root = root
+        self.redis_url = redis_url
+        self.settings = Settings(
+            redis_url=redis_url,
+            redis_password=None,
+            artifacts=str(root / "artifacts"),
+            data_roots=(str(root),),
+            leases=LEASES,
+        )
+        self.client: redis.Redis = connect(self.settings)
+        self.store = RedisStore(self.client, leases=LEASES)
+        self.artifacts = ArtifactStore(self.settings.artifacts)
+        self.agents: list[subprocess.Popen[bytes]] = []
+
+    def start_agent(self) -> "subprocess.Popen[bytes]":
+        """An agent with two CPU slots, so one thread each, once the pool knows it; slot 0 is used."""
+        environment = os.environ | {
+            "PODIUM_REDIS_URL": self.redis_url,
+            "PODIUM_ARTIFACTS": self.settings.artifacts,
+            "PODIUM_LEASE_ATTEMPT": str(LEASES.attempt),
+            "PODIUM_LEASE_NODE": str(LEASES.node),
+        }
+        for node in self.store.nodes():
+            self.store.remove_node(node.id)
+        command = (sys.executable, "-m", "podium.worker", "--node", NODE, "--cpu-slots", "2")
+        agent = subprocess.Popen(command, env=environment)
+        self.agents.append(agent)
+        self.until(lambda: [NodeState.READY] == [node.state for node in self.store.nodes()], "the agent to come up")
+        return agent
+
+    def create(self, images: str, **changes: object) -> Job:
+        """A queued job; keywords replace parts of its spec."""
+        parts: dict[str, object] = {
+            "backbone": "timm/test_resnet",
+            "tuning": FullFineTuning(),
+            "dataset": ImageFolder(train=images, val_fraction=0.25),
+            "preprocessing": Preprocessing(
+                image_size=32,
+                resize=Resize.SQUASH,
+                crop_fraction=1.0,
+                interpolation=Interpolation.BILINEAR,
+                mean=(0.5, 0.5, 0.5),
+                std=(0.25, 0.25, 0.25),
+            ),
+            "k": {1: 0.5, 2: 0.5},
+            "m": 3,
+            "sorter": Subset(),
+            "epochs": 40,
+            "batch_size": 6,
+            "evaluation": Evaluation(top_k=(1, 2), every_epochs=10),
+            "checkpoints": CheckpointPolicy(every_epochs=5),
+        }
+        spec = JobSpec(**parts | changes)  # type: ignore[arg-type]
+        job, _ = self.store.create(NewJob(project="p", spec=spec, classes=tuple(scan_classes(images))))
+        return job
+
+    def dispatch(self, job: Job) -> Assignment:
+        """Reserves as many slots as the job needs and delivers to slot 0, as the dispatcher does."""
+        assignment = self.store.dispatch(job.id, NODE, *range(job.spec.resources.gpus))
+        self.deliver(assignment)
+        return assignment
+
+    def deliver(self, assignment: Assignment, suffix: str = "") -> None:
+        self.queue.enqueue_call(
+            FUNCTION, kwargs=payload(assignment), job_id=delivery_id(assignment) + suffix, timeout=-1
+        )
+
+    @property
+    def queue(self) -> Queue:
+        return Queue(queue_name(NODE, 0), connection=self.client, serializer="json")
+
+    def state(self, job: Job) -> State:
+        return self.store.get(job.id).state
+
+    def steps(self, job: Job, attempt: int | None = None) -> list[int]:
+        """The steps with a training loss, of one attempt or, merged, of all."""
+        batches = [(by, batch) for by, batch in self.store.metrics(job.id) if attempt in (None, by)]
+        return sorted(merge_metrics(batches).get("train/loss", {}))
+
+    def wait_for(self, job: Job, *states: State) -> Job:
+        self.until(lambda: self.state(job) in states, f"{job.id} to be {states}")
+        return self.store.get(job.id)
+
+    def wait_for_checkpoint(self, job: Job, attempt: int) -> None:
+        def written() -> bool:
+            return any(checkpoint.attempt == attempt for checkpoint in self.store.checkpoints(job.id))
+
+        self.until(written, f"a checkpoint of attempt {attempt}")
+
+    def processes(self, module: str) -> list[psutil.Process]:
+        """The descendants of this test's processes that run a module; orphans too."""
+        found = []
+        for process in psutil.process_iter(["cmdline", "environ", "status"]):
+            ours = (process.info["environ"] or {}).get("PODIUM_ARTIFACTS") == self.settings.artifacts
+            if ours and module in (process.info["cmdline"] or ()) and process.info["status"] != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        return found
+
+    def horse(self) -> psutil.Process:
+        """The process of slot 0: of its attempt, or the spare one."""
+
+        def found() -> list[psutil.Process]:
+            return [one for one in self.processes("podium.worker.horse") if one.cmdline()[3].endswith(":0")]
+
+        self.until(lambda: len(found()) == 1, "a horse")
+        return found()[0]
+
+    def until(self, condition: Callable[[], object], what: str, seconds: float = 120) -> None:
+        """Waits until a condition holds."""
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, f"waited {seconds} s for {what}"
+            time.sleep(0.05)
+
+    def kill_everything(self) -> None:
+        """As if the machine lost its power."""
+        for module in ("podium.worker", "podium.worker.slot", "podium.worker.horse"):
+            for process in self.processes(module):
+                process.kill()
+        for agent in self.agents:
+            agent.wait()
+
+
+@pytest.fixture
+def site(redis_url: str, tmp_path: Path) -> Iterator[Site]:
+    # A database of its own: the session's server, which leads on the first one, would dispatch these jobs.
+    site = Site(f"{redis_url}?db=2", tmp_path)
+    yield site
+    site.kill_everything()
+    site.client.close()
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> str:
+    root, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for label in range(3):
+        (root / f"class{label}").mkdir()
+        for number in range(8):
+            pixels = rng.integers(0, 120, (32, 32, 3), dtype=np.uint8)
+            pixels[..., label] += 130
+            Image.fromarray(pixels).save(root / f"class{label}" / f"{number}.png")
+    return str(root)

@@ -1,0 +1,153 @@
+"""Agents, supervisors and horses, killed for real."""
+
+import signal
+
+from PIL import Image
+
+from podium.jobs.events import merge_metrics
+from podium.jobs.job import Cause
+from podium.jobs.spec import (
+    CheckpointPolicy,
+    Evaluation,
+    ImageFolder,
+)
+from podium.jobs.states import State
+from podium.worker.attempt import DRAINED
+
+STEPS = list(range(1, 121))
+
+
+def test_a_job_survives_a_killed_horse_a_drained_and_a_killed_machine_with_every_step_once(site, images):
+    job = site.create(images)
+    agent = site.start_agent()
+
+    site.dispatch(job)
+    site.wait_for_checkpoint(job, 1)
+    site.horse().kill()
+    after_kill = site.wait_for(job, State.QUEUED)
+
+    site.dispatch(job)
+    site.wait_for_checkpoint(job, 2)
+    agent.send_signal(signal.SIGTERM)
+    left_with = agent.wait(timeout=60)
+    after_drain = site.store.get(job.id)
+    drained_pool = site.store.nodes()
+
+    site.start_agent()
+    site.dispatch(job)
+    site.wait_for_checkpoint(job, 3)
+    site.kill_everything()
+    held = site.state(job)
+    site.start_agent()
+    site.wait_for(job, State.QUEUED)
+    site.dispatch(job)
+    done = site.wait_for(job, State.SUCCEEDED, State.FAILED)
+
+    assert done.error is None
+    assert "the attempt's process was killed by signal 9 (SIGKILL) on here" == after_kill.attempts[0].outcome
+    assert (0, State.QUEUED, DRAINED) == (left_with, after_drain.state, after_drain.attempts[1].outcome)
+    assert () == tuple(drained_pool)
+    assert State.RUNNING == held
+    assert STEPS == site.steps(job)
+    assert list(range(0, 121, 30)) == sorted(merge_metrics(list(site.store.metrics(job.id)))["val/loss"])
+    resumed = [attempt.resumed_from_step for attempt in done.attempts]
+    assert resumed == sorted(set(resumed))
+    for earlier, later in zip(done.attempts, done.attempts[1:], strict=False):
+        # Nothing of a checkpoint is repeated, and nothing between two attempts is missing.
+        assert later.resumed_from_step <= site.steps(job, earlier.number)[-1]
+        assert later.resumed_from_step + 1 == site.steps(job, later.number)[0]
+
+
+def test_a_job_trains_to_the_end_while_redis_restarts_and_strangers_are_refused(site, images, redis_server, tmp_path):
+    agent = site.start_agent()
+    trap = tmp_path / "trap"
+    stranger = site.queue.enqueue("os.system", f"touch {trap}")
+    job = site.create(images, dataset=ImageFolder(train=images, val=images, test=images))
+
+    assignment = site.dispatch(job)
+    site.deliver(assignment, suffix="-again")
+    site.until(lambda: len(site.steps(job)) > 20, "twenty steps")
+    redis_server.restart()
+    done = site.wait_for(job, State.SUCCEEDED, State.FAILED)
+    site.until(lambda: not len(site.queue), "the second delivery to be taken")
+
+    metrics = merge_metrics(list(site.store.metrics(job.id)))
+    checkpoints = site.store.checkpoints(job.id)
+    assert done.error is None
+    assert not trap.exists()
+    assert "only podium.worker.entry.run" in stranger.latest_result().exc_string
+    assert list(range(1, 161)) == site.steps(job)
+    assert [0, 160] == sorted(metrics["test/top1"])
+    assert metrics["test/top1"][160] > metrics["test/top1"][0]
+    assert list(range(0, 161, 40)) == sorted(metrics["val/loss"])
+    assert [140, 160] == [checkpoint.step for checkpoint in checkpoints if not checkpoint.best][-2:]
+    assert 1 == sum(checkpoint.best for checkpoint in checkpoints)
+    assert len(checkpoints) <= 3
+    assert {checkpoint.id for checkpoint in checkpoints} == {m.id for m in site.artifacts.manifests(job.id)}
+    for manifest in site.artifacts.manifests(job.id):
+        site.artifacts.verify(manifest)
+    assert 1 == len(done.attempts)
+    assert agent.poll() is None
+
+
+def test_cancelling_saves_a_checkpoint_and_a_broken_image_fails_the_job_by_name(site, images, tmp_path):
+    site.start_agent()
+    job = site.create(images, epochs=3000, checkpoints=CheckpointPolicy(every_epochs=3000))
+    site.dispatch(job)
+    site.until(lambda: site.steps(job), "the first step")
+    site.store.cancel(job.id, "enough")
+    cancelled = site.wait_for(job, State.CANCELLED)
+
+    broken = tmp_path / "broken"
+    for label in "ab":
+        (broken / label).mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (32, 32)).save(broken / label / f"{number}.png")
+    (broken / "b" / "2.png").write_bytes(b"not an image")
+    second = site.create(str(broken), k={1: 1.0}, m=2, evaluation=Evaluation(top_k=(1,)))
+    site.dispatch(second)
+    failed = site.wait_for(second, State.FAILED, State.SUCCEEDED)
+
+    assert "cancelled" in cancelled.state_reason
+    assert site.steps(job)[-1] == max(checkpoint.step for checkpoint in site.store.checkpoints(job.id))
+    assert failed.error is not None
+    assert Cause.DATA == failed.error.cause
+    assert "b/2.png" in failed.error.message
+
+
+def test_an_attempt_that_was_replaced_while_it_slept_leaves_no_trace(site, images):
+    site.start_agent()
+    job = site.create(images, epochs=3000)
+    assignment = site.dispatch(job)
+    site.wait_for_checkpoint(job, 1)
+    horse = site.horse()
+    command = horse.cmdline()
+    horse.suspend()
+    site.store.recover(assignment, "declared lost")
+    before = site.store.get(job.id)
+    listed = site.store.checkpoints(job.id)
+
+    horse.resume()
+    horse.wait(timeout=60)
+
+    assert site.redis_url not in " ".join(command)
+    assert before == site.store.get(job.id)
+    assert listed == site.store.checkpoints(job.id)
+    assert [] == list((site.artifacts.root / "jobs" / job.id / "tmp").iterdir())
+
+
+def test_an_attempt_whose_agent_is_killed_saves_its_work_and_gives_its_job_back(site, images):
+    agent = site.start_agent()
+    job = site.create(images, epochs=3000, checkpoints=CheckpointPolicy(every_epochs=3000))
+    site.dispatch(job)
+    site.until(lambda: site.steps(job), "the first step")
+    orphan = site.horse()
+
+    agent.kill()
+    site.start_agent()
+    back = site.store.get(job.id)
+
+    # The new agent let the orphans finish before it took their place.
+    assert (State.QUEUED, DRAINED) == (back.state, back.attempts[0].outcome)
+    assert site.steps(job)[-1] == site.store.checkpoints(job.id)[-1].step
+    assert not orphan.is_running()
