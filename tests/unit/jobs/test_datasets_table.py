@@ -222,6 +222,14 @@ def test_a_table_that_is_too_large_is_refused_before_it_is_read(tmp_path):
     assert "more than 1,073,741,824" in refusal(ImageManifest(train=str(table)))
 
 
+def test_a_parquet_file_that_grows_too_large_when_read_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(table_module, "_MAX_BYTES", 100_000)
+    table = as_parquet(tmp_path / "t.parquet", {"path": ["a" * 300_000], "label": ["x"]})
+    assert Path(table.train).stat().st_size < 100_000
+
+    assert "more than 100,000" in refusal(table)
+
+
 def test_too_many_rows_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(table_module, "_MAX_ROWS", 2)
     images(tmp_path)

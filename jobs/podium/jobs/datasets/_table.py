@@ -175,8 +175,7 @@ def _rows(table: str, manifest: ImageManifest) -> Iterator[_Row]:
         # Opening a pipe would wait for ever.
         raise DatasetError(f"{table} is no file; check the path", reason="DATASET_NOT_FOUND")
     try:
-        if (size := Path(table).stat().st_size) > _MAX_BYTES:
-            raise DatasetError(f"{table} has {size:,} bytes, more than {_MAX_BYTES:,}; a WebDataset holds more images")
+        _refuse_large(table, Path(table).stat().st_size)
         rows = _of_csv(table, *columns) if kind == ".csv" else _of_parquet(table, *columns)
         for count, row in enumerate(rows):
             if count == _MAX_ROWS:
@@ -184,6 +183,11 @@ def _rows(table: str, manifest: ImageManifest) -> Iterator[_Row]:
             yield row
     except OSError as error:
         raise DatasetError(f"{table} cannot be read ({error.strerror or error}); check its permissions") from error
+
+
+def _refuse_large(table: str, size: int) -> None:
+    if size > _MAX_BYTES:
+        raise DatasetError(f"{table} has {size:,} bytes, more than {_MAX_BYTES:,}; a WebDataset holds more images")
 
 
 def _of_csv(table: str, path_column: str, label_column: str) -> Iterator[_Row]:
@@ -238,6 +242,7 @@ def _of_parquet(table: str, path_column: str, label_column: str) -> Iterator[_Ro
         _check_schema(table, parquet.read_schema(table, memory_map=False), names)
         # As dictionaries, a text that many rows share is read once.
         with parquet.ParquetFile(table, read_dictionary=names, memory_map=False) as file:
+            _refuse_large(table, _uncompressed(file.metadata, names))
             for batch in file.iter_batches(_BATCH_ROWS, columns=names):
                 texts = [_texts(table, number, name, batch.column(name)) for name in names]
                 for path, label in zip(*texts, strict=True):
@@ -259,6 +264,13 @@ def _check_schema(table: str, schema: Any, names: Sequence[str]) -> None:
         kind = kind.value_type if types.is_dictionary(kind) else kind
         if not (types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind)):
             raise DatasetError(f"{table}: column {name!r} holds {shown(str(kind))}; store text")
+
+
+def _uncompressed(metadata: Any, names: Sequence[str]) -> int:
+    """The bytes of some columns, decompressed, as the file tells them."""
+    groups = (metadata.row_group(place) for place in range(metadata.num_row_groups))
+    columns = (group.column(place) for group in groups for place in range(group.num_columns))
+    return sum(column.total_uncompressed_size for column in columns if column.path_in_schema in names)
 
 
 def _texts(table: str, before: int, name: str, column: Any) -> Iterator[str]:
