@@ -39,6 +39,14 @@ def of_timm(name: str, *, count: bool = True) -> Entry | None:
     return _parameters(name) if count else 0, _from_cfg(cfg), tags
 
 
+def of_podium() -> dict[str, Entry]:
+    """Podium's own, see podium.worker.fit.backbones; there are no weights of it."""
+    model = models.resnet18()
+    model.conv1 = torch.nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
+    cifar: Preprocessing = [32, 1.0, "bilinear", [0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]]
+    return {"cifar_resnet18": (sum(parameter.numel() for parameter in model.parameters()), cifar, {})}
+
+
 def _from_transforms(transforms: Any) -> Preprocessing:
     size, resize = transforms.crop_size[0], transforms.resize_size[0]
     filter_name = transforms.interpolation.value
@@ -82,6 +90,7 @@ def main() -> None:
         "versions": {"torchvision": torchvision.__version__.partition("+")[0], "timm": timm.__version__},
         "torchvision": torchvision_part,
         "timm": _compact(timm_entries, table),
+        "podium": _compact(of_podium().items(), table),
         "preprocessing": table,
     }
     TARGET.write_text(json.dumps(document, separators=(",", ":")) + "\n", encoding="utf-8")

@@ -84,7 +84,7 @@ class SorterCard:
 
 
 #: A plain name that several libraries know is the first one's.
-LIBRARIES = ("torchvision", "timm")
+LIBRARIES = ("torchvision", "timm", "podium")
 
 
 def find_backbone(name: str) -> BackboneCard | None:

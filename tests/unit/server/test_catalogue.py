@@ -53,6 +53,9 @@ def test_the_catalogue_is_what_the_installed_libraries_say():
     for name in ("resnet50", "tf_efficientnet_lite0", "vit_base_patch16_224", "convnext_tiny", "beit_base_patch16_224"):
         assert_same(generator.of_timm(name, count=False), known(f"timm/{name}"))
     assert generator.of_timm("tf_efficientnet_lite0")[0] == known("timm/tf_efficientnet_lite0").parameters
+    ((name, entry),) = generator.of_podium().items()
+    assert entry[0] == known(f"podium/{name}").parameters
+    assert_same(entry, known(f"podium/{name}"))
 
 
 def generator_of(what: str) -> ModuleType:

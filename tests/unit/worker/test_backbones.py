@@ -2,14 +2,14 @@ import pytest
 import timm
 import torch
 import torchvision
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from podium.jobs.errors import NotFoundError
 from podium.jobs.job import Cause
 from podium.jobs.spec import Weights
 from podium.worker.fit import FitError, weights
 from podium.worker.fit._fuse import fused
-from podium.worker.fit.backbones import check_input, resolve
+from podium.worker.fit.backbones import check_input, resolve, restore
 from podium.worker.fit.features import linear_classifier
 from podium.worker.fit.local import LocalContext
 
@@ -59,6 +59,51 @@ def test_a_model_that_does_not_end_in_one_linear_layer_has_no_head_to_train():
 def test_a_side_that_the_backbone_does_not_take_is_told_before_training():
     with pytest.raises(FitError, match="does not take images of 32 x 32"):
         check_input(resolve("timm/deit_tiny_patch16_224").build(3), 32, 3)
+
+
+def test_the_error_names_a_side_that_the_backbone_takes():
+    with pytest.raises(FitError) as caught:
+        check_input(resolve("timm/test_vit").build(3), 150, 3)
+
+    assert "image_size to 160" in caught.value.remedy
+
+
+def test_a_model_that_is_built_for_one_image_size_is_built_for_the_jobs():
+    check_input(resolve("timm/test_vit", 96).build(3), 96, 3)
+    assert not resolve("timm/test_vit", 160).options
+    assert not resolve("timm/test_resnet", 96).options
+
+
+def test_an_image_size_for_which_a_model_cannot_be_built_is_the_users_mistake():
+    with pytest.raises(FitError, match="cannot be built for images of 100 x 100") as caught:
+        resolve("timm/xcit_nano_12_p16_224", 100).build(3)
+
+    assert caught.value.cause is Cause.USER_CONFIG
+    assert "image_size to 224" in caught.value.remedy
+
+
+def test_the_papers_net_for_cifar_is_torchvisions_resnet18_with_a_small_stem():
+    ours = resolve("podium/cifar_resnet18").build(100).eval()
+    # As its docstring says that a checkpoint is loaded without Podium.
+    theirs = torchvision.models.resnet18(num_classes=100)
+    theirs.conv1 = torch.nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
+    theirs.load_state_dict(ours.state_dict())
+    pictures = torch.rand(2, 3, 32, 32)
+
+    assert torch.equal(ours(pictures), theirs.eval()(pictures))
+    assert ours.layer1(ours.maxpool(ours.conv1(pictures))).shape == (2, 64, 16, 16)
+    assert ours.conv1.weight.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["mnasnet0_5", "googlenet", "timm/test_resnet", "podium/cifar_resnet18"])
+def test_a_model_is_restored_from_a_file_that_keeps_no_versions(name, tmp_path):
+    backbone = resolve(name)
+    model, other = backbone.build(3), backbone.build(3)
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+
+    restore(other, load_file(tmp_path / "model.safetensors"))
+
+    assert all(torch.equal(one, two) for one, two in zip(model.parameters(), other.parameters(), strict=True))
 
 
 def test_a_state_dict_fills_everything_but_the_classifier(tmp_path):

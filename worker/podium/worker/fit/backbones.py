@@ -35,6 +35,8 @@ from podium.worker.fit._failures import FitError
 
 #: Models with auxiliary classifiers, which are left out; they scale their inputs as their published weights expect.
 _INCEPTIONS = frozenset({"googlenet", "inception_v3"})
+#: What architectures raise when an image size is none of theirs.
+_FAILURES = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 #: Sides that people use, tried for a message.
 _USUAL_SIDES = (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 384, 448, 512)
 
@@ -79,7 +81,7 @@ class Backbone:
     def _of_timm(self, classes: int) -> nn.Module:
         try:
             model: nn.Module = timm.create_model(self.name, pretrained=False, num_classes=classes, **self.options)
-        except (AssertionError, TypeError, ValueError) as error:
+        except _FAILURES as error:
             if "img_size" not in self.options:
                 raise
             side, told = self.options["img_size"], timm.get_pretrained_cfg(self.name)
@@ -94,7 +96,7 @@ def shapes(backbone: Backbone, classes: int) -> dict[str, torch.Size]:
     try:
         with torch.device("meta"):
             model = backbone.build(classes)
-    except (NotImplementedError, RuntimeError):
+    except (FitError, RuntimeError):
         # Some constructors compute with their parameters, which the meta device cannot.
         model = backbone.build(classes)
     return {name: tensor.shape for name, tensor in model.state_dict().items()}
@@ -142,7 +144,8 @@ def check_input(model: nn.Module, side: int, classes: int) -> None:
     """
     answer = _answer(model, side)
     if isinstance(answer, Exception):
-        message = f"the backbone does not take images of {side} x {side} pixels: {answer}".partition("\n")[0]
+        why = str(answer).partition("\n")[0] or type(answer).__name__
+        message = f"the backbone does not take images of {side} x {side} pixels: {why}"
         near = sorted(_USUAL_SIDES, key=lambda other: abs(other - side))
         taken = next((other for other in near if isinstance(_answer(model, other), tuple)), None)
         remedy = f"set preprocessing.image_size to {taken}" if taken else "leave preprocessing.image_size out"
@@ -158,7 +161,7 @@ def _answer(model: nn.Module, side: int) -> tuple[int, ...] | Exception:
     try:
         with torch.inference_mode():
             return tuple(model(torch.zeros(1, 3, side, side)).shape)
-    except (RuntimeError, AssertionError, ValueError, AttributeError) as error:
+    except _FAILURES as error:
         return error
 
 
