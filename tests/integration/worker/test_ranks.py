@@ -1,5 +1,7 @@
 """A job with two devices: torchrun and two gloo ranks on the CPU, killed for real."""
 
+from typing import Any
+
 import psutil
 from PIL import Image
 
@@ -11,8 +13,8 @@ from podium.jobs.states import State
 TWO = Resources(gpus=2)
 
 
-def ranks(site):
-    return site.processes("podium.worker.rank") + site.processes("podium.worker.torchrun")
+def ranks(site: Any) -> list[Any]:
+    return [*site.processes("podium.worker.rank"), *site.processes("podium.worker.torchrun")]
 
 
 def test_a_job_of_two_ranks_survives_a_killed_rank_and_a_killed_horse_with_every_step_once(site, images):

@@ -18,6 +18,7 @@ from podium.worker.heartbeat import Heartbeat
 from podium.worker.inventory import devices
 from podium.worker.job_context import JobContext, Saved, Stopped, StopReason
 from podium.worker.ledger_context import LedgerContext
+from podium.worker.memory import OUT_OF_MEMORY, MemoryWatch
 from podium.worker.patience import insist
 from podium.worker.processes import PROCESS_DIED, ranks_mark
 from podium.worker.ranks import RankDied, RankFailed, Ranks
@@ -115,6 +116,7 @@ class Attempt:
         return self._train(job, context)
 
     def _train(self, job: Job, context: JobContext) -> Callable[[], object]:
+        memory = MemoryWatch()
         try:
             self._fit(job, context)
         except Stopped as stopped:
@@ -122,7 +124,7 @@ class Attempt:
         except StaleFenceError:
             raise
         except RankDied as died:
-            outcome = f"{PROCESS_DIED} {died} on {job.attempts[-1].node}"
+            outcome = f"{PROCESS_DIED} {died} on {job.attempts[-1].node}{memory.explain(died.status)}"
             return lambda: self._store.recover(self._assignment, outcome)
         except Exception as error:  # whatever it is, the user is told
             described = _described(error)
@@ -196,5 +198,7 @@ def _crash_loop(job: Job) -> JobError | None:
     message = (
         f"{deaths} attempts in a row died after step {present.resumed_from_step}; the last one: {earlier[-1].outcome}"
     )
-    remedy = "look at the job's log; if the machine ran out of memory, halve batch_size"
-    return JobError(cause=Cause.NODE_LOST, message=message, remedy=remedy)
+    if earlier[-1].outcome.endswith(OUT_OF_MEMORY):
+        remedy = "halve batch_size, use a smaller backbone, or have fewer slots on the machine"
+        return JobError(cause=Cause.OOM_HOST, message=message, remedy=remedy)
+    return JobError(cause=Cause.NODE_LOST, message=message, remedy="look at the job's log and the worker's own")

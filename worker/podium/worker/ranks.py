@@ -35,7 +35,16 @@ class RankFailed(Exception):
 
 
 class RankDied(Exception):
-    """A rank's process died without a word, such as "of rank 1 of 2 was killed by signal 9 (SIGKILL)"."""
+    """A rank's process died without a word, such as "of rank 1 of 2 was killed by signal 9 (SIGKILL)".
+
+    Args:
+        how: the words.
+        status: its wait status; 0 where it is not known.
+    """
+
+    def __init__(self, how: str, status: int = 0) -> None:
+        super().__init__(how)
+        self.status = status
 
 
 class Ranks:
@@ -119,7 +128,11 @@ def verdict(words: Sequence[Word], exits: Mapping[int, int], count: int) -> Exce
     first = min(wrong, key=lambda word: not _is_cause(word, exits))
     who = f"rank {first.rank} of {count}"
     if first.kind == "vanished":
-        return RankDied(f"of {who} {_describe(exits.get(first.rank))}")
+        code = exits.get(first.rank)
+        if code is None:
+            return RankDied(f"of {who} died with torchrun")
+        status = -code if code < 0 else code << 8
+        return RankDied(f"of {who} {describe_exit(status)}", status)
     said = first.message
     error = JobError(cause=Cause[said["cause"]], message=f"{who}: {said['message']}", remedy=said["remedy"])
     return RankFailed(replace(error, traceback=said["traceback"]))
@@ -136,9 +149,3 @@ def _exits(folder: Path) -> dict[int, int]:
     except FileNotFoundError:
         return {}
     return {int(rank): int(code) for rank, code in found.items()}
-
-
-def _describe(code: int | None) -> str:
-    if code is None:
-        return "died with torchrun"
-    return describe_exit(-code if code < 0 else code << 8)

@@ -25,6 +25,7 @@ from podium.jobs.errors import PodiumError, StaleFenceError
 from podium.jobs.job import Job
 from podium.jobs.states import State
 from podium.jobs.store import Assignment, JobStore
+from podium.worker.memory import MemoryWatch
 from podium.worker.processes import GRACE, PROCESS_DIED, describe_exit, kill, marked, ranks_mark
 from podium.worker.spare import Spare
 
@@ -104,7 +105,7 @@ class SlotWorker(SpawnWorker):
     def _supervise(self, job: RqJob, queue: Queue, execution: Execution, assignment: Assignment) -> None:
         job.timeout = -1
         self.prepare_job_execution(job, remove_from_intermediate_queue=True)
-        self._assignment, self._unwanted_since = assignment, None
+        self._assignment, self._unwanted_since, self._memory = assignment, None, MemoryWatch()
         self.fork_work_horse(job, queue)
         if self._stop_requested:
             self._pass_on_stop()
@@ -130,7 +131,7 @@ class SlotWorker(SpawnWorker):
 
     def handle_work_horse_killed(self, job: RqJob, retpid: int, ret_val: int, rusage: Any) -> None:
         """Gives the job of a process that died without a word back at once."""
-        outcome = f"{PROCESS_DIED} {describe_exit(ret_val)} on {self.node}"
+        outcome = f"{PROCESS_DIED} {describe_exit(ret_val)} on {self.node}{self._memory.explain(ret_val)}"
         _LOG.warning("%s: %s", self._assignment.job_id, outcome)
         # The kernel kills them too, but a moment later; the next attempt is to find their devices free.
         kill(marked(lambda argument: argument == ranks_mark(self.mark)))
