@@ -173,6 +173,18 @@ def test_a_uri_is_downloaded_once_for_all_attempts_of_a_job(tmp_path, remote):
     assert first == second == weights.Source(name="weights.safetensors", sha256=digest)
 
 
+@pytest.mark.parametrize("written", ["{}", "file://{}"])
+def test_a_path_is_read_where_it_lies_however_much_it_looks_like_a_uri(written, tmp_path):
+    path = tmp_path / "memory:" / "::s3:" / "w.safetensors"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(save(RESNET.build(1000).state_dict()))
+    named = str(path).replace("memory:/", "memory://").replace("s3:/", "s3://")
+
+    weights.load(RESNET.build(5), RESNET, Weights(file=written.format(named)), LocalContext(tmp_path / "job"))
+
+    assert not (tmp_path / "job" / "scratch" / "weights").exists()
+
+
 def test_a_uri_that_cannot_be_read_is_named_without_its_signature(tmp_path):
     asked = Weights(file="memory://bucket/none.pth?signature=secret")
 

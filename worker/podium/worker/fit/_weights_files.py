@@ -16,6 +16,7 @@ import torchvision
 from huggingface_hub import try_to_load_from_cache
 
 from podium.jobs.job import Cause
+from podium.jobs.locations import is_uri, local_path
 from podium.jobs.spec import Weights
 from podium.worker.fit._failures import FitError
 from podium.worker.fit.backbones import Backbone
@@ -57,9 +58,10 @@ def locate(weights: Weights, backbone: Backbone, context: JobContext) -> Path:
         return context.checkpoint(weights.checkpoint).folder / "model.safetensors"
     if weights.tag is not None:
         return _cached(backbone, weights.tag)
-    if "://" in (named := weights.file or ""):
+    # Judged by the same rule as at the door, or a path that was checked as one could be opened as a URI.
+    if is_uri(named := weights.file or ""):
         return _downloaded(named, context)
-    path = Path(named)
+    path = Path(local_path(named))
     if not path.is_file():
         raise FitError(
             Cause.USER_CONFIG, f"weights.file: {path} does not exist on this worker", "put it on shared storage"
