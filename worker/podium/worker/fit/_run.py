@@ -60,7 +60,7 @@ def run(job: Job, context: JobContext, *, device: torch.device, threads: int, wo
     _seed(spec.seed)
     dataset = open_splits(spec, job.classes)
     splits = {"train": dataset.train, "val": dataset.val} | ({"test": dataset.test} if dataset.test else {})
-    backbone = backbones.resolve(spec.backbone)
+    backbone = backbones.resolve(spec.backbone, spec.preprocessing.image_size)
     model = backbone.build(len(job.classes))
     backbones.check_input(model, spec.preprocessing.image_size or 0, len(job.classes))
     with world.first_goes_first():
@@ -121,7 +121,7 @@ def _fill(job: Job, model: nn.Module, backbone: Backbone, context: JobContext) -
     """Gives the model its weights. A resumed attempt takes them from its checkpoint: their file may be gone by now."""
     if (saved := context.newest()) is None:
         return weights.load(model, backbone, job.spec.weights, context)
-    model.load_state_dict(load_file(saved.folder / "model.safetensors"))
+    backbones.restore(model, load_file(saved.folder / "model.safetensors"))
     return weights.Source(**checkpoint.read_config(saved.folder)["weights"])
 
 
@@ -250,6 +250,7 @@ def _config(ground: _Ground) -> dict[str, Any]:
     return {
         "library": ground.backbone.library,
         "model": ground.backbone.name,
+        "options": dict(ground.backbone.options),
         "classes": list(ground.job.classes),
         "preprocessing": {
             name: value.name.lower() if isinstance(value, Enum) else value for name, value in preprocessing.items()

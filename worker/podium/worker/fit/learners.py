@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from podium.jobs.spec import Augmentation, Preprocessing, Unreadable
+from podium.worker.fit import backbones
 from podium.worker.fit.data import Batch, Pipeline, Split, check_unreadable, spare_memory
 from podium.worker.fit.features import unread
 
@@ -121,7 +122,7 @@ class FullLearner:
 
     def restore(self, model: State, extra: State) -> None:
         """See `Learner`."""
-        self.module.load_state_dict(model)
+        backbones.restore(self.module, model)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
