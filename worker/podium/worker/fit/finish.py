@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from podium.jobs.errors import PodiumError
 from podium.jobs.events import Level
 from podium.jobs.spec import JobSpec
-from podium.worker.fit import checkpoint, report
+from podium.worker.fit import backbones, checkpoint, report
 from podium.worker.fit._failures import FitError
 from podium.worker.fit.evaluate import Evaluator
 from podium.worker.fit.learners import Learner
@@ -86,7 +86,7 @@ class Finish:
             if not file.exists():
                 self._log(f"the best model by {monitor} is gone, and not tested", Level.WARNING)
                 continue
-            self._learner.module.load_state_dict(load_file(file))
+            backbones.restore(self._learner.module, load_file(file))
             self._test(f"test_at_best_{monitor}", self._learner, at)
 
     def _hand_over(self, at: Position, best: Saved | None) -> None:
