@@ -230,6 +230,15 @@ def test_the_loop_knows_no_queue_and_no_ledger():
     assert 0 == subprocess.run([sys.executable, "-c", code], check=False).returncode
 
 
+def test_what_a_spare_process_imports_touches_neither_device_nor_seed():
+    code = (
+        "import sys, torch; seed = torch.get_rng_state(); import podium.worker.fit;"
+        "sys.exit(torch.cuda.is_initialized() or not torch.equal(seed, torch.get_rng_state()))"
+    )
+
+    assert 0 == subprocess.run([sys.executable, "-c", code], check=False).returncode
+
+
 def test_fencing_is_above_every_other_reason_to_stop():
     stop = StopFlag(clock=iter([0.0, 5.0, 20.0]).__next__)
     stop.end_in(10)

@@ -46,3 +46,5 @@ def run(job_id: str, attempt: int, fence: int, *, mark: str) -> None:
         threads=int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1),
         mark=mark,
     ).run()
+    # All is said and done; that a process on its way out is asked to leave is not to look like its death.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
