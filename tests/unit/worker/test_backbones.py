@@ -91,8 +91,9 @@ def test_the_papers_net_for_cifar_is_torchvisions_resnet18_with_a_small_stem():
     pictures = torch.rand(2, 3, 32, 32)
 
     assert torch.equal(ours(pictures), theirs.eval()(pictures))
-    assert ours.layer1(ours.maxpool(ours.conv1(pictures))).shape == (2, 64, 16, 16)
-    assert ours.conv1.weight.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.1)
+    stem = [ours.get_submodule(name) for name in ("conv1", "maxpool", "layer1")]
+    assert torch.nn.Sequential(*stem)(pictures).shape == (2, 64, 16, 16)
+    assert ours.get_parameter("conv1.weight").std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.1)
 
 
 @pytest.mark.parametrize("name", ["mnasnet0_5", "googlenet", "timm/test_resnet", "podium/cifar_resnet18"])

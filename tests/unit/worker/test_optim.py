@@ -1,13 +1,14 @@
 import copy
 import itertools
 import math
+from typing import Any
 
 import pytest
-import timm.optim
 import torch
 import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
+from timm.optim.lamb import Lamb as TimmLamb
 from torch import nn
 
 from podium.jobs.spec import (
@@ -26,7 +27,7 @@ from podium.jobs.spec import (
     StepSchedule,
 )
 from podium.worker.fit.backbones import resolve
-from podium.worker.fit.blocks import blocks
+from podium.worker.fit.blocks import Block, blocks
 from podium.worker.fit.optim import learning_rate, optimizer, restore, set_rate, tensors
 
 OPTIMIZERS = [
@@ -64,10 +65,11 @@ class Small(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         features = self.depthwise(self.norm(self.stem(images) + self.token)).mean((2, 3))
-        return self.head(torch.relu(self.hidden(features)))
+        scores: torch.Tensor = self.head(torch.relu(self.hidden(features)))
+        return scores
 
 
-def small() -> tuple[Small, tuple]:
+def small() -> tuple[Small, tuple[Block, ...]]:
     torch.manual_seed(0)
     model = Small()
     return model, blocks(model, {"head.weight", "head.bias"})
@@ -81,7 +83,7 @@ def taught(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> No
         optimizer.zero_grad()
 
 
-def group_of(made: torch.optim.Optimizer, parameter: nn.Parameter) -> dict:
+def group_of(made: torch.optim.Optimizer, parameter: nn.Parameter) -> dict[str, Any]:
     (group,) = [group for group in made.param_groups if any(parameter is member for member in group["params"])]
     return group
 
@@ -101,7 +103,7 @@ def test_tokens_and_tables_of_positions_do_not_decay():
     with torch.device("meta"):
         vision, swin = torchvision.models.vit_b_32(num_classes=2), torchvision.models.swin_t(num_classes=2)
         told = resolve("timm/test_vit").build(2)
-    told.no_weight_decay = lambda: {"patch_embed.proj.weight"}  # as a model of timm may say
+    vars(told)["no_weight_decay"] = lambda: {"patch_embed.proj.weight"}  # as a model of timm may say
     for model, spared in [
         (vision, {"class_token", "encoder.pos_embedding"}),
         (swin, {"features.1.0.attn.relative_position_bias_table"}),
@@ -129,8 +131,8 @@ def test_each_block_has_its_share_of_the_rate_of_the_block_after_it():
 
     set_rate(made, 0.32)
 
-    for place, module in enumerate([model.fc, model.layer4, model.layer3, model.layer2, model.layer1, model.conv1]):
-        for parameter in module.parameters():
+    for place, name in enumerate(["fc", "layer4", "layer3", "layer2", "layer1", "conv1"]):
+        for parameter in model.get_submodule(name).parameters():
             assert group_of(made, parameter)["lr"] == pytest.approx(0.32 * 0.5**place)
 
 
@@ -151,7 +153,7 @@ def test_without_layer_decay_every_parameter_has_the_rate():
         (AdamW(learning_rate=0.01, weight_decay=0), lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0)),
         (
             Lamb(learning_rate=0.01, weight_decay=0),
-            lambda p: timm.optim.Lamb(p, lr=0.01, weight_decay=0, max_grad_norm=None, always_adapt=True),
+            lambda p: TimmLamb(p, lr=0.01, weight_decay=0, max_grad_norm=None, always_adapt=True),
         ),
     ],
     ids=["sgd", "adam", "adamw", "lamb"],
@@ -179,17 +181,18 @@ def test_muon_is_torchs_for_hidden_matrices_and_filters_and_adamw_at_a_tenth_for
     flat = nn.Parameter(theirs.stem.weight.detach().flatten(1).clone())
     muon = torch.optim.Muon([flat, theirs.hidden.weight], lr=0.02, momentum=0.9, weight_decay=0.1)
     spared = [theirs.token, theirs.stem.bias, *theirs.norm.parameters(), theirs.depthwise.bias, theirs.hidden.bias]
-    rest = [{"params": [*spared, theirs.head.bias], "weight_decay": 0.0}]
-    adamw = torch.optim.AdamW(
-        [*rest, {"params": [theirs.depthwise.weight, theirs.head.weight]}], lr=0.002, weight_decay=0.1
-    )
+    groups: list[dict[str, Any]] = [
+        {"params": [*spared, theirs.head.bias], "weight_decay": 0.0},
+        {"params": [theirs.depthwise.weight, theirs.head.weight]},
+    ]
+    adamw = torch.optim.AdamW(groups, lr=0.002, weight_decay=0.1)
     for _ in range(3):
         for model in (ours, theirs):
             for name, parameter in model.named_parameters():
                 parameter.grad = gradients[name].clone()
         flat.grad = gradients["stem.weight"].flatten(1)
-        for one in (made, muon, adamw):
-            one.step()
+        for each in (made, muon, adamw):
+            each.step()
 
     theirs.stem.weight.data = flat.detach().view_as(theirs.stem.weight)
     for (name, one), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):

@@ -2,6 +2,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import huggingface_hub.constants
@@ -23,7 +24,7 @@ RESNET = resolve("timm/test_resnet")
 
 
 @pytest.fixture
-def hub(tmp_path, monkeypatch) -> Path:
+def hub(tmp_path: Path, monkeypatch) -> Path:
     """An empty cache of torchvision's files."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
@@ -31,7 +32,7 @@ def hub(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def hugging_face(tmp_path, monkeypatch) -> Path:
+def hugging_face(tmp_path: Path, monkeypatch) -> Path:
     """An empty cache of files from Hugging Face."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
     return tmp_path / "hf"
@@ -206,7 +207,8 @@ def test_a_file_that_is_too_large_is_refused_and_not_kept(tmp_path, monkeypatch,
     assert not [path for path in (tmp_path / "job").rglob("*") if path.is_file()]
 
 
-SYNSETS = list(ImageNetInfo("imagenet-1k").label_names())
+IMAGENET: Any = ImageNetInfo("imagenet-1k")
+SYNSETS = list(IMAGENET.label_names())
 CATEGORIES = list(torchvision.models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
 
 
