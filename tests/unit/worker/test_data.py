@@ -22,6 +22,7 @@ from podium.worker.fit.data import (
     Pipeline,
     Split,
 )
+from podium.worker.fit.data._memory import _available
 
 CPU = torch.device("cpu")
 PLAIN = Preprocessing(image_size=32, resize=Resize.SQUASH, interpolation=Interpolation.BICUBIC)
@@ -123,6 +124,27 @@ def test_batches_come_in_order_with_their_labels(images):
     assert found[0].inputs.dtype is torch.float32
 
 
+def test_a_batch_is_never_written_over_while_somebody_holds_it(images):
+    batches = pipeline(images("train"), threads=2).batches([torch.tensor([n]) for n in range(24)], epoch=None)
+    kept = next(batches).inputs[:, :1]
+    before = kept.clone()
+
+    addresses = {batch.inputs.data_ptr() for batch in batches}
+
+    assert torch.equal(before, kept)
+    # What nobody holds is used again.
+    assert len(addresses) < 23
+
+
+def test_a_containers_limit_bounds_what_images_may_take(tmp_path):
+    (tmp_path / "memory.max").write_text("5000\n")
+    (tmp_path / "memory.current").write_text("4000\n")
+    (tmp_path / "memory.stat").write_text("anon 3500\ninactive_file 500\n")
+
+    assert 1500 == _available(tmp_path)
+    assert 1500 < _available(tmp_path / "nothing")
+
+
 def test_a_reader_that_stops_early_leaves_no_thread_behind(images):
     before = threading.active_count()
     batches = pipeline(images("train"), threads=2).batches([torch.tensor([0])] * 24, epoch=None)
@@ -199,4 +221,7 @@ def test_normalizing_is_the_textbook_formula():
 
     expected = (pixels / 255 - torch.tensor(how.mean)) / torch.tensor(how.std)
 
-    assert torch.allclose(expected, Normalizer(how, CPU)(pixels), atol=1e-6)
+    got = torch.empty(2, 8, 8, 3)
+    Normalizer(how, CPU)(pixels, got)
+
+    assert torch.allclose(expected, got, atol=1e-6)

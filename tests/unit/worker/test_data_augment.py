@@ -69,8 +69,8 @@ def test_a_random_box_lies_within_its_image_and_has_the_area_that_was_asked_for(
 
 def test_half_of_the_images_are_mirrored_and_a_share_of_them_erased():
     how = Augmenter(Augmentation(horizontal_flip=True, random_erasing=0.25), 0)
-    ramp = torch.arange(8, dtype=torch.uint8).expand(4000, 3, 8, 8).clone()
-    inputs = torch.ones(4000, 3, 8, 8)
+    ramp = torch.arange(8, dtype=torch.uint8)[:, None].expand(4000, 8, 8, 3).clone()
+    inputs = torch.ones(4000, 8, 8, 3)
 
     flipped = how.change_pixels(ramp, PLACES, 0)[:, 0, 0, 0] == 7
     how.erase(inputs, PLACES, 0)
@@ -88,7 +88,8 @@ def test_half_of_the_images_are_mirrored_and_a_share_of_them_erased():
 def test_colours_are_those_of_torchvision_to_a_level_of_rounding(ours, theirs, factor):
     images = pixels()
 
-    difference = ours(images, torch.full((3,), factor)).int() - theirs(images, factor).int()
+    changed = ours(images.permute(0, 2, 3, 1), torch.full((3,), factor)).permute(0, 3, 1, 2)
+    difference = changed.int() - theirs(images, factor).int()
 
     assert difference.abs().max() <= 1
 

@@ -10,28 +10,28 @@ from torch import Tensor
 
 
 def brightened(pixels: Tensor, factors: Tensor) -> Tensor:
-    """Pixels, (B, 3, S, S) uint8, with so many times the brightness, (B,)."""
+    """Pixels, (B, S, S, 3) uint8, with so many times the brightness, (B,)."""
     return _blended(pixels, torch.zeros((), device=pixels.device), factors)
 
 
 def contrasted(pixels: Tensor, factors: Tensor) -> Tensor:
-    """Pixels, (B, 3, S, S) uint8, with so many times the contrast, (B,)."""
+    """Pixels, (B, S, S, 3) uint8, with so many times the contrast, (B,)."""
     gray = _gray(pixels).long()
     mean = gray.sum((1, 2, 3), keepdim=True).double() / gray[0].numel()
     return _blended(pixels, mean.float(), factors)
 
 
 def saturated(pixels: Tensor, factors: Tensor) -> Tensor:
-    """Pixels, (B, 3, S, S) uint8, with so many times the colour, (B,)."""
+    """Pixels, (B, S, S, 3) uint8, with so many times the colour, (B,)."""
     return _blended(pixels, _gray(pixels), factors)
 
 
 def _gray(pixels: Tensor) -> Tensor:
-    colors = pixels.float()
-    red, green, blue = colors[:, :1], colors[:, 1:2], colors[:, 2:]
+    """(B, S, S, 1), whole numbers."""
+    red, green, blue = (pixels[..., channel].float() for channel in range(3))
     # Product after product and sum after sum: a fused operation would round otherwise in some places of a batch.
     gray: Tensor = red * 0.2989 + green * 0.587 + blue * 0.114
-    return gray.floor_()
+    return gray.floor_()[..., None]
 
 
 def _blended(pixels: Tensor, other: Tensor, factors: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ def mixed(
     before = inputs.roll(1, 0)
     if cut:
         boxes = _boxes(shares, inputs.shape[-1], rng)
-        inputs = torch.where(inside(boxes, inputs.shape[-1], inputs.device), before, inputs)
+        inputs = torch.where(inside(boxes, inputs.shape[-1], inputs.device).permute(0, 3, 1, 2), before, inputs)
         # A box may be cut off at the edge: what counts is the area that was pasted.
         shares = 1 - boxes.width * boxes.height / inputs.shape[-1] ** 2
     own = torch.from_numpy(shares).float().to(inputs.device)

@@ -25,27 +25,27 @@ Operation = Callable[[Tensor], Tensor]
 
 
 def rand_augment(pixels: Tensor, numbers: Numbers, magnitude: int) -> Tensor:
-    """Pixels, (B, 3, S, S) uint8, after as many operations as there are numbers for.
+    """Pixels, (B, S, S, 3) uint8, after as many operations as there are numbers for.
 
     Args:
-        pixels: the images; changed in place.
+        pixels: the images.
         numbers: uniform in [0, 1), (B, operations x DRAWS).
         magnitude: from 0 to 30.
     """
-    names = list(_operations(pixels.shape[-1], magnitude, 1.0))
+    positive, negative = (tuple(_operations(pixels.shape[1], magnitude, sign).values()) for sign in (1.0, -1.0))
+    operations = positive + negative
     for which, sign in numbers.reshape(len(numbers), -1, DRAWS).transpose(1, 2, 0):
-        drawn, negative = whole(which, len(names)), sign < 0.5
-        for number, name in enumerate(names):
-            for flag in (False, True):
-                rows = np.flatnonzero((drawn == number) & (negative == flag))
-                if len(rows) and name != "identity":
-                    _change(pixels, rows, _operations(pixels.shape[-1], magnitude, -1.0 if flag else 1.0)[name])
+        drawn = whole(which, len(positive)) + len(positive) * (sign < 0.5)
+        order = np.argsort(drawn, kind="stable")
+        groups = np.split(order, np.flatnonzero(np.diff(drawn[order])) + 1)
+        changed = [_changed(pixels, rows, operations[drawn[rows[0]]]) for rows in groups]
+        pixels = torch.cat(changed).index_select(0, torch.from_numpy(np.argsort(order)).to(pixels.device))
     return pixels
 
 
-def _change(pixels: Tensor, rows: npt.NDArray[np.int64], operation: Operation) -> None:
-    chosen = torch.from_numpy(rows).to(pixels.device)
-    pixels[chosen] = operation(pixels[chosen])
+def _changed(pixels: Tensor, rows: npt.NDArray[np.int64], operation: Operation) -> Tensor:
+    chosen = pixels.index_select(0, torch.from_numpy(rows).to(pixels.device))
+    return operation(chosen.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 def _operations(side: int, magnitude: int, sign: float) -> dict[str, Operation]:
@@ -80,4 +80,5 @@ def _affine(pixels: Tensor, shear: tuple[float, float] = (0.0, 0.0), translate: 
 
 
 def _with_factor(change: Callable[[Tensor, Tensor], Tensor], factor: float, pixels: Tensor) -> Tensor:
-    return change(pixels, torch.full((len(pixels),), factor, device=pixels.device))
+    factors = torch.full((len(pixels),), factor, device=pixels.device)
+    return change(pixels.permute(0, 2, 3, 1), factors).permute(0, 3, 1, 2)

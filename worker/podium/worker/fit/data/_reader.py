@@ -103,7 +103,7 @@ class Reader:
                 left, top = boxes.left[i], boxes.top[i]
                 image = image[top : top + boxes.height[i], left : left + boxes.width[i]]
             # Laid out channels last and without gaps, torch's resampling takes a fifth of Pillow's time.
-            crop = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
+            crop = torch.from_numpy(image[None].copy()).permute(0, 3, 1, 2)
             square = F.interpolate(crop, size=(self.side, self.side), mode=mode, antialias=True)
             pixels[i] = square[0].permute(1, 2, 0).numpy()
         return pixels
