@@ -35,7 +35,9 @@ def of_timm(name: str, *, count: bool = True) -> Entry | None:
     cfg = get_pretrained_cfg(name)
     if cfg is None or cfg.input_size[0] != 3 or cfg.input_size[1] != cfg.input_size[2]:
         return None
-    tags = {tag: _from_cfg(other) for tag, other in get_arch_pretrained_cfgs(name).items() if tag and other.has_weights}
+    # timm lists "resnet50.a1_in1k"; the tag is what stands after the model's name.
+    known = {full.partition(".")[2]: other for full, other in get_arch_pretrained_cfgs(name).items()}
+    tags = {tag: _from_cfg(other) for tag, other in known.items() if tag and other.has_weights}
     return _parameters(name) if count else 0, _from_cfg(cfg), tags
 
 

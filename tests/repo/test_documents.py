@@ -28,7 +28,7 @@ def test_the_readme_shows_the_example_that_is_tested():
 
 
 def test_every_job_in_the_readme_and_in_examples_can_be_read():
-    texts = blocks(ROOT / "README.md", "yaml") + [path.read_text() for path in (ROOT / "examples").glob("*.yaml")]
+    texts = blocks(ROOT / "README.md", "yaml") + [path.read_text() for path in (ROOT / "examples").rglob("*.yaml")]
 
     assert len(texts) > 3
     for text in texts:

@@ -51,7 +51,7 @@ def cli() -> None:
 
     \b
     No server yet?      podium demo          or   podium up --local
-    A first job:        podium submit examples/grocery-head.yaml --follow
+    A first job:        podium submit examples/recipes/grocery-head.yaml --follow
     """
 
 
