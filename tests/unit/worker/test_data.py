@@ -114,6 +114,19 @@ def test_memory_that_holds_a_part_of_the_images_spares_decoding_of_that_part(ima
     assert 24 + 14 == len(decoded)
 
 
+def test_mixed_batches_are_the_same_in_every_attempt_and_keep_their_layout(images):
+    path = images("train")
+    how = Augmentation(mixup_alpha=0.2, cutmix_alpha=1.0)
+    order = [torch.randperm(24, generator=torch.Generator().manual_seed(1))]
+
+    (first,), (second,) = (pipeline(path, how, threads=n).batches(order, epoch=3) for n in (1, 3))
+
+    assert torch.equal(first.inputs, second.inputs)
+    assert torch.equal(first.targets, second.targets)
+    assert (24, 3) == first.targets.shape
+    assert first.inputs.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_batches_come_in_order_with_their_labels(images):
     batches = [torch.tensor([23, 0]), torch.tensor([8, 9, 10]), torch.tensor([1])]
 

@@ -23,7 +23,7 @@ def mixes(how: Augmentation) -> bool:
 def mixed(
     inputs: Tensor, labels: Tensor, how: Augmentation, classes: int, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Mixed inputs, (B, 3, S, S), and their soft targets, (B, C) float32.
+    """Mixed inputs, (B, S, S, 3), and their soft targets, (B, C) float32.
 
     Args:
         inputs: of a batch, on the device.
@@ -37,10 +37,10 @@ def mixed(
     shares = rng.beta(alpha, alpha, len(inputs))
     before = inputs.roll(1, 0)
     if cut:
-        boxes = _boxes(shares, inputs.shape[-1], rng)
-        inputs = torch.where(inside(boxes, inputs.shape[-1], inputs.device).permute(0, 3, 1, 2), before, inputs)
+        boxes = _boxes(shares, inputs.shape[1], rng)
+        inputs = torch.where(inside(boxes, inputs.shape[1], inputs.device), before, inputs)
         # A box may be cut off at the edge: what counts is the area that was pasted.
-        shares = 1 - boxes.width * boxes.height / inputs.shape[-1] ** 2
+        shares = 1 - boxes.width * boxes.height / inputs.shape[1] ** 2
     own = torch.from_numpy(shares).float().to(inputs.device)
     if not cut:
         inputs = torch.lerp(before, inputs, own.view(-1, 1, 1, 1))

@@ -194,11 +194,12 @@ class Pipeline:
             self._augmenter.erase(inputs, places, epoch)
 
     def _mixed(self, inputs: Tensor, labels: Tensor, places: Places, epoch: int | None) -> Batch:
-        inputs = inputs.permute(0, 3, 1, 2)
-        if epoch is None or not mixes(self._augmentation):
-            return Batch(inputs, labels)
-        rng = batch_generator(self._seed, epoch, int(places[0]))
-        return Batch(*mixed(inputs, labels, self._augmentation, self._split.classes, rng))
+        targets = labels
+        if epoch is not None and mixes(self._augmentation):
+            rng = batch_generator(self._seed, epoch, int(places[0]))
+            inputs, targets = mixed(inputs, labels, self._augmentation, self._split.classes, rng)
+        # Permuting an array whose channels come last gives torch's layout of that name without a copy.
+        return Batch(inputs.permute(0, 3, 1, 2), targets)
 
     def _arrived(self, ready: _Ready) -> Batch:
         if ready.event is not None:
