@@ -151,7 +151,9 @@ def _table(found: dict[str, dict[str, float]], seeds: int) -> str:
     for sorter, k in rows:
         runs = [found[name] for seed in range(seeds) if (name := _name(sorter, k, seed)) in found]
         if runs:
-            cells = " | ".join(_cell([100 * one[metric] for one in runs]) for metric in ("top1", "top2", "top5", "top10"))
+            cells = " | ".join(
+                _cell([100 * one[metric] for one in runs]) for metric in ("top1", "top2", "top5", "top10")
+            )
             lines.append(f"| {sorter} | {k} | {cells} |")
     return "\n".join(lines)
 

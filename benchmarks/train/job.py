@@ -23,7 +23,16 @@ from benchmarks.train.rows import Row, ratios, turns
 from podium.jobs.artifacts import ArtifactStore
 from podium.jobs.job import Node, NodeState, Slot
 from podium.jobs.settings import Settings
-from podium.jobs.spec import AdamW, Evaluation, FullFineTuning, ImageFolder, Interpolation, JobSpec, OddEven, Preprocessing
+from podium.jobs.spec import (
+    AdamW,
+    Evaluation,
+    FullFineTuning,
+    ImageFolder,
+    Interpolation,
+    JobSpec,
+    OddEven,
+    Preprocessing,
+)
 from podium.jobs.store import Leases, MemoryStore, NewJob
 from podium.worker.stop import StopFlag
 
