@@ -8,7 +8,7 @@ DATA ?=
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lint types walls proto proto-check docs pytest bench-topk up down clean
+.PHONY: help setup demo test check format lint types walls proto proto-check docs pytest bench-topk bench-train up down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -83,6 +83,9 @@ pytest: setup
 # 10,000 turns they sleep, which costs nothing that can be measured on an idle machine.
 bench-topk: .bench-packages/.installed ## Time and memory of the top-k losses, against difftopk and torch (ARGS=--help for more)
 	PYTHONPATH=.bench-packages GOMP_SPINCOUNT=10000 $(BIN)/python -m benchmarks.topk $(ARGS)
+
+bench-train: setup ## Training against bare loops, torchvision's recipes and its own limits (ARGS=--help for more)
+	GOMP_SPINCOUNT=10000 $(BIN)/python -m benchmarks.train $(ARGS)
 
 up: deploy/secrets/redis_password ## Bring docker-compose.yml up with a CPU worker (DATA=folder with your images)
 	PODIUM_DATA='$(or $(DATA),./data)' $(COMPOSE) --profile cpu up --detach --build

@@ -1,9 +1,9 @@
 """What do top-k losses change? The same training with every loss and several seeds: python -m benchmarks.study SPEC.
 
-SPEC is the YAML file of a job, such as examples/recipes/grocery-head.yaml; its k, sorter and seed are replaced. Jobs run
-in this process, one after the other, as a worker runs them; what a frozen backbone computes is computed once. The table
-is of the test split at the best validation point by each metric of its own, as papers report it, with the spread (one
-standard deviation, n - 1) over the seeds.
+SPEC is the YAML file of a job, such as examples/recipes/grocery-head.yaml; its k, sorter and seed are replaced. Jobs
+run in this process, one after the other, as a worker runs them; what a frozen backbone computes is computed once. The
+table is of the test split at the best validation point by each metric of its own, as papers report it, with the spread
+(one standard deviation, n - 1) over the seeds.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from podium.jobs.datasets import split_index
 from podium.jobs.job import Job
 from podium.jobs.spec import (
     Bitonic,
+    CheckpointPolicy,
     DFTopK,
     Distribution,
     JobSpec,
@@ -99,7 +100,7 @@ def _specs(spec: JobSpec, seeds: range) -> Iterator[tuple[str, JobSpec]]:
     m = spec.m or 16
     evaluation = replace(spec.evaluation, top_k=(1, 2, 5, 10), monitor="top1", also_monitor=("top5",))
     for seed in seeds:
-        common = replace(spec, seed=seed, evaluation=evaluation)
+        common = replace(spec, seed=seed, evaluation=evaluation, checkpoints=CheckpointPolicy(every_epochs=1000))
         yield _name(*_SOFTMAX, seed), replace(common, k={1: 1.0}, sorter=Softmax(), m=m)
         for sorter_name, sorter in _SORTERS.items():
             for k_name, k in _KS.items():

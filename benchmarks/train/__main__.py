@@ -69,8 +69,9 @@ def _head_line(device: torch.device) -> str:
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     return (
-        f"{report.device_name(device)}, {os.cpu_count()} CPU cores, torch {torch.__version__}, {today}; load before: {load}. "
-        "Medians of turns; the rows of a comparison take turns. `turns`: the smallest and the largest ratio of one turn."
+        f"{report.device_name(device)}, {os.cpu_count()} CPU cores, torch {torch.__version__}, {today}; "
+        f'load before: {load}. Medians of turns, in which the sides of a comparison alternate; under "turns" the '
+        "smallest and the largest ratio of one turn."
     )
 
 

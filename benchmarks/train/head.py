@@ -4,11 +4,13 @@ The head is trained by the worker's own learner and steps. The backbone's epoch 
 model alone, in evaluation mode, on images that are ready) and the head's own epoch on top.
 """
 
+import math
 import statistics
 import time
 
 import timm
 import torch
+from PIL import Image
 
 from benchmarks.train.rows import Row, ratios, turns
 from podium.jobs.spec import AdamW, ImageFolder, JobSpec, LinearHead, OddEven
@@ -28,7 +30,9 @@ def rows(device: torch.device, count: int) -> list[Row]:
     """Epochs a second, medians of so many turns."""
     backbone = timm.create_model("tf_efficientnet_lite0", num_classes=0).eval().to(device)
     images = torch.randn(_SHOWN, 3, _SIDE, _SIDE, device=device).contiguous(memory_format=torch.channels_last)
-    learner, stepper = _head(backbone.num_features, device)
+    with torch.inference_mode():
+        features = backbone(images[:1]).shape[1]
+    learner, stepper = _head(features, device)
     done = 0
 
     def epoch() -> float:
@@ -95,6 +99,9 @@ class _Names:
 
     def __len__(self) -> int:
         return _IMAGES
+
+    def image(self, place: int, *, at_least: float = math.inf) -> Image.Image:
+        raise NotImplementedError
 
     def name(self, place: int) -> str:
         return str(place)

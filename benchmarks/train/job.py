@@ -1,9 +1,9 @@
 """A full fine-tuning job against a bare PyTorch loop: the same model, images, batch, loss and precision.
 
 The job is an attempt as a worker runs it, with its ledger, its writer and its heartbeat; the ledger is in memory. The
-bare loop has its images as tensors, ready for the model, and does nothing but steps: no service, no data, no evaluation.
-Steps are timed from the start of one to the start of the next within an epoch. Each run has a process of its own, whose
-peak memory is compared too. `python -m benchmarks.train.job job|bare FOLDER` is such a run.
+bare loop has its images as tensors, ready for the model, and does nothing but steps: no service, no data, no
+evaluation. Steps are timed from the start of one to the start of the next. Each run has a process of its own, whose peak
+memory is compared too. `python -m benchmarks.train.job job|bare FOLDER` is such a run.
 """
 
 import json
@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,7 @@ def _job(folder: Path) -> list[float]:
         begun.append(time.perf_counter())
         return at_once(self, at, *arguments)
 
-    step.Stepper.step = timed  # type: ignore[method-assign]
+    step.Stepper.step = timed  # type: ignore[method-assign, assignment]
     store, artifacts = MemoryStore(), folder / "artifacts"
     settings = Settings(
         redis_url="",
@@ -173,7 +174,7 @@ def _bare(folder: Path) -> list[float]:
 
 def _per_second(begun: list[float]) -> float:
     """The images a second of the median step; the steps between epochs are among the slow ones, and do not count."""
-    return _BATCH / statistics.median(after - before for before, after in zip(begun, begun[1:], strict=False))
+    return _BATCH / statistics.median(after - before for before, after in pairwise(begun))
 
 
 def main() -> None:
