@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from podium.jobs.datasets import DatasetError, index
 from podium.worker.fit.data import IndexedImages
@@ -90,15 +90,21 @@ def test_the_first_frame_of_an_animation_counts(tmp_path):
     assert [255, 0, 0] == only_image(tmp_path, content)[0, 0].tolist()
 
 
-def test_the_orientation_of_the_camera_is_applied(tmp_path):
-    upright = Image.new("RGB", (40, 40), "white")
-    upright.paste("black", (0, 0, 40, 20))
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_orientation_of_the_camera_is_applied(tmp_path, orientation):
     exif = Image.Exif()
-    exif[0x0112] = 3  # upside down
-    content = encoded(upright.transpose(Image.Transpose.ROTATE_180), "JPEG", exif=exif)
+    exif[ExifTags.Base.Orientation] = orientation
+    content = encoded(PHOTO, "PNG", exif=exif)
+    with Image.open(io.BytesIO(content)) as image:
+        upright = np.asarray(ImageOps.exif_transpose(image))
 
-    assert only_image(tmp_path, content)[0].max() < 10
-    assert only_image(tmp_path, content)[-1].min() > 245
+    assert np.array_equal(upright, only_image(tmp_path, content))
+
+
+def test_notes_of_a_camera_that_make_no_sense_change_nothing(tmp_path):
+    content = encoded(PHOTO, "PNG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x02\x01\x12\0\x03\xff\xff\xff\xff")
+
+    assert np.array_equal(np.asarray(PHOTO), only_image(tmp_path, content))
 
 
 def test_a_large_photo_is_decoded_at_a_part_of_its_size_and_looks_the_same(tmp_path):

@@ -9,7 +9,7 @@ import math
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from podium.jobs.datasets import DatasetError, Entry, read_bytes
 
@@ -17,6 +17,18 @@ _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM")
 #: From here on Pillow warns of a bomb.
 _MAX_PIXELS = 89_478_485
 _MAX_ASPECT = 100
+
+
+#: What the camera noted -> what sets its image upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def decode(entry: Entry, at_least: float = math.inf) -> Image.Image:
@@ -36,7 +48,7 @@ def decode(entry: Entry, at_least: float = math.inf) -> Image.Image:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             _check_size(image, where)
             _reduce(image, at_least)
-            return _rgb(ImageOps.exif_transpose(image))
+            return _rgb(_upright(image))
     except (DatasetError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -62,6 +74,14 @@ def _reduce(image: Image.Image, at_least: float) -> None:
     if scale >= 2:
         # Rounded down to a power of two by the decoder; does nothing where the format has no such sizes.
         image.draft("RGB", (image.width // scale, image.height // scale))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # notes that cannot be read say nothing of the pixels
+        turn = None
+    return image if turn is None else image.transpose(turn)
 
 
 def _rgb(image: Image.Image) -> Image.Image:
