@@ -57,8 +57,8 @@ class Site:
         self.artifacts = ArtifactStore(self.settings.artifacts)
         self.agents: list[subprocess.Popen[bytes]] = []
 
-    def start_agent(self) -> "subprocess.Popen[bytes]":
-        """An agent with two CPU slots, so one thread each, once the pool knows it; slot 0 is used."""
+    def start_agent(self, slots: int = 1) -> "subprocess.Popen[bytes]":
+        """An agent with so many CPU slots, once the pool knows it."""
         environment = os.environ | {
             "PODIUM_REDIS_URL": self.redis_url,
             "PODIUM_ARTIFACTS": self.settings.artifacts,
@@ -67,7 +67,7 @@ class Site:
         }
         for node in self.store.nodes():
             self.store.remove_node(node.id)
-        command = (sys.executable, "-m", "podium.worker", "--node", NODE, "--cpu-slots", "2")
+        command = (sys.executable, "-m", "podium.worker", "--node", NODE, "--cpu-slots", str(slots))
         agent = subprocess.Popen(command, env=environment)
         self.agents.append(agent)
         self.until(lambda: [NodeState.READY] == [node.state for node in self.store.nodes()], "the agent to come up")

@@ -19,7 +19,7 @@ def ranks(site: Any) -> list[Any]:
 
 def test_a_job_of_two_ranks_survives_a_killed_rank_and_a_killed_horse_with_every_step_once(site, images):
     job = site.create(images, resources=TWO, epochs=60)
-    site.start_agent()
+    site.start_agent(slots=2)
 
     site.dispatch(job)
     site.wait_for_checkpoint(job, 1)
@@ -48,7 +48,7 @@ def test_a_job_of_two_ranks_survives_a_killed_rank_and_a_killed_horse_with_every
 
 
 def test_two_ranks_stop_at_one_step_and_a_failing_one_is_named_with_its_traceback(site, images, tmp_path):
-    site.start_agent()
+    site.start_agent(slots=2)
     job = site.create(images, resources=TWO, epochs=3000, checkpoints=CheckpointPolicy(every_epochs=3000))
     site.dispatch(job)
     site.until(lambda: site.steps(job), "the first step")

@@ -21,7 +21,7 @@ from podium.jobs.settings import Settings
 GRACE = 120
 #: How the outcome of an attempt begins whose process died while its machine lived.
 PROCESS_DIED = "the attempt's process"
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _RANKS = ":ranks"
 
 
@@ -31,6 +31,12 @@ def die_with_parent(parent: int, number: signal.Signals = signal.SIGTERM) -> Non
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         sys.exit(f"the parent {parent} is gone")
+
+
+def adopt_orphans() -> None:
+    """Makes this process the parent of every descendant whose own parent dies, so that it can wait for their end."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def mark(settings: Settings, node: str) -> str:

@@ -9,7 +9,7 @@ from rq import Queue
 from podium.jobs.delivery import queue_name
 from podium.jobs.settings import from_environment
 from podium.jobs.store.redis import RedisStore, connect
-from podium.worker.processes import die_with_parent
+from podium.worker.processes import adopt_orphans, die_with_parent
 from podium.worker.supervisor import Delivery, SlotWorker
 
 
@@ -17,6 +17,7 @@ def main(arguments: list[str]) -> None:
     """Works until SIGTERM."""
     mark, parent, node, slot = arguments
     die_with_parent(int(parent))
+    adopt_orphans()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = from_environment()
     connection = connect(settings)

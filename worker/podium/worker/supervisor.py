@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+import psutil
 import redis
 from rq import Queue
 from rq.exceptions import DeserializationError, StopRequested
@@ -26,7 +27,7 @@ from podium.jobs.job import Job
 from podium.jobs.states import State
 from podium.jobs.store import Assignment, JobStore
 from podium.worker.memory import MemoryWatch
-from podium.worker.processes import GRACE, PROCESS_DIED, describe_exit, kill, marked, ranks_mark
+from podium.worker.processes import GRACE, PROCESS_DIED, describe_exit, kill
 from podium.worker.spare import Spare
 
 _LOG = logging.getLogger(__name__)
@@ -133,8 +134,8 @@ class SlotWorker(SpawnWorker):
         """Gives the job of a process that died without a word back at once."""
         outcome = f"{PROCESS_DIED} {describe_exit(ret_val)} on {self.node}{self._memory.explain(ret_val)}"
         _LOG.warning("%s: %s", self._assignment.job_id, outcome)
-        # The kernel kills them too, but a moment later; the next attempt is to find their devices free.
-        kill(marked(lambda argument: argument == ranks_mark(self.mark)))
+        # Its orphans, which the slot has adopted: the next attempt is to find their devices free.
+        kill(psutil.Process().children(recursive=True))
         with contextlib.suppress(StaleFenceError):
             self.store.recover(self._assignment, outcome)
 
