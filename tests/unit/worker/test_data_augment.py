@@ -15,6 +15,7 @@ from podium.worker.fit.data._color import brightened, contrasted, saturated
 from podium.worker.fit.data._mixing import mixed
 from podium.worker.fit.data._rand_augment import _operations
 from podium.worker.fit.data._randomness import Draw, uniforms
+from podium.worker.fit.data._reader import _shifted
 
 PLACES = np.arange(4000)
 
@@ -65,6 +66,30 @@ def test_a_random_box_lies_within_its_image_and_has_the_area_that_was_asked_for(
         assert 0 <= box.top[0] <= box.top[0] + box.height[0] <= height
         # A side is rounded by half a pixel at most.
         assert (box.width[0] + 0.5) * (box.height[0] + 0.5) >= low * width * height
+
+
+def test_a_shift_is_a_crop_of_the_padded_square_and_takes_every_place():
+    padding, side = 2, 5
+    squares = np.random.default_rng(0).integers(1, 256, (500, side, side, 3), dtype=np.uint8)
+
+    moved = _shifted(squares, padding, uniforms(0, 0, np.arange(500), Draw.SHIFT, 2))
+
+    padded = np.pad(squares, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    places = set()
+    for image, crop in zip(padded, moved, strict=True):
+        windows = np.lib.stride_tricks.sliding_window_view(image, (side, side, 3))[:, :, 0]
+        (place,) = np.argwhere((windows == crop).all((2, 3, 4))).tolist()
+        places.add(tuple(place))
+    assert 25 == len(places)
+
+
+def test_a_shift_of_more_than_the_square_leaves_black():
+    squares = np.full((50, 4, 4, 3), 255, dtype=np.uint8)
+
+    moved = _shifted(squares, 200, uniforms(0, 0, np.arange(50), Draw.SHIFT, 2))
+
+    assert (50, 4, 4, 3) == moved.shape
+    assert moved.mean() < 20
 
 
 def test_half_of_the_images_are_mirrored_and_a_share_of_them_erased():
