@@ -3,6 +3,7 @@ import json
 import math
 import os
 import pickle
+import random
 import shutil
 import signal
 import subprocess
@@ -169,6 +170,22 @@ def test_a_killed_run_resumes_from_its_last_checkpoint_with_the_same_bits(images
     assert saved.step == 4
     assert [5, 6, 7, 8, 9, 10, 11, 12] == list(parts.metrics["train/loss"])
     assert _digest(whole) == _digest(parts)
+
+
+def test_a_run_that_is_killed_at_random_steps_ends_with_the_same_bits(images, job, tmp_path):
+    change = Augmentation(horizontal_flip=True, min_crop_area=0.3, rand_augment=1, random_erasing=0.5, mixup_alpha=0.2)
+    wanted = job(images("train"), epochs=4, augmentation=change, ema_decay=0.9, accumulation_steps=2)
+    (tmp_path / "job.pickle").write_bytes(pickle.dumps(wanted))
+    whole = _fit(wanted, tmp_path / "whole")
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "job.pickle"), str(tmp_path / "parts")]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+
+    steps = sorted(random.sample(range(1, 13), 2))
+    killed = [subprocess.run([*command, str(step)], check=False, env=environment).returncode for step in steps]
+    parts = _fit(wanted, tmp_path / "parts")
+
+    assert [-signal.SIGKILL] * 2 == killed
+    assert _digest(whole) == _digest(parts), f"killed at {steps}"
 
 
 def test_the_saved_head_works_on_plain_features_in_the_librarys_own_model(images, job, tmp_path):
