@@ -37,7 +37,11 @@ def autocast(spec: JobSpec, device: torch.device) -> torch.autocast:
 def seed_step(seed: int, step: int, rank: int = 0) -> None:
     """Makes what torch draws from here on a function of (seed, step, rank)."""
     key = [seed, 3, step] if rank == 0 else [seed, 3, step, rank]
-    torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1)))
+    number = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    # torch.manual_seed would, in a process that does not use its GPUs, remember every call with its stack.
+    torch.default_generator.manual_seed(number)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(number)
 
 
 @dataclass(frozen=True, kw_only=True)
