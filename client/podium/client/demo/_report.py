@@ -1,4 +1,4 @@
-"""The demo's last page: what the model could do before and after, where it is, what to try next."""
+"""The demo's last page: what the models can do, beside chance and beside each other."""
 
 from __future__ import annotations
 
@@ -18,32 +18,27 @@ class Outcome:
     """One job's accuracies, 0 to 1, by rank; empty where there are fewer classes."""
 
     name: str
-    before: Mapping[int, float]
-    after: Mapping[int, float]
+    accuracy: Mapping[int, float]
 
     @classmethod
     def of(cls, name: str, metrics: Mapping[str, MetricSeries], split: str) -> Outcome:
-        """The first and the last value of each top-k accuracy of a split."""
+        """The last value of each top-k accuracy of a split."""
         series = {rank: metrics[f"{split}/top{rank}"].values for rank in RANKS if f"{split}/top{rank}" in metrics}
-        return cls(
-            name=name,
-            before={rank: values[0] for rank, values in series.items()},
-            after={rank: values[-1] for rank, values in series.items()},
-        )
+        return cls(name=name, accuracy={rank: values[-1] for rank, values in series.items()})
 
 
-def outcome_table(outcomes: list[Outcome], split: str) -> Table:
-    """Both jobs side by side, in percent."""
+def outcome_table(outcomes: list[Outcome], split: str, classes: int) -> Table:
+    """Both jobs side by side, in percent, and what guessing would give with so many classes."""
     table = Table(title=f"Accuracy on the {split} split, in percent", title_justify="left", title_style="bold")
     table.add_column("")
     for rank in RANKS:
         table.add_column(f"top-{rank}", justify="right")
+    chance = {rank: rank / classes for rank in RANKS if rank <= classes}
+    table.add_row("chance", *_cells(chance), style="dim", end_section=True)
     for outcome in outcomes:
-        table.add_row(outcome.name, style="bold")
-        table.add_row("  before", *_cells(outcome.before), style="dim")
-        table.add_row("  after", *_cells(outcome.after), end_section=True)
+        table.add_row(outcome.name, *_cells(outcome.accuracy), end_section=outcome is outcomes[-1])
     if len(outcomes) == 2:
-        first, second = (outcome.after for outcome in outcomes)
+        first, second = (outcome.accuracy for outcome in outcomes)
         gains = {rank: second[rank] - first[rank] for rank in first if rank in second}
         cells = [f"{100 * gains[rank]:+.1f}" if rank in gains else "" for rank in RANKS]
         table.add_row("top-k loss against softmax", *cells, style="bold")

@@ -155,10 +155,12 @@ def _conclude(
 ) -> None:
     split = "test" if images.test else "val"
     names = [f"{split}/top{rank}" for rank in RANKS]
-    outcomes = [Outcome.of(handle.job().spec.display_name, handle.metrics(names), split) for handle in handles.values()]
+    jobs = {handle: handle.job() for handle in handles.values()}
+    outcomes = [Outcome.of(job.spec.display_name, handle.metrics(names), split) for handle, job in jobs.items()]
+    classes = max(len(job.classes) for job in jobs.values())
     path = handles["top-k"].download(directory / "checkpoints")
     console.print()
-    console.print(outcome_table(outcomes, split))
+    console.print(outcome_table(outcomes, split, classes))
     console.print(f"\nThe checkpoint of the top-k job: {_short(path)}")
     console.print(
         "Try next, with another k, sorter or your own images in it:\n"
