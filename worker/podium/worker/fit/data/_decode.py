@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from podium.jobs.datasets import DatasetError, Entry, read_bytes
+from podium.jobs.datasets import Entry, ImageError, read_bytes
 
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM")
 #: From here on Pillow warns of a bomb.
@@ -40,7 +40,7 @@ def decode(entry: Entry, at_least: float = math.inf) -> Image.Image:
             leaves so much.
 
     Raises:
-        DatasetError: it cannot be read, is no whole image, or is of a size that no photo has; names the file.
+        ImageError: it cannot be read, is no whole image, or is of a size that no photo has; names the file.
     """
     data = read_bytes(entry)
     where = f"{entry.name} in {Path(entry.path).name}"
@@ -49,24 +49,24 @@ def decode(entry: Entry, at_least: float = math.inf) -> Image.Image:
             _check_size(image, where)
             _reduce(image, at_least)
             return _rgb(_upright(image))
-    except (DatasetError, MemoryError):
+    except (ImageError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise DatasetError(f"{where} has more than {_MAX_PIXELS} pixels; make it smaller") from None
+        raise ImageError(f"{where} has more than {_MAX_PIXELS} pixels; make it smaller") from None
     except UnidentifiedImageError:
         known = f"neither {', '.join(_FORMATS[:-1])} nor {_FORMATS[-1]}"
-        raise DatasetError(f"{where} is no readable image: {known}") from None
+        raise ImageError(f"{where} is no readable image: {known}") from None
     except Exception as error:  # whatever a parser trips over in bytes made to trip it
-        raise DatasetError(f"{where} is no readable image: {error}") from error
+        raise ImageError(f"{where} is no readable image: {error}") from error
 
 
 def _check_size(image: Image.Image, where: str) -> None:
     size = f"{image.width} x {image.height} pixels"
     if image.width * image.height > _MAX_PIXELS:
-        raise DatasetError(f"{where} has {size}; make it smaller")
+        raise ImageError(f"{where} has {size}; make it smaller")
     if max(image.size) > _MAX_ASPECT * min(image.size):
         # Its short side is scaled up to the model's input, and the long one with it.
-        raise DatasetError(f"{where} has {size}; remove it, it is a line")
+        raise ImageError(f"{where} has {size}; remove it, it is a line")
 
 
 def _reduce(image: Image.Image, at_least: float) -> None:

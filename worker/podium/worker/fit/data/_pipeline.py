@@ -240,7 +240,8 @@ def check_unreadable(names: Sequence[str], images: int) -> None:
 
 
 def _pool(threads: int) -> "_Pool":
-    return _Pool(threads, thread_name_prefix="pipeline")
+    # A thread whose operations had threads of their own would keep cores busy that others need.
+    return _Pool(threads, thread_name_prefix="pipeline", initializer=torch.set_num_threads, initargs=(1,))
 
 
 class _Pool(ThreadPoolExecutor):
