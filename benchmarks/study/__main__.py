@@ -79,7 +79,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     specs = dict(_specs(load_spec(arguments.spec), range(arguments.seeds)))
     found: dict[str, Any] = json.loads(arguments.results.read_text()) if arguments.results.exists() else {}
-    left = [name for name in specs if name not in found]
+    left = [name for name in specs if name not in found and any(part in name for part in arguments.only)]
     for name in track(left, description=arguments.spec.stem):
         found[name] = _tested(specs[name], arguments.features, arguments.threads)
         arguments.results.write_text(json.dumps(found, indent=1))
@@ -92,6 +92,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--results", type=Path, required=True, help="a .json file; what stands there is not run again")
+    parser.add_argument("--only", nargs="+", default=[""], help='parts of "loss | P_K | seed"; without it all are run')
     parser.add_argument("--features", type=Path, default=Path(tempfile.gettempdir()) / "podium-study-features")
     return parser.parse_args()
 

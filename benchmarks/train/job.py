@@ -2,8 +2,8 @@
 
 The job is an attempt as a worker runs it, with its ledger, its writer and its heartbeat; the ledger is in memory. The
 bare loop has its images as tensors, ready for the model, and does nothing but steps: no service, no data, no
-evaluation. Steps are timed from the start of one to the start of the next. Each run has a process of its own, whose peak
-memory is compared too. `python -m benchmarks.train.job job|bare FOLDER` is such a run.
+evaluation. Steps are timed from the start of one to the start of the next. Each run has a process of its own, whose
+peak memory is compared too. `python -m benchmarks.train.job job|bare FOLDER` is such a run.
 """
 
 import json
