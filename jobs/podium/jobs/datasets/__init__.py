@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from podium.jobs.datasets._folder import index
-from podium.jobs.datasets._index import EXTENSIONS, DatasetError, Entry, SplitIndex, read_bytes
+from podium.jobs.datasets._index import EXTENSIONS, DatasetError, Entry, ImageError, SplitIndex, read_bytes
 from podium.jobs.datasets._shards import expand_shards, index_shards
 from podium.jobs.datasets._table import ROWS_AT_THE_DOOR, index_table, scan_table
 from podium.jobs.spec import Dataset, ImageFolder, ImageManifest, WebDataset
@@ -104,6 +104,7 @@ __all__ = [
     "ROWS_AT_THE_DOOR",
     "DatasetError",
     "Entry",
+    "ImageError",
     "Split",
     "SplitIndex",
     "check_counts",

@@ -22,6 +22,12 @@ class DatasetError(PodiumError):
     default_reason: ClassVar[str] = "DATASET_UNUSABLE"
 
 
+class ImageError(DatasetError):
+    """One image cannot be read; a job may go on without it."""
+
+    default_reason: ClassVar[str] = "IMAGE_UNREADABLE"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
     """One image: `size` bytes from `offset` of the file `path`."""
@@ -71,17 +77,17 @@ def read_bytes(entry: Entry) -> bytes:
     """The encoded image.
 
     Raises:
-        DatasetError: it cannot be read, or is cut short.
+        ImageError: it cannot be read, or is cut short.
     """
     where = f"{entry.name} in {shown(entry.path)}"
     if entry.size > _MAX_IMAGE_BYTES:
-        raise DatasetError(f"{where} has {entry.size} bytes; no image needs that, remove it")
+        raise ImageError(f"{where} has {entry.size} bytes; no image needs that, remove it")
     try:
         data = read_range(entry.path, entry.offset, entry.size)
     except OSError as error:
-        raise DatasetError(f"{where} cannot be read: {error.strerror or error}") from error
+        raise ImageError(f"{where} cannot be read: {error.strerror or error}") from error
     if len(data) != entry.size:
-        raise DatasetError(f"{where} ends early; the file was changed or cut while in use")
+        raise ImageError(f"{where} ends early; the file was changed or cut while in use")
     return data
 
 

@@ -4,7 +4,7 @@ import traceback
 
 import torch
 
-from podium.jobs.datasets import DatasetError
+from podium.jobs.datasets import DatasetError, ImageError
 from podium.jobs.errors import DataLossError, PodiumError
 from podium.jobs.job import Cause, JobError
 
@@ -30,8 +30,11 @@ def describe(error: BaseException) -> JobError:
 def _judge(error: BaseException) -> tuple[Cause, str, str]:
     if isinstance(error, FitError):
         return error.cause, str(error), error.remedy
+    if isinstance(error, ImageError):
+        remedy = "repair or remove the image, or set unreadable to UNREADABLE_SKIP, then submit the job again"
+        return Cause.DATA, error.message, remedy
     if isinstance(error, DatasetError):
-        return Cause.DATA, error.message, "repair or remove the image, then submit the job again"
+        return Cause.DATA, error.message, "mend the data, then submit the job again"
     if isinstance(error, torch.OutOfMemoryError):
         remedy = "halve batch_size, use precision BF16, or a smaller backbone or image_size"
         return Cause.OOM_DEVICE, f"the device ran out of memory: {first_line(error)}", remedy
@@ -39,9 +42,10 @@ def _judge(error: BaseException) -> tuple[Cause, str, str]:
         return Cause.OOM_HOST, "the machine ran out of memory", "halve batch_size, or use a smaller backbone"
     if isinstance(error, (OSError, DataLossError)):
         # Images that cannot be read are DatasetErrors; what is left is the storage of checkpoints and features.
-        return Cause.STORAGE, f"the storage failed: {error}", "look after the artifact storage, then submit again"
+        remedy = "make room where PODIUM_ARTIFACTS is, or see to its permissions and its hardware, then submit again"
+        return Cause.STORAGE, f"the storage failed: {error}", remedy
     if isinstance(error, PodiumError):
-        return Cause.USER_CONFIG, error.message, ""
+        return Cause.USER_CONFIG, error.message, "change what the sentence names, then submit the job again"
     return (
         Cause.INTERNAL,
         f"{type(error).__name__}: {first_line(error)}",
