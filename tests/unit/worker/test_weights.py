@@ -1,5 +1,7 @@
 import hashlib
 import json
+import os
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -137,6 +139,21 @@ def test_a_file_with_more_than_tensors_is_refused_by_what_it_holds(tmp_path):
     torch.save({"model": RESNET.build(5).state_dict(), "where": Path("/")}, tmp_path / "w.pth")
 
     with pytest.raises(FitError, match=r"w\.pth cannot be read: it holds pathlib\.\w+, which is no tensor"):
+        weights.load(RESNET.build(5), RESNET, Weights(file=str(tmp_path / "w.pth")), LocalContext(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        # A bare pickle, as torch.save wrote before it wrote archives.
+        (pickle.dumps({"a": os.system}, protocol=2), r"it holds posix\.system, which is no tensor"),
+        (b"<html>not found", "it is not what torch.save or safetensors write"),
+    ],
+)
+def test_nobody_is_told_to_load_a_file_without_care(tmp_path, content, said):
+    (tmp_path / "w.pth").write_bytes(content)
+
+    with pytest.raises(FitError, match=rf"w\.pth cannot be read: {said}$"):
         weights.load(RESNET.build(5), RESNET, Weights(file=str(tmp_path / "w.pth")), LocalContext(tmp_path))
 
 

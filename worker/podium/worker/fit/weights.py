@@ -7,6 +7,7 @@ whose SHA-256 is told are the bytes that were read.
 import hashlib
 import io
 import json
+import pickle
 import re
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from podium.jobs.job import Cause
 from podium.jobs.spec import Weights
-from podium.worker.fit._failures import FitError
+from podium.worker.fit._failures import FitError, first_line
 from podium.worker.fit._weights_files import locate, read
 from podium.worker.fit.backbones import Backbone
 from podium.worker.job_context import JobContext
@@ -114,7 +115,9 @@ def _read(weights: Weights, backbone: Backbone, model: nn.Module, context: JobCo
     if weights.package is not None:
         names = list(model.state_dict())
         if len(names) != len(state):
-            raise FitError(Cause.USER_CONFIG, f"{path.name} has {len(state)} tensors, the backbone {len(names)}")
+            message = f"{path.name} has {len(state)} tensors, the backbone {len(names)}"
+            remedy = "install the versions of timm and of the package that constraints.txt names"
+            raise FitError(Cause.USER_CONFIG, message, remedy)
         return OrderedDict(zip(names, state.values(), strict=True)), source
     return state, source
 
@@ -132,15 +135,22 @@ def _parsed(content: bytes, name: str) -> State:
             return OrderedDict(safetensors.torch.load(content))
         state: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # both readers raise whatever a broken file provokes
-        refused = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
-        reason = f"it holds {refused[1]}, which is no tensor" if refused else str(error).partition("\n")[0]
-        raise FitError(Cause.USER_CONFIG, f"{name} cannot be read: {reason}", remedy) from error
+        raise FitError(Cause.USER_CONFIG, f"{name} cannot be read: {_why(error)}", remedy) from error
     for key in _WRAPPERS:
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict) or not state or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise FitError(Cause.USER_CONFIG, f"{name} is no state dict", remedy)
     return state if isinstance(state, OrderedDict) else OrderedDict(state)
+
+
+def _why(error: Exception) -> str:
+    if (refused := re.search(r"GLOBAL (\S+)", str(error))) is not None:
+        return f"it holds {refused[1]}, which is no tensor"
+    if isinstance(error, pickle.UnpicklingError):
+        # torch's own sentence recommends to load it without care.
+        return "it is not what torch.save or safetensors write"
+    return first_line(error)
 
 
 def _renamed_by_timm(state: State, backbone: Backbone, tag: str, name: str) -> State:
