@@ -1,5 +1,8 @@
 """Features of images that cannot be read, and of ranks that share the work."""
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -121,3 +124,23 @@ def test_features_that_are_no_numbers_end_the_job(images, model, tmp_path):
 def _broken(module: torch.nn.Module) -> None:
     for parameter in module.parameters(recurse=False):
         parameter.data.fill_(torch.nan)
+
+
+@contextmanager
+def _no_file_larger_than(size: int) -> Iterator[None]:
+    """As on a disk that fills up while a file is written."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_chunk_that_the_disk_refuses_leaves_nothing_behind(images, model, tmp_path):
+    source = opened(images("train", classes=2, each=20))
+
+    with _no_file_larger_than(1024), pytest.raises(OSError, match=r"000000\.safetensors could not be written"):
+        extractor(model, tmp_path / "run").features([source])
+
+    assert [] == [path for path in (tmp_path / "run").rglob("*") if path.is_file()]

@@ -247,4 +247,8 @@ def _write(file: Path, features: Tensor) -> None:
     except SafetensorError as error:
         # What a full disk looks like through this library.
         raise OSError(f"{file.name} could not be written: {error}") from error
-    beside.replace(file)
+    else:
+        beside.replace(file)
+    finally:
+        # Half a chunk would keep a full disk full.
+        beside.unlink(missing_ok=True)
