@@ -42,6 +42,12 @@ class Entry:
     modified: int | str
     """When the file `path` was last changed, in nanoseconds; of a URI, the file system's own mark of a change."""
 
+    @property
+    def where(self) -> str:
+        """Where to find it, for messages: a file by its path, a part of an archive by its name in it."""
+        is_file = self.path.rpartition("/")[2] == self.name.rpartition("/")[2]
+        return shown(self.path) if is_file else f"{self.name} in {shown(self.path)}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class SplitIndex:
@@ -79,7 +85,7 @@ def read_bytes(entry: Entry) -> bytes:
     Raises:
         ImageError: it cannot be read, or is cut short.
     """
-    where = f"{entry.name} in {shown(entry.path)}"
+    where = entry.where
     if entry.size > _MAX_IMAGE_BYTES:
         raise ImageError(f"{where} has {entry.size} bytes; no image needs that, remove it")
     try:

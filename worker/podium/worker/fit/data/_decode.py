@@ -6,7 +6,6 @@ orientation is applied; transparency lies on white; 16 bits become the upper 8.
 
 import io
 import math
-from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -43,7 +42,7 @@ def decode(entry: Entry, at_least: float = math.inf) -> Image.Image:
         ImageError: it cannot be read, is no whole image, or is of a size that no photo has; names the file.
     """
     data = read_bytes(entry)
-    where = f"{entry.name} in {Path(entry.path).name}"
+    where = entry.where
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             _check_size(image, where)
