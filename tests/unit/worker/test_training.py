@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from podium.jobs.job import Cause, Job
 from podium.jobs.spec import (
     Augmentation,
+    CheckpointPolicy,
     ConstantSchedule,
     Evaluation,
     ImageFolder,
@@ -160,6 +161,25 @@ def test_each_further_monitor_has_its_own_best_model_tested(images, job, tmp_pat
     assert context.metrics["test_at_best_loss/top2"][step] == by_loss.metrics["test/top2"][step]
     assert "test_at_best_top2/top2" in context.metrics
     assert not context.scratch().exists()
+
+
+def test_of_the_best_models_by_a_further_monitor_only_the_last_one_takes_room(images, job, tmp_path):
+    evaluation = Evaluation(top_k=(1, 2), monitor="top1", also_monitor=("loss",))
+    wanted = job(images("train"), epochs=6, evaluation=evaluation, checkpoints=CheckpointPolicy(every_epochs=2))
+    left: list[int] = []
+
+    class Watched(LocalContext):
+        def report(self, step: int, metrics: Mapping[str, float]) -> None:
+            super().report(step, metrics)
+            left.append(len(list(self.scratch().glob("*"))))
+
+    context = Watched(tmp_path / "run")
+    run(wanted, context, device=CPU, threads=1)
+
+    losses = [loss for step, loss in context.metrics["val/loss"].items() if step > 0]
+    improvements = sum(loss < min(losses[:place], default=math.inf) for place, loss in enumerate(losses))
+    # The one that the newest checkpoint knows, and those of the two epochs since.
+    assert max(left) <= 3 < improvements
 
 
 def test_a_job_without_patience_left_stops_and_hands_over_its_best_model(images, job, tmp_path):

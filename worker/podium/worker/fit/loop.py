@@ -117,7 +117,6 @@ class Training:
             self._boundary()
             if self._at.stopped:
                 return
-        self._tell_data()
 
     def _parts(self, places: Tensor) -> Sequence[Tensor]:
         """This rank's share of a batch, in the parts that go through the model one after the other."""
@@ -131,6 +130,9 @@ class Training:
                 told = {"train/loss": outcome.loss, "train/learning_rate": outcome.learning_rate}
                 self._context.report(self._at.step, told)
             self._context.progress(self._meter.progress(images, step=self._at.step, total_steps=self._total))
+        if self._at.step % self._steps_per_epoch == 0:
+            # Before anything that may end the attempt: the next one begins with the next epoch.
+            self._tell_data()
         if outcome.stop is not None:
             # Between steps a checkpoint is exact.
             raise Stopped(outcome.stop)
@@ -160,8 +162,9 @@ class Training:
             self._tell("val_untouched", self._evaluate(self._untouched(), "val", steps))
         # A loss may draw noise.
         seed_step(self._spec.seed, at.step)
-        self._world.same(self._learner.module)
         with self.stepper.averaged():
+            # Each rank has its own statistics of normalisations, and of these its own average.
+            self._world.same(self._learner.module)
             evaluated = self._evaluate(self._learner, "val", steps, model=self.stepper.model.__call__)
         self._tell("val", evaluated)
         return evaluated
@@ -209,6 +212,19 @@ class Training:
 
         metrics = {f"val/{name}": value for name, value in evaluated.get("val", {}).get("metrics", {}).items()}
         self._context.save(self._at.step, write, metrics=metrics, best=best)
+        self._drop_surpassed()
+
+    def _drop_surpassed(self) -> None:
+        """Removes further best models that no attempt asks for: of the checkpoint that was saved others are the best.
+
+        One that goes on from an older checkpoint meets the same best steps again.
+        """
+        at = self._at
+        for monitor in set(self._monitors[1:]) & at.best.keys():
+            folder = self._context.scratch()
+            for file in folder.glob(f"{monitor}-*.safetensors"):
+                if file != kept(folder, monitor, at.best[monitor].step):
+                    file.unlink(missing_ok=True)
 
     def _resume(self) -> Position:
         saved = self._context.newest()
