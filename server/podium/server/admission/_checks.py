@@ -71,7 +71,7 @@ def check_classes(spec: JobSpec, classes: int, findings: Findings) -> None:
     """What depends on the number of classes."""
     if classes < 2:
         field = "spec.classes" if spec.classes else f"spec.{spec.WhichOneof('dataset')}.train"
-        findings.invalid(field, "has only one class; a classifier needs two or more")
+        findings.invalid(field, "has only one class; add images of another, a classifier needs two or more")
         return
     largest = max(spec.k, default=1)
     _check_k(spec, largest, classes, findings)
