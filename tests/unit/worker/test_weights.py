@@ -17,6 +17,7 @@ from safetensors.torch import save, save_file
 from timm.data.imagenet_info import ImageNetInfo
 from torch import nn
 
+from podium.jobs.job import Cause
 from podium.jobs.spec import Weights
 from podium.worker.fit import FitError, _weights_files, weights
 from podium.worker.fit.backbones import resolve
@@ -155,6 +156,13 @@ def test_nobody_is_told_to_load_a_file_without_care(tmp_path, content, said):
 
     with pytest.raises(FitError, match=rf"w\.pth cannot be read: {said}$"):
         weights.load(RESNET.build(5), RESNET, Weights(file=str(tmp_path / "w.pth")), LocalContext(tmp_path))
+
+
+def test_weights_that_are_gone_when_they_are_read_are_named_and_not_taken_for_artifacts(tmp_path):
+    with pytest.raises(FitError, match=r"the weights /.*/w\.pth cannot be read: No such file") as caught:
+        _weights_files.read(tmp_path / "w.pth")
+
+    assert Cause.USER_CONFIG is caught.value.cause
 
 
 @settings(max_examples=40, deadline=None)

@@ -73,15 +73,19 @@ def read(path: Path) -> bytes:
     """The bytes of a file of weights.
 
     Raises:
-        FitError: there are too many of them, or none.
+        FitError: there are too many of them, or none, or they may not be read.
     """
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size == 0:
-            raise FitError(Cause.USER_CONFIG, f"{path.name} is empty", "copy it again")
-        if size > MOST_BYTES:
-            raise _too_large(path.name)
-        return file.read(size)
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size == 0:
+                raise FitError(Cause.USER_CONFIG, f"{path.name} is empty", "copy it again")
+            if size > MOST_BYTES:
+                raise _too_large(path.name)
+            return file.read(size)
+    except OSError as error:
+        message = f"the weights {path} cannot be read: {error.strerror or error}"
+        raise FitError(Cause.USER_CONFIG, message, "see that the workers' user may read the file") from error
 
 
 def _packaged(name: str, backbone: Backbone) -> Path:
