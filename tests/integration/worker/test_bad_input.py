@@ -405,9 +405,10 @@ def missing_image(root: Path) -> JobSpec:
     ("build", "field", "description"),
     [
         (empty_class, "spec.image_folder.train", "has the empty class folder 'd'; remove it, or add images"),
-        (one_class, "spec.image_folder.train", "has only one class; a classifier needs two or more"),
+        (one_class, "spec.image_folder.train", "has only one class; add images of another"),
         (missing_image, "spec.image_manifest.train", r"row 3: there is no image .*/b/1\.jpg; add it, or take the row"),
     ],
+    ids=["an empty class folder", "one class only", "a table that names a missing image"],
 )
 def test_what_the_server_sees_is_refused_by_its_field_and_leaves_no_job(client, root, build, field, description):
     before = [job.id for job in client.list()]
