@@ -218,8 +218,12 @@ class Extractor:
         enabled = self._recipe.precision is not Precision.FP32
         dtype = torch.float16 if self._recipe.precision is Precision.FP16 else torch.bfloat16
         with torch.inference_mode(), torch.autocast(self._device.type, dtype=dtype, enabled=enabled):
-            features: Tensor = self._model(batch.inputs)
-            rows = features.float().cpu()
+            # Not every model takes a batch without images; of one image it tells how many features there are.
+            count = len(batch.targets)
+            features: Tensor = self._model(
+                batch.inputs if count else batch.inputs.new_zeros(1, *batch.inputs.shape[1:])
+            )
+            rows = features[:count].float().cpu()
         if not rows.isfinite().all():
             message = "the backbone gives features that are no numbers"
             raise FitError(Cause.NON_FINITE, message, "look after its weights, or use PRECISION_FP32")
@@ -247,8 +251,4 @@ def _write(file: Path, features: Tensor) -> None:
     except SafetensorError as error:
         # What a full disk looks like through this library.
         raise OSError(f"{file.name} could not be written: {error}") from error
-    else:
-        beside.replace(file)
-    finally:
-        # Half a chunk would keep a full disk full.
-        beside.unlink(missing_ok=True)
+    beside.replace(file)
