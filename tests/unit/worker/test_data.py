@@ -210,12 +210,23 @@ def test_more_than_one_in_a_hundred_unreadable_images_end_the_job(images):
     assert "class0/0.png" in str(caught.value)
 
 
-def test_a_batch_of_which_nothing_can_be_read_is_an_error(images):
+def test_a_batch_to_train_on_of_which_nothing_can_be_read_is_an_error(images):
     path = images("train", classes=2, each=50)
     spoil(path, "class0/0.png")
 
     with pytest.raises(DatasetError, match=r"none of a batch's 1 images can be read, class0/0\.png"):
-        inputs(pipeline(path, unreadable=Unreadable.SKIP), [[0]], None)
+        inputs(pipeline(path, unreadable=Unreadable.SKIP), [[0]], 0)
+
+
+def test_a_batch_to_evaluate_may_come_without_images(images):
+    path = images("train", classes=2, each=50)
+    spoil(path, "class0/0.png")
+
+    empty, whole = pipeline(path, unreadable=Unreadable.SKIP).batches(
+        [torch.tensor([0]), torch.arange(1, 5)], epoch=None
+    )
+
+    assert (0, 0, 4) == (len(empty.inputs), len(empty.targets), len(whole.targets))
 
 
 def test_a_crop_keeps_the_centre_of_the_short_side(tmp_path):

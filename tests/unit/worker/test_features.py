@@ -72,6 +72,15 @@ def test_an_image_that_cannot_be_read_is_left_out_of_a_heads_split_and_named(ima
     assert [99, 100] == torch.bincount(batch.targets).tolist()
 
 
+def test_the_last_chunk_may_have_nothing_that_can_be_read(images, model, tmp_path):
+    path = images("train", classes=3, each=171, side=8)
+    source = spoiled(path, opened(path).name(512))
+
+    (features,) = extractor(model, tmp_path / "run", Unreadable.SKIP).features([source])
+
+    assert [512] == unread(features).nonzero().flatten().tolist()
+
+
 def test_too_many_unreadable_images_end_a_heads_job_though_their_features_were_kept(images, model, tmp_path):
     source = opened(images("train", classes=2, each=100))
     (features,) = extractor(model, tmp_path / "run").features([source])

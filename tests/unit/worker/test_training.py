@@ -31,6 +31,7 @@ from podium.jobs.spec import (
     Muon,
     Precision,
     Sgd,
+    Unreadable,
     Weights,
 )
 from podium.worker.fit import FitError, Stopped, StopReason, run
@@ -333,6 +334,35 @@ def test_half_precision_with_a_scaled_loss_is_for_gpus():
 def test_a_batch_that_has_fewer_images_than_parts_is_refused(images, job, tmp_path):
     with pytest.raises(FitError, match="a batch of 6 images cannot be divided into 7 parts"):
         _fit(job(images("train"), accumulation_steps=7), tmp_path)
+
+
+def test_a_step_writes_no_tensor_before_its_result(images, job, tmp_path):
+    _fit(job(images("train"), epochs=1), tmp_path)
+
+    # torch would fill every new tensor with NaN, in the hope that a forgotten one is found.
+    assert torch.are_deterministic_algorithms_enabled()
+    assert [1.0] * 4 == torch.ones(4).resize_(2).resize_(4).tolist()
+
+
+def test_an_evaluation_puts_no_more_images_through_the_model_at_once_than_a_part_of_a_step(images, job, tmp_path):
+    seen: set[int] = set()
+    handle = nn.modules.module.register_module_forward_pre_hook(lambda _, inputs: seen.add(len(inputs[0])))
+    try:
+        _fit(job(images("train"), accumulation_steps=3, epochs=1), tmp_path)
+    finally:
+        handle.remove()
+
+    assert max(seen) == 2
+
+
+def test_an_unreadable_image_that_is_alone_in_the_last_batch_of_an_evaluation_is_left_out(images, job, tmp_path):
+    dataset = ImageFolder(train=images("train"), val=images("val", each=37, side=8))
+    (Path(dataset.val) / "class2" / "9.png").write_bytes(b"no image")
+    context = _fit(job(dataset.train, dataset=dataset, batch_size=10, unreadable=Unreadable.SKIP), tmp_path / "run")
+
+    saved = context.newest()
+    assert saved is not None
+    assert json.loads((saved.folder / "evaluation.json").read_text())["val"]["images"] == 110
 
 
 def test_a_compiled_model_learns_the_same(images, job, tmp_path, monkeypatch):

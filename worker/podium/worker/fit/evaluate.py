@@ -70,12 +70,17 @@ class Evaluator:
         losses, counts, answers = [], [], []
         total, (step, total_steps) = len(learner.splits[split]), steps
         meter = Meter(f"evaluating {split}", total)
-        batches = [self._world.share(batch) for batch in torch.split(torch.arange(total), self._spec.batch_size)]
+        # What fits into memory in training fits here too.
+        at_once = max(1, self._spec.batch_size // self._spec.accumulation_steps)
+        batches = [self._world.share(batch) for batch in torch.split(torch.arange(total), at_once)]
         model = model or learner.module.__call__
         own = [batch for batch in batches if len(batch)]
         learner.module.eval()
         for inputs, labels in learner.evaluation(split, own):
             self._obey()
+            if not len(labels):
+                # None of the batch's images can be read; not every model takes a batch without any.
+                continue
             with torch.inference_mode(), autocast(self._spec, self._world.device):
                 scores = model(inputs).float()
             with torch.inference_mode():

@@ -92,12 +92,14 @@ class Pipeline:
     def batches(self, batches: Sequence[Tensor], *, epoch: int | None) -> Iterator[Batch]:
         """The batches of the given places of the split, in order. Images that cannot be read are left out of theirs.
 
+        Without an epoch a batch may so come without any image.
+
         Args:
             batches: places in the split, (B,) each.
             epoch: the epoch that decides what chance does; None: nothing random happens.
 
         Raises:
-            DatasetError: an image cannot be read, or none of a batch.
+            DatasetError: an image cannot be read, or none of a batch to train on.
             FitError: too many images cannot be read.
         """
         # One that is being used and one that is ready; where batches are small, one more for every thread.
@@ -166,7 +168,8 @@ class Pipeline:
 
     def _finish(self, batch: Tensor, images: Tensor, parts: Sequence[Future[Flags]], epoch: int | None) -> _Ready:
         read = np.concatenate([part.result() for part in parts])
-        if not read.any():
+        if not read.any() and epoch is not None:
+            # A step needs images; an evaluation or features can do without a batch, which may be a short last one.
             first = self._split.images.name(int(self._split.positions[batch[0]]))
             raise DatasetError(
                 f"none of a batch's {len(batch)} images can be read, {first} among them; repair or remove them, "
