@@ -239,6 +239,15 @@ def test_a_crop_keeps_the_centre_of_the_short_side(tmp_path):
     assert inputs(pipeline(str(tmp_path), preprocessing=how), [[0]], None).min() > 120 / 255
 
 
+def test_of_a_panorama_in_which_no_random_crop_fits_the_middle_is_seen_and_not_squashed(tmp_path):
+    (tmp_path / "a").mkdir()
+    pixels = np.zeros((40, 200, 3), dtype=np.uint8)
+    pixels[:, 70:130] = 255
+    Image.fromarray(pixels).save(tmp_path / "a" / "1.png")
+
+    assert inputs(pipeline(str(tmp_path), Augmentation(min_crop_area=0.9)), [[0]], 0).min() > 120 / 255
+
+
 def test_normalizing_is_the_textbook_formula():
     how = Preprocessing(image_size=8, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
     pixels = torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8)

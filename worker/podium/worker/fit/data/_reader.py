@@ -102,6 +102,8 @@ class Reader:
             if boxes.found[i]:
                 left, top = boxes.left[i], boxes.top[i]
                 image = image[top : top + boxes.height[i], left : left + boxes.width[i]]
+            else:
+                image = _middle(image)
             # Laid out channels last and without gaps, torch's resampling takes a fifth of Pillow's time.
             crop = torch.from_numpy(image[None].copy()).permute(0, 3, 1, 2)
             square = F.interpolate(crop, size=(self.side, self.side), mode=mode, antialias=True)
@@ -118,6 +120,14 @@ def squared(image: Image.Image, how: Preprocessing) -> Image.Image:
     width, height = (max(side, round(length * scale)) for length in image.size)
     left, top = (width - side) // 2, (height - side) // 2
     return image.resize((width, height), resample).crop((left, top, left + side, top + side))
+
+
+def _middle(image: Pixels) -> Pixels:
+    """The largest part around the centre of a shape that crops may have: of a panorama no box may fit otherwise."""
+    height, width = image.shape[:2]
+    rows, columns = min(height, round(width / _ASPECT[0])), min(width, round(height * _ASPECT[1]))
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return image[top : top + rows, left : left + columns]
 
 
 def _short_side(side: int, how: Preprocessing, change: Augmentation) -> float:
