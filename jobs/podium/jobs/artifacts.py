@@ -183,6 +183,10 @@ class ArtifactStore:
         """The folder for what the attempts of a job hand on to one another; writers rename whole files into it."""
         return self._job(job_id) / "scratch"
 
+    def drop_scratch(self, job_id: str) -> None:
+        """Deletes what attempts handed on, of a job that has ended."""
+        shutil.rmtree(self.scratch_path(job_id), ignore_errors=True)
+
     def _job(self, job_id: str) -> Path:
         return self.root / "jobs" / check_name(job_id)
 

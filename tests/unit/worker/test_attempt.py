@@ -11,7 +11,7 @@ from podium.jobs.artifacts import ArtifactStore
 from podium.jobs.errors import UnavailableError
 from podium.jobs.job import Cause, Job, Node, NodeState, Slot
 from podium.jobs.settings import Settings
-from podium.jobs.spec import CheckpointPolicy, ConstantSchedule, Sgd
+from podium.jobs.spec import CheckpointPolicy, ConstantSchedule, Sgd, Weights
 from podium.jobs.states import State
 from podium.jobs.store import Assignment, Leases, MemoryStore, NewJob
 from podium.worker.attempt import DRAINED, Attempt
@@ -138,6 +138,16 @@ def test_a_loss_that_is_not_finite_fails_the_job_with_a_remedy(site, images, job
     assert State.FAILED is done.state
     assert Cause.NON_FINITE is done.error.cause
     assert "learning rate" in done.error.remedy
+
+
+def test_a_job_that_fails_leaves_nothing_of_what_its_attempts_handed_on(site, images, job):
+    created = site.create(job(images("train"), epochs=3, weights=Weights(file="/nowhere.safetensors")))
+    scratch = site.artifacts.scratch_path(created.id)
+    scratch.mkdir(parents=True)
+    (scratch / "of-an-earlier-attempt.safetensors").touch()
+
+    assert State.FAILED is site.run(created).state
+    assert not scratch.exists()
 
 
 def test_missing_images_fail_the_job(site, images, job, tmp_path):

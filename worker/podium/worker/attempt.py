@@ -161,7 +161,12 @@ class Attempt:
         return self._finishing(State.FAILED, error.message, error)
 
     def _finishing(self, state: State, reason: str, error: JobError | None = None) -> Callable[[], object]:
-        return lambda: self._store.finish(self._assignment, state, reason=reason, error=error)
+        def finish() -> None:
+            self._store.finish(self._assignment, state, reason=reason, error=error)
+            # No attempt comes after this one.
+            self._artifacts.drop_scratch(self._assignment.job_id)
+
+        return finish
 
     def _checkpoints(self, job: Job) -> Checkpoints:
         versions = {name: version(name) for name in ("podium", "torch", "torchvision", "timm")}
