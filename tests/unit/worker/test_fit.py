@@ -290,10 +290,16 @@ def test_a_model_whose_scores_are_not_finite_is_never_the_best(images, job, tmp_
     evaluation = Evaluation(top_k=(1, 2), monitor=monitor)
     destroyed = {"optimizer": Sgd(learning_rate=1e30), "schedule": ConstantSchedule(), "epochs": 1, "batch_size": 18}
 
-    context = _fit(job(images("train"), evaluation=evaluation, **destroyed), tmp_path / "run")
+    dataset = ImageFolder(train=images("train"), test=images("test"), val_fraction=0.25)
+    wanted = job(dataset.train, dataset=dataset, evaluation=evaluation, **destroyed)
+
+    context = _fit(wanted, tmp_path / "run")
 
     assert not math.isfinite(context.metrics["val/loss"][1])
     assert context.best() is None
+    # Nothing else stands in for it.
+    assert not any(name.startswith("test/") for name in context.metrics)
+    assert f"no checkpoint of a best model by {monitor} is there: nothing is tested as it" in context.lines
 
 
 def test_the_best_checkpoint_is_the_one_that_is_tested(images, job, tmp_path):

@@ -90,14 +90,16 @@ class Finish:
             self._test(f"test_at_best_{monitor}", self._learner, at)
 
     def _hand_over(self, at: Position, best: Saved | None) -> None:
-        step, splits = at.step, {}
-        if best is not None:
-            checkpoint.read_model(best.folder, self._learner)
-            step, splits = best.step, report.read(best.folder)
-            self._log(f"the best model by {self._spec.evaluation.monitor} is that of step {step}")
+        monitor = self._spec.evaluation.monitor
+        if best is None:
+            self._log(f"no checkpoint of a best model by {monitor} is there: nothing is tested as it", Level.WARNING)
+            return
+        checkpoint.read_model(best.folder, self._learner)
+        step, splits = best.step, report.read(best.folder)
+        self._log(f"the best model by {monitor} is that of step {step}")
         if "test" in self._learner.splits:
             splits["test"] = self._test("test", self._learner, at)
-        if not self._world.first or best is None:
+        if not self._world.first:
             return
         at.tested = True
 
