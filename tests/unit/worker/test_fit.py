@@ -369,8 +369,16 @@ def test_schedules_warm_up_and_come_down(images, job):
     assert (steps[19], steps[20]) == (1.0, 0.1)
 
 
-def test_running_out_of_memory_comes_with_a_remedy():
-    error = describe(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"))
+@pytest.mark.parametrize(
+    "raised",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+        RuntimeError("CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
+def test_running_out_of_memory_comes_with_a_remedy(raised):
+    error = describe(raised)
 
     assert error.cause is Cause.OOM_DEVICE
     assert "batch_size" in error.remedy

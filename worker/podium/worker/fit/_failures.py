@@ -9,6 +9,8 @@ from podium.jobs.errors import DataLossError, PodiumError
 from podium.jobs.job import Cause, JobError
 
 _TRACEBACK_CHARACTERS = 20_000
+#: How CUDA and its libraries say that the device's memory is full, where torch's own allocator was not asked.
+_DEVICE_FULL = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class FitError(Exception):
@@ -35,7 +37,7 @@ def _judge(error: BaseException) -> tuple[Cause, str, str]:
         return Cause.DATA, error.message, remedy
     if isinstance(error, DatasetError):
         return Cause.DATA, error.message, "mend the data, then submit the job again"
-    if isinstance(error, torch.OutOfMemoryError):
+    if isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in _DEVICE_FULL):
         remedy = "halve batch_size, use precision BF16, or a smaller backbone or image_size"
         return Cause.OOM_DEVICE, f"the device ran out of memory: {first_line(error)}", remedy
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
