@@ -16,6 +16,7 @@ from podium.worker.fit.data import Batch, Pipeline, Split, check_unreadable, spa
 from podium.worker.fit.features import unread
 
 State = dict[str, Tensor]
+_ROWS = 8192
 
 
 class Learner(Protocol):
@@ -137,14 +138,17 @@ class Standardizer:
         """The one of a training split, (N, D); one that changes nothing where it is not enabled."""
         if not enabled:
             return cls(mean=torch.zeros(features.shape[1]), std=torch.ones(features.shape[1]))
-        exact = features.double()
-        std = exact.std(0, correction=0)
+        # Some rows at a time: all of them with double precision would be the largest thing in memory.
+        parts = torch.split(features, _ROWS)
+        mean = torch.stack([part.double().sum(0) for part in parts]).sum(0) / len(features)
+        squares = torch.stack([(part.double() - mean).square_().sum(0) for part in parts]).sum(0)
+        std = (squares / len(features)).sqrt()
         # A feature that never changes says nothing; dividing by its spread would let rounding speak.
-        return cls(mean=exact.mean(0).float(), std=torch.where(std > 1e-6, std, 1.0).float())
+        return cls(mean=mean.float(), std=torch.where(std > 1e-6, std, 1.0).float())
 
     def __call__(self, features: Tensor) -> Tensor:
         """The scaled features."""
-        return (features - self.mean) / self.std
+        return (features - self.mean).div_(self.std)
 
     def fold(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """The layer, (C, D) and (C,), that gives on plain features what this one gives on scaled ones."""
