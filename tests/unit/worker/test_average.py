@@ -66,3 +66,18 @@ def test_an_average_that_was_saved_goes_on_with_the_same_bits(stopped_after):
 
     with average.in_place(), second.in_place():
         assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in whole.state_dict().items())
+
+
+def test_a_parameter_that_two_layers_share_comes_back_as_it_was():
+    first, second = nn.Linear(2, 2), nn.Linear(2, 2)
+    second.weight = first.weight
+    average = Average(nn.Sequential(first, second), 0.5)
+    with torch.no_grad():
+        first.weight.add_(1)
+    average.update(100)
+    before = first.weight.clone()
+
+    with average.in_place():
+        assert torch.allclose(before - 0.5, second.weight)
+
+    assert torch.equal(before, first.weight)

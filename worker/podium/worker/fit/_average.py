@@ -19,7 +19,10 @@ class Average:
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self._decay = decay
-        self._live = {name: value for name, value in module.state_dict().items() if value.is_floating_point()}
+        state = module.state_dict(keep_vars=True)
+        # Under its first name only: what parts of a module share would be swapped twice, and come back as the average.
+        names = {id(value): name for name, value in reversed(state.items())}.values()
+        self._live = {name: state[name].detach() for name in names if state[name].is_floating_point()}
         self._mean = {name: value.clone() for name, value in self._live.items()}
 
     def update(self, steps: int) -> None:
