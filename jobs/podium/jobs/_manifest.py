@@ -33,6 +33,8 @@ class Manifest:
     """Whether it was the best when it was written; the ledger knows which one is now."""
     spec_digest: str
     versions: Mapping[str, str]
+    weights: Mapping[str, str]
+    """What the model started from: "name", and "sha256" of the bytes; empty where that is not known."""
     created: datetime
 
     @property
@@ -57,6 +59,7 @@ class Manifest:
             "files": [vars(file) for file in self.files],
             "metrics": dict(self.metrics),
             "versions": dict(self.versions),
+            "weights": dict(self.weights),
             "created": self.created.isoformat(),
         }
         return json.dumps(values, indent=2)
@@ -112,6 +115,7 @@ def _parse(values: Mapping[str, Any], directory: Path) -> Manifest:
         best=bool(values["best"]),
         spec_digest=str(values["spec_digest"]),
         versions={str(name): str(value) for name, value in values["versions"].items()},
+        weights={str(name): str(value) for name, value in values.get("weights", {}).items()},
         created=datetime.fromisoformat(values["created"]),
     )
 

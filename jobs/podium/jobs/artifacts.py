@@ -246,6 +246,7 @@ class Staging:
         metrics: Mapping[str, float] | None = None,
         best: bool = False,
         versions: Mapping[str, str] | None = None,
+        weights: Mapping[str, str] | None = None,
     ) -> Checkpoint:
         """Makes the checkpoint visible, whole; register it in the ledger next.
 
@@ -264,6 +265,7 @@ class Staging:
             best=best,
             spec_digest=spec_digest,
             versions=dict(versions or {}),
+            weights=dict(weights or {}),
             created=self._created,
         )
         if not manifest.files:

@@ -300,3 +300,14 @@ def test_images_that_changed_since_the_checkpoint_fail_the_job_instead_of_leakin
     assert State.FAILED is done.state
     assert Cause.DATA is done.error.cause
     assert "have changed" in done.error.message
+
+
+def test_a_checkpoints_manifest_says_by_digest_what_the_model_started_from(site, images, job, tmp_path):
+    train = images("train")
+    first = site.run(site.create(job(train)))
+    (best,) = [one for one in site.store.checkpoints(first.id) if one.best]
+    second = site.run(site.create(job(train, weights=Weights(checkpoint=best.id))))
+
+    model = next(file for file in best.files if file.name == "model.safetensors")
+    assert {"random"} == {manifest.weights["name"] for manifest in site.artifacts.manifests(first.id)}
+    assert {model.sha256} == {manifest.weights["sha256"] for manifest in site.artifacts.manifests(second.id)}

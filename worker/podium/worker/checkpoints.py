@@ -1,5 +1,6 @@
 """A job's checkpoints as its attempt handles them: bytes first, then the ledger, then retention."""
 
+import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -55,6 +56,7 @@ class Checkpoints:
                 metrics=metrics,
                 best=best,
                 versions=self._versions,
+                weights=_weights(staging.directory),
             )
 
     def register(self, checkpoint: Checkpoint) -> None:
@@ -124,3 +126,10 @@ class Checkpoints:
         manifest = self._artifacts.manifest(checkpoint.job_id, checkpoint.id)
         self._artifacts.verify(manifest)
         return Saved(step=manifest.step, folder=self._artifacts.path(manifest, manifest.files[0].name).parent)
+
+
+def _weights(folder: Path) -> Mapping[str, str]:
+    """What the files of a checkpoint say that its model started from."""
+    config = folder / "config.json"
+    told: Mapping[str, str] = json.loads(config.read_text(encoding="utf-8"))["weights"] if config.exists() else {}
+    return told

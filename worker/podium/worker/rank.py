@@ -21,8 +21,8 @@ from podium.worker.processes import die_with_parent
 from podium.worker.rank_context import RankContext
 from podium.worker.rank_line import Line
 
-#: So long a rank waits for the others before it gives up.
-_PATIENCE = timedelta(minutes=10)
+#: So long a rank waits for the others before it gives up. Rank 0 may have a checkpoint to write meanwhile.
+_PATIENCE = timedelta(minutes=30)
 #: How it reads when another rank went away; torch has no class for that.
 _GONE = ("gloo", "Connection closed by peer", "Connection reset by peer")
 

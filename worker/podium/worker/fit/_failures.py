@@ -38,7 +38,9 @@ def _judge(error: BaseException) -> tuple[Cause, str, str]:
     if isinstance(error, DatasetError):
         return Cause.DATA, error.message, "mend the data, then submit the job again"
     if isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in _DEVICE_FULL):
-        remedy = "halve batch_size, use precision BF16, or a smaller backbone or image_size"
+        remedy = (
+            "double accumulation_steps or halve batch_size, use PRECISION_BF16, or a smaller backbone or image_size"
+        )
         return Cause.OOM_DEVICE, f"the device ran out of memory: {first_line(error)}", remedy
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
         return Cause.OOM_HOST, "the machine ran out of memory", "halve batch_size, or use a smaller backbone"

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 
 from podium.jobs.errors import PodiumError
@@ -70,12 +71,14 @@ class Finish:
     def _test_untouched(self, at: Position) -> None:
         if self._untouched is None:
             return
+        learner = None
         try:
             learner = self._untouched()
         except (FitError, PodiumError, OSError) as error:
             # Its file was there when the job began, and is needed for nothing else.
             self._log(f"the untouched model is not tested: {error}", Level.WARNING)
-        else:
+        found = self._world.summed(torch.tensor(float(learner is not None)))
+        if learner is not None and int(found) == self._world.size:
             self._test("test_untouched", learner, at)
 
     def _test_further(self, at: Position) -> None:
