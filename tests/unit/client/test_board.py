@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 from podium.client import ImageFolder, Job, JobEvent, JobSpec, LinearHead, MetricBatch, Progress, Softmax, State
 from podium.client.cli._board import Board
 from podium.client.cli._lines import Lines
-from podium.client.cli._text import ago, count, duration, k_distribution, printable
+from podium.client.cli._text import ago, count, duration, evaluated_splits, k_distribution, printable
 from podium.jobs.events import LogBatch, LogLine, StateChange
 
 SPEC = JobSpec(backbone="x", tuning=LinearHead(), dataset=ImageFolder(train="/x"), sorter=Softmax())
@@ -47,6 +47,17 @@ def test_the_newest_number_and_the_last_lines_are_kept():
 
     assert ({"val/top1": 0.5}, {"val/top1": 5}) == (board.numbers, board.steps)
     assert ["b", "c"] == [line.text for line in board.lines]
+
+
+def test_every_split_that_was_evaluated_has_its_line_and_its_row_validation_first():
+    metrics = {"test/top1": 0.5, "val/top1": 0.4, "train/loss": 1.0, "test_at_best_top5/top1": 0.6, "data/wait": 0.1}
+
+    lines = Lines().of(JobEvent(payload=MetricBatch.at(9, metrics)))
+
+    assert ["val", "test", "test_at_best_top5"] == evaluated_splits(metrics)
+    assert {"step 9 val: top1 40.0 %", "step 9 test: top1 50.0 %", "step 9 test_at_best_top5: top1 60.0 %"} == set(
+        lines
+    )
 
 
 def test_progress_is_told_every_ten_seconds_and_when_a_new_phase_begins():

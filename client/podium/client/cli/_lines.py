@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from podium.client.cli._text import count, duration, percent, printable
+from podium.client.cli._text import count, duration, evaluated_splits, percent, printable
 from podium.jobs.events import JobEvent, LogBatch, MetricBatch, StateChange
 from podium.jobs.job import Checkpoint, Job, Progress
 
@@ -60,7 +60,7 @@ def _evaluations(batch: MetricBatch) -> list[str]:
     found: dict[tuple[int, str], list[str]] = {}
     for series in batch.series:
         split, _, name = series.name.partition("/")
-        if split in ("val", "test") and name in _SHOWN:
+        if split in evaluated_splits([series.name]) and name in _SHOWN:
             for step, value in zip(series.steps, series.values, strict=True):
                 shown = percent(value) + " %" if name.startswith("top") else f"{value:.4g}"
                 found.setdefault((step, split), []).append(f"{name} {shown}")

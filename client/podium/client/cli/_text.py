@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 
@@ -48,3 +48,10 @@ def k_distribution(k: Mapping[int, float]) -> str:
     """P_K: {1: 0.5, 5: 0.5} -> "½ top-1 + ½ top-5"."""
     halves = {0.5: "½ ", 1.0: "", 0.25: "¼ ", 0.75: "¾ "}
     return " + ".join(f"{halves.get(weight, f'{weight:g} ')}top-{rank}" for rank, weight in sorted(k.items()) if weight)
+
+
+def evaluated_splits(names: Iterable[str]) -> list[str]:
+    """The splits that metrics are of, such as "val" and "test_untouched", validation first; "train" is none of them."""
+    found = {name.partition("/")[0] for name in names}
+    wanted = [split for split in found if split.partition("_")[0] in ("val", "test")]
+    return sorted(wanted, key=lambda split: (split.partition("_")[0] == "test", split))

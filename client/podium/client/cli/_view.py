@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from podium.client.cli._board import Board
-from podium.client.cli._text import count, duration, k_distribution, percent, printable
+from podium.client.cli._text import count, duration, evaluated_splits, k_distribution, percent, printable
 from podium.jobs.events import Level
 from podium.jobs.job import Job, Progress, QueueInfo
 from podium.jobs.spec import JobSpec
@@ -36,7 +36,7 @@ def board_view(board: Board, *, lines: bool = True) -> RenderableType:
     parts: list[RenderableType] = [headline(board.job, board.queue)]
     if board.job.progress is not None and not board.job.terminal:
         parts.append(progress_view(board.job.progress))
-    if any(name.startswith(("val/", "test/")) for name in board.numbers):
+    if evaluated_splits(board.numbers):
         parts.append(numbers_view(board))
     if lines:
         parts += [
@@ -78,14 +78,14 @@ def numbers_view(board: Board) -> Table:
     """The newest accuracies of each split, in percent, and its loss."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("")
-    ranks = [rank for rank in _RANKS if any(f"{split}/top{rank}" in board.numbers for split in ("val", "test"))]
+    splits = evaluated_splits(board.numbers)
+    ranks = [rank for rank in _RANKS if any(f"{split}/top{rank}" in board.numbers for split in splits)]
     for rank in ranks:
         table.add_column(f"top-{rank}", justify="right")
     table.add_column("loss", justify="right")
     table.add_column("step", justify="right", style="dim")
-    for split in ("val", "test"):
-        if any(name.startswith(f"{split}/") for name in board.numbers):
-            table.add_row(*_row(board, split, ranks))
+    for split in splits:
+        table.add_row(*_row(board, split, ranks))
     return table
 
 
