@@ -120,7 +120,8 @@ class Extractor:
         side = recipe.preprocessing.image_size or 0
         model = copy.deepcopy(model).eval()
         model.set_submodule(classifier, nn.Identity())
-        model = fused(model, torch.zeros(1, 3, side, side))
+        # Noise, which every convolution answers; an empty image would not tell a wrong one.
+        model = fused(model, torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0)))
         self._model = model.to(device).to(memory_format=torch.channels_last)
         self._recipe = recipe
         self._device = device
