@@ -39,6 +39,7 @@ from podium.jobs.spec import (
     Subset,
 )
 from podium.jobs.states import State
+from podium.server.admission._resolve import resolve
 from podium.worker.fit import run
 from podium.worker.fit.local import LocalContext
 
@@ -118,22 +119,9 @@ def _tested(spec: JobSpec, features: Path, threads: int) -> dict[str, float]:
     card = find_backbone(spec.backbone)
     if index is None or card is None:
         raise SystemExit("the spec names no training split, or a backbone that is not in the catalogue")
-    how = spec.preprocessing
-    preprocessing = replace(
-        how,
-        image_size=how.image_size or card.image_size,
-        crop_fraction=how.crop_fraction or card.crop_fraction,
-        interpolation=how.interpolation or card.interpolation,
-        mean=how.mean or card.mean,
-        std=how.std or card.std,
-    )
-    job = Job(
-        id="job-study",
-        project="study",
-        spec=replace(spec, preprocessing=preprocessing),
-        state=State.RUNNING,
-        classes=tuple(spec.classes) or index.classes,
-    )
+    classes = tuple(spec.classes) or index.classes
+    resolved = resolve(spec, card, len(classes))
+    job = Job(id="job-study", project="study", spec=resolved, state=State.RUNNING, classes=classes)
     with tempfile.TemporaryDirectory() as folder:
         context = _SharedFeatures(Path(folder), features)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
