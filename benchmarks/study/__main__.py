@@ -103,10 +103,11 @@ def _specs(spec: JobSpec, seeds: range) -> Iterator[tuple[str, JobSpec]]:
     evaluation = replace(spec.evaluation, top_k=(1, 2, 5, 10), monitor="top1", also_monitor=("top5",))
     for seed in seeds:
         common = replace(spec, seed=seed, evaluation=evaluation, checkpoints=CheckpointPolicy(every_epochs=1000))
-        yield _name(*_SOFTMAX, seed), replace(common, k={1: 1.0}, sorter=Softmax(), m=m)
+        yield _name(*_SOFTMAX, seed), replace(common, k={1: 1.0}, sorter=Softmax(), m=m, top1_apart=False)
         for sorter_name, sorter in _SORTERS.items():
             for k_name, k in _KS.items():
-                yield _name(sorter_name, k_name, seed), replace(common, k=k, sorter=sorter, m=m)
+                apart = spec.top1_apart and 0 < k.get(1, 0) < 1
+                yield _name(sorter_name, k_name, seed), replace(common, k=k, sorter=sorter, m=m, top1_apart=apart)
 
 
 def _name(sorter: str, k: str, seed: int) -> str:

@@ -448,6 +448,7 @@ class JobSpec:
     preprocessing: Preprocessing = Preprocessing()
     augmentation: Augmentation | None = None
     label_smoothing: float = 0.0
+    top1_apart: bool = False
     epochs: int = 20
     batch_size: int = 128
     accumulation_steps: int = 1

@@ -16,6 +16,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from podium.jobs.job import Cause, Job
 from podium.jobs.spec import (
@@ -41,7 +42,7 @@ from podium.worker.fit import FitError, Stopped, StopReason, describe, evaluate,
 from podium.worker.fit.data import open_splits
 from podium.worker.fit.learners import Standardizer
 from podium.worker.fit.local import LocalContext
-from podium.worker.fit.loss import JobLoss, criterion
+from podium.worker.fit.loss import criterion
 from podium.worker.fit.optim import learning_rate
 
 CPU = torch.device("cpu")
@@ -328,7 +329,7 @@ def test_classes_are_counted_in_the_training_split_alone(images, job, tmp_path, 
     counted = []
     for module in (step, evaluate):
 
-        def spy(spec: JobSpec, class_counts: Sequence[int], **options: Any) -> JobLoss:
+        def spy(spec: JobSpec, class_counts: Sequence[int], **options: Any) -> nn.Module:
             counted.append(class_counts)
             return criterion(spec, class_counts, **options)
 

@@ -75,3 +75,18 @@ def test_scores_that_are_not_finite_make_the_loss_nan_and_no_error_as_on_a_gpu(j
 
     for wrong in (math.nan, math.inf):
         assert loss(torch.tensor([[0.0, wrong, 1.0]]), torch.tensor([0])).isnan()
+
+
+def test_top1_apart_is_cross_entropy_and_the_rest_of_the_k_distribution_each_with_its_weight(job, images):
+    parts = {"m": 6, "sorter": OddEven(), "k": {1: 0.25, 2: 0.25, 3: 0.5}}
+    apart = criterion(job(images("train"), top1_apart=True, **parts).spec, (6,) * 6)
+    rest = criterion(job(images("train2"), **parts | {"k": {2: 1 / 3, 3: 2 / 3}}).spec, (6,) * 6)
+    scores = torch.randn(8, 6, dtype=torch.float64, requires_grad=True)
+    labels = torch.arange(8) % 6
+
+    expected = 0.25 * torch.nn.functional.cross_entropy(scores, labels) + 0.75 * rest(scores, labels)
+
+    assert torch.allclose(apart(scores, labels), expected)
+    (ours,) = torch.autograd.grad(apart(scores, labels), scores)
+    (theirs,) = torch.autograd.grad(expected, scores)
+    assert torch.allclose(ours, theirs)

@@ -1,12 +1,12 @@
 """From the spec's sorter to the loss that computes it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from enum import Enum
 from typing import Any, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from podium import topk
 from podium.jobs.spec import JobSpec, Sorter
@@ -24,14 +24,36 @@ class JobLoss(topk.TopKCrossEntropy):
             return logits.float().sum() * math.nan
 
 
+class Apart(nn.Module):
+    """The weight of top-1 times its loss alone, plus the rest of P_K as a loss of its own.
+
+    Up to a constant the form "smce" of the authors' package (Petersen et al. 2022): the gradients are the same. Where the
+    label is hopeless, c_1 in the logarithm of a mixture has next to no pull; here it has cross-entropy's.
+
+    Args:
+        share: P_K(1), in (0, 1).
+        first: the loss of top-1.
+        rest: the loss of all other k.
+    """
+
+    def __init__(self, share: float, first: nn.Module, rest: nn.Module) -> None:
+        super().__init__()
+        self.share, self.first, self.rest = share, first, rest
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss."""
+        loss: Tensor = self.share * self.first(logits, labels) + (1 - self.share) * self.rest(logits, labels)
+        return loss
+
+
 def criterion(
     spec: JobSpec,
     class_counts: Sequence[int],
     *,
     reduction: Literal["mean", "sum"] = "mean",
     label_smoothing: float = 0.0,
-) -> JobLoss:
-    """The loss of a job.
+) -> nn.Module:
+    """The loss of a job: of scores, (B, C), and classes, (B,), or shares of classes, (B, C).
 
     Args:
         spec: names the sorter or baseline, with its parameters.
@@ -40,7 +62,14 @@ def criterion(
         label_smoothing: the share of the target that is spread over all classes.
     """
     family = _family(spec.sorter, class_counts)
-    return JobLoss(k=spec.k, sorter=family, m=spec.m, reduction=reduction, label_smoothing=label_smoothing)
+
+    def loss(k: Mapping[int, float]) -> JobLoss:
+        return JobLoss(k=k, sorter=family, m=spec.m, reduction=reduction, label_smoothing=label_smoothing)
+
+    if not spec.top1_apart:
+        return loss(spec.k)
+    share = spec.k[1]
+    return Apart(share, loss({1: 1.0}), loss({k: weight / (1 - share) for k, weight in spec.k.items() if k > 1}))
 
 
 def _family(sorter: Sorter, class_counts: Sequence[int]) -> topk.Surrogate:
