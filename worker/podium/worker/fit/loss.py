@@ -27,8 +27,8 @@ class JobLoss(topk.TopKCrossEntropy):
 class Apart(nn.Module):
     """The weight of top-1 times its loss alone, plus the rest of P_K as a loss of its own.
 
-    Up to a constant the form "smce" of the authors' package (Petersen et al. 2022): the gradients are the same. Where the
-    label is hopeless, c_1 in the logarithm of a mixture has next to no pull; here it has cross-entropy's.
+    Up to a constant the form "smce" of the authors' package (Petersen et al. 2022): the gradients are the same. Where
+    the label is hopeless, c_1 in the logarithm of a mixture has next to no pull; here it has cross-entropy's.
 
     Args:
         share: P_K(1), in (0, 1).
