@@ -136,7 +136,7 @@ def _job(folder: Path) -> list[float]:
         begun.append(time.perf_counter())
         return at_once(self, at, *arguments)
 
-    step.Stepper.step = timed  # type: ignore[method-assign, assignment]
+    step.Stepper.step = timed  # type: ignore[method-assign, assignment]  # looked on
     store, artifacts = MemoryStore(), folder / "artifacts"
     settings = Settings(
         redis_url="",

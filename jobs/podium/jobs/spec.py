@@ -3,6 +3,8 @@
 The classes carry the names of the messages in podium.api.v1 and the fields their names; podium.jobs.wire converts by
 walking the descriptors, and a test holds the two together. Defaults stand here and nowhere else. A oneof of messages is
 one field with a union type: `JobSpec(sorter=OddEven(steepness=2))`.
+
+Long, because it is the whole of what a user may write, a class a message; there is nothing else in it.
 """
 
 from collections.abc import Mapping

@@ -95,7 +95,7 @@ class Site:
             "evaluation": Evaluation(top_k=(1, 2), every_epochs=10),
             "checkpoints": CheckpointPolicy(every_epochs=5),
         }
-        spec = JobSpec(**parts | changes)  # type: ignore[arg-type]
+        spec = JobSpec(**parts | changes)  # type: ignore[arg-type]  # mixed values
         job, _ = self.store.create(NewJob(project="p", spec=spec, classes=tuple(scan_classes(images))))
         return job
 

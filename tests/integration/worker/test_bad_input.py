@@ -1,7 +1,7 @@
 """Bad input ends in a sentence and leaves the queue intact; good input of every kind trains between it.
 
 One stack for all, as `podium up --local` starts it: Redis, a server, a worker of two slots. Bad and good jobs take
-turns in its queue.
+turns in its queue. Long, because a second file would be a second stack to start.
 """
 
 import io

@@ -1,4 +1,7 @@
-"""What a spec asks of the training beyond steps: averages, parts, clipping, patience, further monitors, the end."""
+"""What a spec asks of the training beyond steps: averages, parts, clipping, patience, further monitors, the end.
+
+Long, because all of it is asked of the same few helpers: a tiny job, and a step on a small module.
+"""
 
 import functools
 import json

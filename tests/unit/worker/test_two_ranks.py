@@ -46,7 +46,7 @@ def _done(job: Job, context: LocalContext, world: World, patience: int) -> bool:
         asked += 1
         return StopReason.DRAINED if asked == patience else None
 
-    context.should_stop = should_stop  # type: ignore[method-assign]
+    context.should_stop = should_stop  # type: ignore[method-assign]  # asks by a plan
     try:
         run(job, context, device=CPU, threads=1, world=world)
     except Stopped:

@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _warm_up() -> None:
-    import podium.worker.fit  # noqa: F401
+    import podium.worker.fit  # noqa: F401  # for its imports
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def members(path: str, file: IO[bytes], size: int, *, remedy: str) -> Iterator[t
     _refuse_compressed(path, file.read(8))
     file.seek(0)
     try:
-        with tarfile.open(fileobj=_Headers(file), mode="r:") as archive:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=_Headers(file), mode="r:") as archive:  # type: ignore[call-overload]  # a reader will do
             yield from _checked(path, archive, size)
             _check_end(file, archive.offset)
     except (tarfile.TarError, ValueError, RecursionError, UnicodeError) as error:

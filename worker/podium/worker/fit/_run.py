@@ -116,7 +116,7 @@ def _be_deterministic() -> None:
     torch.backends.cudnn.deterministic = True
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Would write to every tensor before its result is written to it: a twentieth of a step.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # stubs
 
 
 def _fill(job: Job, model: nn.Module, backbone: Backbone, context: JobContext) -> weights.Source:

@@ -40,7 +40,7 @@ def seed_step(seed: int, step: int, rank: int = 0) -> None:
     number = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
     # torch.manual_seed would, in a process that does not use its GPUs, remember every call with its stack.
     torch.default_generator.manual_seed(number)
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch has no types for it
         torch.cuda.manual_seed_all(number)
 
 

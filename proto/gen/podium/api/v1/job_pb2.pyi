@@ -369,7 +369,7 @@ class QueueInfo(google.protobuf.message.Message):
     position: builtins.int
     """From 1: how many jobs of its pool are dispatched before it, plus 1."""
     wait_reason: builtins.str
-    """In words: "waiting for a free slot in pool default (2 of 2 busy)"."""
+    """In words: "waiting for a free slot in pool default : 2 of 2 busy"."""
     def __init__(
         self,
         *,

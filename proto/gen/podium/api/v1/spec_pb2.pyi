@@ -251,7 +251,7 @@ class JobSpec(google.protobuf.message.Message):
     DISPLAY_NAME_FIELD_NUMBER: builtins.int
     LABELS_FIELD_NUMBER: builtins.int
     backbone: builtins.str
-    """The backbone's name in torchvision or timm, such as "resnet50" or "timm/resnet50". A name that both know means torchvision's."""
+    """The backbone's name in torchvision or timm, such as "resnet50" or "timm/resnet50", or "podium/cifar_resnet18". A name that both know means torchvision's."""
     unreadable: Global___Unreadable.ValueType
     """What becomes of a job whose images cannot all be read. Default UNREADABLE_FAIL."""
     m: builtins.int
