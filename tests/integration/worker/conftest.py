@@ -127,8 +127,12 @@ class Site:
         return self.store.get(job.id)
 
     def wait_for_checkpoint(self, job: Job, attempt: int) -> None:
+        """Of a step that the attempt made: one that was due where it resumed may be written again first."""
+
         def written() -> bool:
-            return any(checkpoint.attempt == attempt for checkpoint in self.store.checkpoints(job.id))
+            resumed = self.store.get(job.id).attempts[attempt - 1].resumed_from_step
+            listed = self.store.checkpoints(job.id)
+            return any(checkpoint.attempt == attempt and checkpoint.step > resumed for checkpoint in listed)
 
         self.until(written, f"a checkpoint of attempt {attempt}")
 
