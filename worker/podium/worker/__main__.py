@@ -43,9 +43,11 @@ def _work(options: argparse.Namespace) -> None:
     from podium.worker import inventory
     from podium.worker.agent import Agent
     from podium.worker.processes import mark
+    from podium.worker.trainer import check_trainer
 
     if options.cpu_slots is not None and options.cpu_slots < 1:
         raise ValueError(f"--cpu-slots {options.cpu_slots}: give at least 1")
+    check_trainer()
     settings = from_environment()
     slots = (
         inventory.cpu_slots(options.cpu_slots)

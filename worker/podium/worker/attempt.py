@@ -23,6 +23,7 @@ from podium.worker.patience import insist
 from podium.worker.processes import PROCESS_DIED, ranks_mark
 from podium.worker.ranks import RankDied, RankFailed, Ranks
 from podium.worker.stop import StopFlag
+from podium.worker.trainer import trainer
 from podium.worker.writer import Writer
 
 _LOG = logging.getLogger(__name__)
@@ -138,9 +139,7 @@ class Attempt:
             Ranks(job, context, self._stop, mark=ranks_mark(self._mark), environment=os.environ | visible).run()
             return
         # Only now: importing torch takes seconds, and the lease is alive.
-        from podium.worker import fit
-
-        fit.run(job, context, device=fit.choose_device(), threads=self._threads)
+        trainer().run(job, context, threads=self._threads)
 
     def _stopped(self, job: Job, reason: StopReason) -> Callable[[], object]:
         match reason:
@@ -176,9 +175,7 @@ class Attempt:
 def _described(error: Exception) -> JobError:
     if isinstance(error, RankFailed):
         return error.error
-    from podium.worker import fit
-
-    return fit.describe(error)
+    return trainer().describe(error)
 
 
 def _spent(job: Job) -> float:

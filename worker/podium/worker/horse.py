@@ -13,6 +13,7 @@ import sys
 
 from podium.worker import entry
 from podium.worker.processes import die_with_parent
+from podium.worker.trainer import trainer
 
 
 def main(arguments: list[str]) -> None:
@@ -29,7 +30,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _warm_up() -> None:
-    import podium.worker.fit  # noqa: F401  # for its imports
+    trainer()
 
 
 if __name__ == "__main__":

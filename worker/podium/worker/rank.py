@@ -11,7 +11,6 @@ import signal
 import sys
 import threading
 from dataclasses import asdict
-from datetime import timedelta
 from pathlib import Path
 
 from podium.jobs import wire
@@ -20,11 +19,7 @@ from podium.worker.job_context import Stopped
 from podium.worker.processes import die_with_parent
 from podium.worker.rank_context import RankContext
 from podium.worker.rank_line import Line
-
-#: So long a rank waits for the others before it gives up. Rank 0 may have a checkpoint to write meanwhile.
-_PATIENCE = timedelta(minutes=30)
-#: How it reads when another rank went away; torch has no class for that.
-_GONE = ("gloo", "Connection closed by peer", "Connection reset by peer")
+from podium.worker.trainer import trainer
 
 
 def main(arguments: list[str]) -> None:
@@ -57,45 +52,17 @@ def _listen(context: RankContext) -> None:
 def _train(job: Job, context: RankContext, line: Line) -> int:
     """The exit code."""
     try:
-        _join_and_run(job, context)
+        # Imported only now: whatever goes wrong with it is told too.
+        trainer().run_as_rank(job, context, threads=int(os.environ["OMP_NUM_THREADS"]))
     except Stopped as stopped:
         line.send("stopped", reason=stopped.reason.value)
     except BaseException as error:  # whatever it is, the user is told
-        from podium.worker import fit
-
-        described = fit.describe(error)
-        cause = described.cause.name
-        line.send("failed", **asdict(described) | {"cause": cause}, consequence=_is_consequence(error))
+        described, consequence = trainer().describe(error), trainer().is_consequence(error)
+        line.send("failed", **asdict(described) | {"cause": described.cause.name}, consequence=consequence)
         return 1
     else:
         line.send("done")
     return 0
-
-
-def _join_and_run(job: Job, context: RankContext) -> None:
-    # Only now: whatever goes wrong with these imports is told too.
-    import torch
-    from torch import distributed
-
-    from podium.worker import fit
-    from podium.worker.fit.world import World
-
-    device = torch.device("cpu")
-    if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
-    world = World(device=device, rank=distributed.get_rank(), size=distributed.get_world_size())
-    fit.run(job, context, device=device, threads=int(os.environ["OMP_NUM_THREADS"]), world=world)
-    # Who leaves first would take the last messages to the others along.
-    distributed.barrier()
-
-
-def _is_consequence(error: BaseException) -> bool:
-    """Whether an error only says that another rank is gone."""
-    from torch import distributed
-
-    return isinstance(error, distributed.DistError) or any(sign in str(error) for sign in _GONE)
 
 
 if __name__ == "__main__":

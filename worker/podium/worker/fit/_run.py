@@ -35,20 +35,23 @@ def choose_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def run(job: Job, context: JobContext, *, device: torch.device, threads: int, world: World | None = None) -> None:
+def run(
+    job: Job, context: JobContext, *, threads: int, device: torch.device | None = None, world: World | None = None
+) -> None:
     """Does a job: prepares, trains, tests.
 
     Args:
         job: the job, its spec resolved.
         context: the line to the job.
-        device: where to compute.
         threads: how many threads may decode images.
+        device: where to compute; None: see `choose_device`.
         world: the ranks that do this job together, each of which calls; None: this one alone.
 
     Raises:
         Stopped: the attempt is to end before the job does.
         FitError: the job cannot go on; so may DatasetError and torch.OutOfMemoryError say. See `describe`.
     """
+    device = device or choose_device()
     spec, world = job.spec, world or alone(device)
     if device.type == "cpu" and os.environ.get("CUDA_VISIBLE_DEVICES"):
         context.log(
