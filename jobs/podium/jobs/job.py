@@ -53,11 +53,21 @@ class QueueInfo:
 
     position: int
     wait_reason: str = ""
+    estimated_start_time: datetime | None = None
+    """None: it cannot be told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A machine's part in an attempt on several."""
+
+    node: str
+    slots: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """One try at running a job on one machine."""
+    """One try at running a job, on one machine or several."""
 
     number: int
     node: str
@@ -68,11 +78,28 @@ class Attempt:
     outcome: str = ""
     resumed_from_step: int = 0
     slots: tuple[int, ...] = ()
-    """Every slot that it holds, `slot` first; left out, as in records from when there was only one: `slot` alone."""
+    """Every slot that it holds on `node`, `slot` first; left out, as in old records: `slot` alone."""
+    cause: Cause | None = None
+    """Why it ended; None while it runs, and where the job was done, cancelled or paused."""
+    checkpoint_id: str = ""
+    """The newest checkpoint that it committed."""
+    checkpoint_step: int = 0
+    others: tuple[Member, ...] = ()
+    """The other machines; `node` has rank 0."""
 
     def __post_init__(self) -> None:
         if not self.slots:
             object.__setattr__(self, "slots", (self.slot,))
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """Every machine of it, in the order of their ranks."""
+        return (Member(node=self.node, slots=self.slots), *self.others)
+
+    @property
+    def progressed(self) -> bool:
+        """Whether it committed anything beyond where it began."""
+        return self.checkpoint_step > self.resumed_from_step
 
 
 def slots_in_words(slots: Sequence[int]) -> str:
@@ -100,6 +127,10 @@ class Job:
     create_time: datetime | None = None
     start_time: datetime | None = None
     end_time: datetime | None = None
+    stop_time: datetime | None = None
+    """When its attempt was asked to stop; None while it may go on."""
+    retry_time: datetime | None = None
+    """Before this time it is not started again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,17 +162,20 @@ class NodeState(Enum):
     READY = 1
     DRAINING = 2
     LOST = 3
+    EXCLUDED = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
-    """A place for one device's work on a machine. A job holds as many of one machine as its resources.gpus says."""
+    """A place for one device's work on a machine. A job holds as many of each machine as its resources.gpus says."""
 
     index: int
     device: str = "cpu"
     model: str = "CPU"
     memory_bytes: int = 0
     job_id: str = ""
+    trouble: str = ""
+    """Why it takes no jobs, in words; empty: it does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,3 +188,9 @@ class Node:
     slots: tuple[Slot, ...]
     heartbeat_time: datetime | None = None
     version: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Of what else matters there: "python", "torch", "driver"."""
+    address: str = ""
+    """Where other machines reach it; empty: it takes no jobs of several machines."""
+    reason: str = ""
+    """Why it takes no jobs, in words; empty: it does."""

@@ -22,7 +22,7 @@ class Settings:
     data_roots: tuple[str, ...]
     """PODIUM_DATA_ROOTS, separated by colons: where paths in a spec may point to. Empty: nowhere."""
     leases: Leases
-    """PODIUM_LEASE_ATTEMPT, PODIUM_LEASE_STARTING, PODIUM_LEASE_NODE, in seconds."""
+    """PODIUM_LEASE_ATTEMPT, PODIUM_LEASE_STARTING, PODIUM_LEASE_NODE and PODIUM_GRACE, in seconds."""
     uri_prefixes: tuple[str, ...] = ()
     """PODIUM_URI_PREFIXES, separated by spaces or commas: what URIs in a spec must lie below. Empty: no URI will do."""
 
@@ -43,6 +43,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
             attempt=_seconds(environ, "PODIUM_LEASE_ATTEMPT", Leases.attempt),
             starting=_seconds(environ, "PODIUM_LEASE_STARTING", Leases.starting),
             node=_seconds(environ, "PODIUM_LEASE_NODE", Leases.node),
+            grace=_seconds(environ, "PODIUM_GRACE", Leases.grace),
         ),
         uri_prefixes=_prefixes(environ.get("PODIUM_URI_PREFIXES", "")),
     )

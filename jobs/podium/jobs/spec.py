@@ -411,10 +411,18 @@ class Resources:
 
     gpus: int = 1
     pool: str = "default"
+    nodes: int = 1
+    gpu_model: str = ""
+    min_memory_gib: int = 0
+
+    @property
+    def slots(self) -> int:
+        """The slots in all, of all machines."""
+        return self.nodes * self.gpus
 
 
 class Priority(Enum):
-    """The place in the queue: higher first, then first come, first served."""
+    """The class in the queue: a higher one goes first, and may take slots from lower ones."""
 
     LOW = 1
     NORMAL = 2
@@ -468,3 +476,4 @@ class JobSpec:
     max_duration_seconds: int = 0
     display_name: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    stall_timeout_seconds: int = 600

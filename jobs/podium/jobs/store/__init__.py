@@ -3,11 +3,13 @@
 from podium.jobs.store._base import (
     Assignment,
     Bell,
+    Drain,
     EventPage,
     JobStore,
     Leases,
     NewJob,
     StoredEvent,
+    Usage,
     Wish,
 )
 from podium.jobs.store._memory import MemoryStore
@@ -15,11 +17,13 @@ from podium.jobs.store._memory import MemoryStore
 __all__ = [
     "Assignment",
     "Bell",
+    "Drain",
     "EventPage",
     "JobStore",
     "Leases",
     "MemoryStore",
     "NewJob",
     "StoredEvent",
+    "Usage",
     "Wish",
 ]

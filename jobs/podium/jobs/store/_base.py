@@ -10,15 +10,16 @@ Three rules hold everywhere:
 * A write that is repeated (a lost answer, an automatic retry) has the effect of one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 from typing import Protocol
 
-from podium.jobs.events import LogBatch, MetricBatch
-from podium.jobs.job import Checkpoint, Job, JobError, Node, Progress
-from podium.jobs.spec import JobSpec
+from podium.jobs.events import LogBatch, LogLine, MetricBatch
+from podium.jobs.job import Cause, Checkpoint, Job, JobError, Member, Node, Progress
+from podium.jobs.spec import JobSpec, Priority
 from podium.jobs.states import State
 
 
@@ -44,11 +45,33 @@ class Assignment:
 
 
 class Wish(Enum):
-    """What the attempt is asked to do next."""
+    """What the attempt is asked to do next: go on, or save its work and end, for one of three reasons."""
 
     CONTINUE = "continue"
     CANCEL = "cancel"
     PAUSE = "pause"
+    PREEMPT = "preempt"
+
+
+class Drain(Enum):
+    """What a machine is asked to do with the jobs that it has; it takes no new ones."""
+
+    NO = "no"
+    """Go on as usual."""
+    FINISH = "finish"
+    """Let them end."""
+    REQUEUE = "requeue"
+    """Have them save their work and go back to the queue."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What projects have used of the pools, by the leader's account."""
+
+    time: datetime
+    """Up to when it was counted."""
+    seconds: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """(pool, project) -> slot-seconds, old ones counting less."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,22 +146,64 @@ class JobStore(Protocol):
             OutOfRangeError: `before` is not a cursor of this store.
         """
 
-    def cancel(self, job_id: str, reason: str) -> Job:
-        """QUEUED becomes CANCELLED; what holds a slot becomes CANCELLING, and its attempt is told.
+    def cancel(self, job_id: str, reason: str, *, force: bool = False) -> Job:
+        """QUEUED and PAUSED become CANCELLED; what holds a slot becomes CANCELLING, and its attempt is told.
 
         Repeating it changes nothing.
+
+        Args:
+            job_id: the job.
+            reason: for the record.
+            force: CANCELLED at once in any case; the attempt is fenced out.
 
         Raises:
             NotFoundError: no such job.
             FailedPreconditionError: it SUCCEEDED or FAILED.
         """
 
+    def pause(self, job_id: str, reason: str) -> Job:
+        """QUEUED becomes PAUSED; what holds a slot becomes PAUSING, and its attempt is told.
+
+        Repeating it changes nothing.
+
+        Raises:
+            NotFoundError: no such job.
+            FailedPreconditionError: it ended, or is being cancelled.
+        """
+
+    def resume(self, job_id: str) -> Job:
+        """PAUSED becomes QUEUED, in its old place in line. A job that is neither paused nor pausing stays as it is.
+
+        Raises:
+            NotFoundError: no such job.
+            FailedPreconditionError: it ended, is being cancelled, or is still PAUSING.
+        """
+
+    def update(self, job_id: str, *, priority: Priority | None, labels: Mapping[str, str]) -> Job:
+        """Changes the spec of a QUEUED job.
+
+        Args:
+            job_id: the job.
+            priority: the new one; None leaves it.
+            labels: to add or change, the others stay; one with an empty value is removed.
+
+        Raises:
+            NotFoundError: no such job.
+            FailedPreconditionError: it is not QUEUED.
+        """
+
     # The dispatcher and the reconciler
 
     def pending(self, pool: str) -> Sequence[str]:
-        """The ids of QUEUED jobs, next one first: by priority, then creation. A job that comes back keeps its place."""
+        """The ids of QUEUED jobs: by priority, then creation. A job that comes back keeps its place."""
 
-    def dispatch(self, job_id: str, node: str, slot: int, *others: int) -> Assignment:
+    def line(self, pool: str) -> Sequence[tuple[str, int]]:
+        """As `pending`, each with a number that is another one after `update` has changed the job's priority."""
+
+    def known(self, job_ids: Sequence[str]) -> Sequence[Job]:
+        """Many jobs at once, without their place in line; ids that are not known are left out."""
+
+    def dispatch(self, job_id: str, node: str, slot: int, *others: int, elsewhere: Sequence[Member] = ()) -> Assignment:
         """QUEUED -> STARTING: takes the slots, raises attempt and fence, opens the lease; all or nothing.
 
         Args:
@@ -146,26 +211,60 @@ class JobStore(Protocol):
             node: the machine.
             slot: the slot whose supervisor runs the attempt.
             others: more slots of the same machine, for a job that needs several; each is taken once.
+            elsewhere: slots of other machines, for a job of several.
 
         Raises:
-            FailedPreconditionError: the job is not QUEUED, or one of the slots is not free (reason SLOT_TAKEN).
+            FailedPreconditionError: the job is not QUEUED, is to wait until `Job.retry_time` (reason NOT_YET), or one
+                of the slots is not free (reason SLOT_TAKEN).
+        """
+
+    def preempt(self, assignment: Assignment, reason: str) -> Job:
+        """Asks an attempt to save its work and give the job back to the queue. Repeating it changes nothing.
+
+        What is being cancelled or paused stops anyway, and is left at that.
+
+        Args:
+            assignment: the attempt.
+            reason: in words, for the job's log.
+
+        Raises:
+            StaleFenceError: that attempt no longer holds the job.
         """
 
     def holding(self) -> Sequence[tuple[Job, Assignment, bool]]:
         """The jobs that hold slots, each with its assignment and whether its lease still lives."""
 
-    def recover(self, assignment: Assignment, outcome: str) -> Job:
-        """Ends a lost attempt and frees its slots: RECOVERING, then QUEUED again; a CANCELLING job becomes CANCELLED.
+    def recover(
+        self,
+        assignment: Assignment,
+        outcome: str,
+        *,
+        cause: Cause = Cause.NODE_LOST,
+        lines: Sequence[LogLine] = (),
+        faulty: str = "",
+    ) -> Job:
+        """Ends an attempt that did not end its job, and frees its slots.
 
-        The fence rises, so that the lost attempt, should it live, can write nothing more.
+        A CANCELLING job becomes CANCELLED, a PAUSING one PAUSED. Any other becomes RECOVERING, then QUEUED again, or
+        FAILED where `podium.jobs.retries` says that it is not worth another attempt. The fence rises, so that the
+        attempt, should it live, can write nothing more.
 
         Args:
-            assignment: the attempt that was lost.
-            outcome: how, in words, for the attempt's record and the events.
+            assignment: the attempt.
+            outcome: how it ended, in words, for the attempt's record and the events.
+            cause: why.
+            lines: last words for the job's log.
+            faulty: the machine whose hardware failed; at the second time it is EXCLUDED.
 
         Raises:
             StaleFenceError: that attempt no longer holds the job.
         """
+
+    def usage(self) -> Usage | None:
+        """What was last written by `write_usage`; None: nothing yet."""
+
+    def write_usage(self, usage: Usage) -> None:
+        """Keeps the leader's account, for the next leader."""
 
     def lead(self, owner: str, seconds: float) -> bool:
         """Takes or renews the one leadership among servers; False while another owner's has not run out."""
@@ -175,13 +274,25 @@ class JobStore(Protocol):
 
     # The attempt
 
-    def begin(self, assignment: Assignment, *, resumed_from_step: int = 0) -> Job:
+    def begin(self, assignment: Assignment, *, resumed_from_step: int = 0, rendezvous: str = "") -> Job:
         """STARTING -> RUNNING, by exactly one process: the second one to ask, and any stale one, is refused.
 
-        A job that was cancelled meanwhile is returned as CANCELLING: `renew` tells the attempt to finish it.
+        A job that is to stop already is returned as CANCELLING or PAUSING: `renew` tells the attempt.
+
+        Args:
+            assignment: who begins.
+            resumed_from_step: where it goes on from.
+            rendezvous: where the attempt's other machines find it, for `rendezvous`.
 
         Raises:
             StaleFenceError: another process or a newer attempt has it.
+        """
+
+    def rendezvous(self, assignment: Assignment) -> str:
+        """What the attempt's first machine said in `begin`; empty until then.
+
+        Raises:
+            StaleFenceError: a newer attempt holds the job, or it has ended.
         """
 
     def renew(self, assignment: Assignment) -> Wish:
@@ -265,17 +376,28 @@ class JobStore(Protocol):
 
     # Machines
 
-    def heartbeat(self, node: Node) -> None:
-        """Writes the machine's record and keeps its lease alive.
+    def heartbeat(self, node: Node) -> Drain:
+        """Writes the machine's record, keeps its lease alive, and returns what is asked of it.
 
         The slots' job_id and the heartbeat_time are the ledger's to know, not the caller's.
         """
 
     def nodes(self) -> Sequence[Node]:
-        """Every machine heard from within a day, by id, LOST where its lease is over, with the jobs in its slots."""
+        """Every machine heard from within a day, by id, with the jobs in its slots.
+
+        LOST where its lease is over; else EXCLUDED after two hardware failures; else DRAINING where `drain` asks for
+        it, or the machine says so itself.
+        """
+
+    def drain(self, node_id: str, drain: Drain) -> Node:
+        """Asks a machine to take no new jobs; Drain.NO takes that back, and forgets hardware failures.
+
+        Raises:
+            NotFoundError: no such machine (reason NODE_NOT_FOUND).
+        """
 
     def remove_node(self, node_id: str) -> None:
-        """Takes a machine off the list, for one that leaves in good order."""
+        """Takes a machine off the list, for one that leaves in good order. What was asked of it is forgotten."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,15 +410,19 @@ class Leases:
     """From dispatch to the first sign of the attempt."""
     node: float = 15.0
     """A machine's lease; it renews at a third of this."""
+    grace: float = 120.0
+    """How long an attempt may take to save its work once it was asked to stop; then it is killed."""
 
 
 __all__ = [
     "Assignment",
     "Bell",
+    "Drain",
     "EventPage",
     "JobStore",
     "Leases",
     "NewJob",
     "StoredEvent",
+    "Usage",
     "Wish",
 ]

@@ -3,7 +3,7 @@
 import base64
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
@@ -17,11 +17,23 @@ from podium.jobs.errors import (
     StaleFenceError,
     UnavailableError,
 )
-from podium.jobs.events import LogBatch, MetricBatch
-from podium.jobs.job import Checkpoint, Job, JobError, Progress, QueueInfo, slots_in_words
+from podium.jobs.events import LogBatch, LogLine, MetricBatch
+from podium.jobs.job import (
+    Cause,
+    Checkpoint,
+    Job,
+    JobError,
+    Member,
+    Node,
+    NodeState,
+    Progress,
+    QueueInfo,
+    slots_in_words,
+)
+from podium.jobs.spec import Priority
 from podium.jobs.states import State
 from podium.jobs.store import _record
-from podium.jobs.store._base import Assignment, EventPage, Leases, NewJob, Wish
+from podium.jobs.store._base import Assignment, Drain, EventPage, Leases, NewJob, Wish
 from podium.jobs.store._record import Change, Record
 
 #: A write is tried again as often as others get in between; each of those got something done.
@@ -115,42 +127,82 @@ class Ledger(ABC):
         """See JobStore.get."""
         return self._placed(self._known(job_id))
 
-    def cancel(self, job_id: str, reason: str) -> Job:
+    def cancel(self, job_id: str, reason: str, *, force: bool = False) -> Job:
         """See JobStore.cancel."""
-        self._known(job_id)
-        return self._placed(self._written(job_id, lambda record: _record.cancelled(record, reason, self._clock())))
+        return self._asked(job_id, lambda record: _record.cancelled(record, reason, force, self._clock()))
 
-    def dispatch(self, job_id: str, node: str, slot: int, *others: int) -> Assignment:
+    def pause(self, job_id: str, reason: str) -> Job:
+        """See JobStore.pause."""
+        return self._asked(job_id, lambda record: _record.paused(record, reason, self._clock()))
+
+    def resume(self, job_id: str) -> Job:
+        """See JobStore.resume."""
+        return self._asked(job_id, lambda record: _record.resumed(record, self._clock()))
+
+    def update(self, job_id: str, *, priority: Priority | None, labels: Mapping[str, str]) -> Job:
+        """See JobStore.update."""
+        return self._asked(job_id, lambda record: _record.updated(record, priority, labels, self._clock()))
+
+    def _asked(self, job_id: str, change_of: Callable[[Record], Change]) -> Job:
+        """What a user asks for, who may name a job that there is not."""
+        self._known(job_id)
+        return self._placed(self._written(job_id, change_of))
+
+    def dispatch(self, job_id: str, node: str, slot: int, *others: int, elsewhere: Sequence[Member] = ()) -> Assignment:
         """See JobStore.dispatch."""
         self._known(job_id)
         slots = (slot, *others)
         written = self._write(
             job_id,
-            lambda record: replace(_record.dispatched(record, node, slots, self._clock()), lease=self._leases.starting),
+            lambda record: replace(
+                _record.dispatched(record, node, slots, elsewhere, self._clock()), lease=self._leases.starting
+            ),
         )
         if written is None:
-            raise FailedPreconditionError(
-                f"{node} has no free {slots_in_words(slots)}; choose others", reason="SLOT_TAKEN"
-            )
+            places = (Member(node=node, slots=slots), *elsewhere)
+            words = " or ".join(f"{slots_in_words(member.slots)} of {member.node}" for member in places)
+            raise FailedPreconditionError(f"not free: {words}; choose others", reason="SLOT_TAKEN")
         return written.assignment
 
-    def recover(self, assignment: Assignment, outcome: str) -> Job:
+    def preempt(self, assignment: Assignment, reason: str) -> Job:
+        """See JobStore.preempt."""
+        return self._written(
+            assignment.job_id, lambda record: _record.preempted(record, assignment, reason, self._clock())
+        ).job
+
+    def recover(
+        self,
+        assignment: Assignment,
+        outcome: str,
+        *,
+        cause: Cause = Cause.NODE_LOST,
+        lines: Sequence[LogLine] = (),
+        faulty: str = "",
+    ) -> Job:
         """See JobStore.recover."""
         return self._placed(
             self._written(
-                assignment.job_id, lambda record: _record.recovered(record, assignment, outcome, self._clock())
+                assignment.job_id,
+                lambda record: _record.recovered(record, assignment, outcome, cause, lines, faulty, self._clock()),
             )
         )
 
-    def _begin(self, assignment: Assignment, starter: str, resumed_from_step: int) -> Job:
+    def _begin(self, assignment: Assignment, starter: str, resumed_from_step: int, rendezvous: str) -> Job:
         """See JobStore.begin; `starter` is the asking process's own token."""
         return self._written(
             assignment.job_id,
             lambda record: replace(
-                _record.begun(record, assignment, starter, resumed_from_step, self._clock()),
+                _record.begun(record, assignment, starter, resumed_from_step, rendezvous, self._clock()),
                 lease=self._leases.attempt,
             ),
         ).job
+
+    def rendezvous(self, assignment: Assignment) -> str:
+        """See JobStore.rendezvous."""
+        record = self._load(assignment.job_id)
+        if record is None:
+            raise StaleFenceError(f"the ledger knows no job {assignment.job_id}; leave without writing anything")
+        return _record.met(record, assignment)
 
     def renew(self, assignment: Assignment) -> Wish:
         """See JobStore.renew."""
@@ -229,6 +281,15 @@ def no_such_job(job_id: str) -> NotFoundError:
     )
 
 
+def no_such_node(node_id: str) -> NotFoundError:
+    """What to raise for an unknown machine."""
+    return NotFoundError(
+        f"there is no machine {node_id!r}; `podium nodes` lists them",
+        reason="NODE_NOT_FOUND",
+        metadata={"node_id": node_id},
+    )
+
+
 def no_such_checkpoint(checkpoint_id: str) -> NotFoundError:
     """What to raise for an unknown checkpoint."""
     return NotFoundError(
@@ -236,6 +297,24 @@ def no_such_checkpoint(checkpoint_id: str) -> NotFoundError:
         reason="CHECKPOINT_NOT_FOUND",
         metadata={"checkpoint_id": checkpoint_id},
     )
+
+
+#: So many attempts may fail for a machine's hardware within a day; then it gets no more.
+_MOST_FAILURES = 2
+
+
+def node_state(node: Node, *, lost: bool, drain: Drain, failures: int) -> Node:
+    """The machine with its state, and why it takes no jobs."""
+    if lost:
+        return replace(node, state=NodeState.LOST, reason="not heard from for longer than its lease")
+    if failures >= _MOST_FAILURES:
+        reason = (
+            f"{failures} attempts failed for its hardware within a day; see to it, then `podium node resume {node.id}`"
+        )
+        return replace(node, state=NodeState.EXCLUDED, reason=reason)
+    if drain is not Drain.NO:
+        return replace(node, state=NodeState.DRAINING, reason="drained by request")
+    return node
 
 
 def check_kept(page: EventPage, after: int) -> EventPage:

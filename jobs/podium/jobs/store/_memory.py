@@ -11,9 +11,9 @@ from typing import TypeAlias
 
 from podium.jobs import wire
 from podium.jobs.events import MetricBatch
-from podium.jobs.job import Checkpoint, Job, Node, NodeState, Slot
+from podium.jobs.job import Checkpoint, Job, Node, Slot
 from podium.jobs.states import State
-from podium.jobs.store._base import Assignment, Bell, EventPage, Leases, StoredEvent
+from podium.jobs.store._base import Assignment, Bell, Drain, EventPage, Leases, StoredEvent, Usage
 from podium.jobs.store._ledger import (
     Ledger,
     Outcome,
@@ -22,6 +22,8 @@ from podium.jobs.store._ledger import (
     new_job_id,
     no_such_checkpoint,
     no_such_job,
+    no_such_node,
+    node_state,
     parse_cursor,
     utc_now,
 )
@@ -29,6 +31,7 @@ from podium.jobs.store._record import Change, Record
 
 _REQUESTS_KEPT = timedelta(days=7)
 _NODES_KEPT = timedelta(days=1)
+_FAILURES_KEPT = timedelta(days=1)
 JobPage: TypeAlias = tuple[list[Job], str]
 
 
@@ -69,6 +72,9 @@ class MemoryStore(Ledger):
         self._requests: dict[tuple[str, str], tuple[str, str, datetime]] = {}
         self._slots: dict[tuple[str, int], str] = {}
         self._nodes: dict[str, Node] = {}
+        self._drains: dict[str, Drain] = {}
+        self._failures: dict[str, list[datetime]] = {}
+        self._usage: Usage | None = None
         self._leader: tuple[str, datetime] | None = None
         self._bells: set[_MemoryBell] = set()
 
@@ -123,6 +129,8 @@ class MemoryStore(Ledger):
         if change.lease is not None:
             entry.lease_until = self._clock() + timedelta(seconds=change.lease)
         entry.checkpoints.pop(change.forgotten, None)
+        if change.faulty:
+            self._failures.setdefault(change.faulty, []).append(self._clock())
         for sequence, event in change.numbered:
             entry.events.append(StoredEvent(sequence=sequence, data=wire.to_bytes(event)))
             if isinstance(event.payload, MetricBatch):
@@ -131,9 +139,9 @@ class MemoryStore(Ledger):
                 entry.checkpoints[event.payload.id] = event.payload
         del entry.events[: -self._events_kept]
 
-    def begin(self, assignment: Assignment, *, resumed_from_step: int = 0) -> Job:
+    def begin(self, assignment: Assignment, *, resumed_from_step: int = 0, rendezvous: str = "") -> Job:
         """See JobStore.begin. No answer is ever lost here, so whoever asks again is somebody else."""
-        return self._begin(assignment, secrets.token_hex(8), resumed_from_step)
+        return self._begin(assignment, secrets.token_hex(8), resumed_from_step, rendezvous)
 
     def list(
         self, *, project: str, states: frozenset[State] = frozenset(), before: str = "", limit: int = 50
@@ -156,14 +164,21 @@ class MemoryStore(Ledger):
 
     def pending(self, pool: str) -> Sequence[str]:
         """See JobStore.pending."""
+        return [job_id for job_id, _ in self.line(pool)]
+
+    def line(self, pool: str) -> Sequence[tuple[str, int]]:
+        """See JobStore.line."""
         with self._lock:
             queued = [
                 entry.record
                 for entry in self._entries.values()
                 if entry.record.job.state is State.QUEUED and entry.record.job.spec.resources.pool == pool
             ]
-        queued.sort(key=lambda record: (-record.job.spec.priority.value, record.number))
-        return [record.job.id for record in queued]
+        return [(record.job.id, record.score) for record in sorted(queued, key=lambda record: record.score)]
+
+    def known(self, job_ids: Sequence[str]) -> Sequence[Job]:
+        """See JobStore.known."""
+        return [record.job for job_id in job_ids if (record := self._load(job_id))]
 
     def holding(self) -> Sequence[tuple[Job, Assignment, bool]]:
         """See JobStore.holding."""
@@ -175,6 +190,14 @@ class MemoryStore(Ledger):
                 for entry in entries
                 if entry.record.places
             ]
+
+    def usage(self) -> Usage | None:
+        """See JobStore.usage."""
+        return self._usage
+
+    def write_usage(self, usage: Usage) -> None:
+        """See JobStore.write_usage."""
+        self._usage = usage
 
     def lead(self, owner: str, seconds: float) -> bool:
         """See JobStore.lead."""
@@ -231,10 +254,11 @@ class MemoryStore(Ledger):
                     return by_step((entry.checkpoints[checkpoint_id],), entry.record.best)[0]
         raise no_such_checkpoint(checkpoint_id)
 
-    def heartbeat(self, node: Node) -> None:
+    def heartbeat(self, node: Node) -> Drain:
         """See JobStore.heartbeat."""
         with self._lock:
             self._nodes[node.id] = replace(node, heartbeat_time=self._clock())
+            return self._drains.get(node.id, Drain.NO)
 
     def nodes(self) -> Sequence[Node]:
         """See JobStore.nodes."""
@@ -250,14 +274,29 @@ class MemoryStore(Ledger):
         def held(slot: Slot) -> Slot:
             return replace(slot, job_id=self._slots.get((node.id, slot.index), ""))
 
-        return replace(
-            node, state=NodeState.LOST if lost else node.state, slots=tuple(held(slot) for slot in node.slots)
+        failures = [time for time in self._failures.get(node.id, ()) if self._clock() - time <= _FAILURES_KEPT]
+        return node_state(
+            replace(node, slots=tuple(held(slot) for slot in node.slots)),
+            lost=lost,
+            drain=self._drains.get(node.id, Drain.NO),
+            failures=len(failures),
         )
+
+    def drain(self, node_id: str, drain: Drain) -> Node:
+        """See JobStore.drain."""
+        with self._lock:
+            if node_id not in self._nodes:
+                raise no_such_node(node_id)
+            self._drains[node_id] = drain
+            if drain is Drain.NO:
+                self._failures.pop(node_id, None)
+            return next(node for node in self.nodes() if node.id == node_id)
 
     def remove_node(self, node_id: str) -> None:
         """See JobStore.remove_node."""
         with self._lock:
             self._nodes.pop(node_id, None)
+            self._drains.pop(node_id, None)
 
     def _entry(self, job_id: str) -> _Entry:
         entry = self._entries.get(job_id)

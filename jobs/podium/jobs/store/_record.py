@@ -5,13 +5,15 @@ that nobody wrote in between. Which queue, slots and lease a job has follows fro
 forget to free one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from podium.jobs import retries
 from podium.jobs.errors import FailedPreconditionError, StaleFenceError
-from podium.jobs.events import JobEvent, LogBatch, MetricBatch, Payload, StateChange
-from podium.jobs.job import Attempt, Checkpoint, Job, JobError, Progress, slots_in_words
+from podium.jobs.events import JobEvent, LogBatch, LogLine, MetricBatch, Payload, StateChange
+from podium.jobs.job import Attempt, Cause, Checkpoint, Job, JobError, Member, Progress, slots_in_words
+from podium.jobs.spec import Priority
 from podium.jobs.states import HOLDING_A_SLOT, MOVES, State
 from podium.jobs.store._base import Assignment, NewJob, Wish
 
@@ -35,14 +37,20 @@ class Record:
     """The fence whose attempt finished the job."""
     best: str = ""
     """The id of the best checkpoint."""
+    rendezvous: str = ""
+    """Where the present attempt's other machines find its first one."""
 
     @property
     def places(self) -> tuple[tuple[str, int], ...]:
         """The slots that the job holds, each with its machine; none where it holds none."""
         if self.job.state not in HOLDING_A_SLOT:
             return ()
-        attempt = self.job.attempts[-1]
-        return tuple((attempt.node, slot) for slot in attempt.slots)
+        return tuple((member.node, slot) for member in self.job.attempts[-1].members for slot in member.slots)
+
+    @property
+    def score(self) -> int:
+        """Orders a queue by priority, then creation; exact in a double up to 2**50 jobs."""
+        return -self.job.spec.priority.value * 2**50 + self.number
 
     @property
     def assignment(self) -> Assignment:
@@ -62,6 +70,10 @@ class Change:
     """Seconds that the attempt's lease lives from now on; None leaves it as it is."""
     forgotten: str = ""
     """A checkpoint to take off the list."""
+    amended: bool = False
+    """Whether the spec's priority and labels are to be written too."""
+    faulty: str = ""
+    """A machine whose hardware has failed."""
 
     @property
     def numbered(self) -> list[tuple[int, JobEvent]]:
@@ -82,42 +94,124 @@ def created(new: NewJob, job_id: str, number: int, now: datetime) -> Change:
     return _noted(Change(record=Record(job=job, number=number)), [StateChange(to_state=State.QUEUED)], now)
 
 
-def cancelled(record: Record, reason: str, now: datetime) -> Change:
-    """CANCELLED where nothing runs, CANCELLING where an attempt has to be told."""
+def cancelled(record: Record, reason: str, force: bool, now: datetime) -> Change:
+    """CANCELLED where nothing runs or nothing is to be waited for; else CANCELLING, as an attempt has to be told."""
     state = record.job.state
-    if state in (State.CANCELLING, State.CANCELLED):
+    if state is State.CANCELLED or (state is State.CANCELLING and not force):
         return Change(record=record)
     if state.terminal:
         raise FailedPreconditionError(f"{record.job.id} has already ended as {state.name}; there is nothing to cancel")
     if not record.places:
         return _moved(Change(record=record), State.CANCELLED, now, reason=reason)
-    return _moved(Change(record=replace(record, wish=Wish.CANCEL)), State.CANCELLING, now, reason=reason)
+    asked = Change(record=_asked_to_stop(record, Wish.CANCEL, now))
+    if state is not State.CANCELLING:
+        asked = _moved(asked, State.CANCELLING, now, reason=reason)
+    if not force:
+        return asked
+    ended = replace(asked, record=_attempt_ended(asked.record, "cancelled by force", now))
+    return _moved(ended, State.CANCELLED, now, reason=reason)
 
 
-def dispatched(record: Record, node: str, slots: tuple[int, ...], now: datetime) -> Change:
+def paused(record: Record, reason: str, now: datetime) -> Change:
+    """PAUSED where nothing runs; else PAUSING, as an attempt has to be told."""
+    state = record.job.state
+    if state in (State.PAUSING, State.PAUSED):
+        return Change(record=record)
+    if state.terminal or state is State.CANCELLING:
+        raise FailedPreconditionError(f"{record.job.id} is {state.name}; there is nothing to pause")
+    if not record.places:
+        return _moved(Change(record=record), State.PAUSED, now, reason=reason)
+    return _moved(Change(record=_asked_to_stop(record, Wish.PAUSE, now)), State.PAUSING, now, reason=reason)
+
+
+def resumed(record: Record, now: datetime) -> Change:
+    """QUEUED, from PAUSED."""
+    state = record.job.state
+    if state is State.PAUSED:
+        return _moved(Change(record=record), State.QUEUED, now, reason="resumed")
+    if state is State.PAUSING:
+        raise FailedPreconditionError(f"{record.job.id} is still saving its work; resume it once it is PAUSED")
+    if state.terminal or state is State.CANCELLING:
+        raise FailedPreconditionError(f"{record.job.id} is {state.name}; there is nothing to resume")
+    return Change(record=record)
+
+
+def updated(record: Record, priority: Priority | None, labels: Mapping[str, str], now: datetime) -> Change:
+    """Another priority, other labels."""
+    spec = record.job.spec
+    merged = {name: value for name, value in {**spec.labels, **labels}.items() if value}
+    changed = replace(spec, priority=priority or spec.priority, labels=merged)
+    if record.job.state is not State.QUEUED:
+        raise FailedPreconditionError(f"{record.job.id} is {record.job.state.name}; only a QUEUED job can be changed")
+    if changed == spec:
+        return Change(record=record)
+    line = LogLine(text=f"updated: priority {changed.priority.name}, labels {merged}", time=now)
+    amended = Change(record=replace(record, job=replace(record.job, spec=changed)), amended=True)
+    return _noted(amended, [LogBatch(lines=(line,))], now)
+
+
+def dispatched(record: Record, node: str, slots: tuple[int, ...], elsewhere: Sequence[Member], now: datetime) -> Change:
     """A new attempt with a new fence, STARTING on the slots."""
-    if len(set(slots)) < len(slots):
-        raise ValueError(f"{record.job.id} cannot hold a slot twice: {slots}")
-    number = record.job.attempt + 1
-    attempt = Attempt(number=number, node=node, slot=slots[0], slots=slots, start_time=now)
-    job = replace(record.job, attempt=number, attempts=(*record.job.attempts, attempt))
-    begun = replace(record, job=job, fence=record.fence + 1, wish=Wish.CONTINUE, batch=0, starter="")
-    return _moved(Change(record=begun), State.STARTING, now, reason=f"starting on {node}, {slots_in_words(slots)}")
+    job, number = record.job, record.job.attempt + 1
+    attempt = Attempt(number=number, node=node, slot=slots[0], slots=slots, others=tuple(elsewhere), start_time=now)
+    for member in attempt.members:
+        if len(set(member.slots)) < len(member.slots):
+            raise ValueError(f"{job.id} cannot hold a slot twice: {member.slots}")
+    if len({member.node for member in attempt.members}) < len(attempt.members):
+        raise ValueError(f"{job.id} cannot have a machine twice: {attempt.members}")
+    if job.retry_time is not None and now < job.retry_time:
+        raise FailedPreconditionError(f"{job.id} is to wait until {job.retry_time:%H:%M:%S} UTC", reason="NOT_YET")
+    job = replace(job, attempt=number, attempts=(*job.attempts, attempt))
+    begun = replace(record, job=job, fence=record.fence + 1, wish=Wish.CONTINUE, batch=0, starter="", rendezvous="")
+    places = "; ".join(f"{member.node}, {slots_in_words(member.slots)}" for member in attempt.members)
+    return _moved(Change(record=begun), State.STARTING, now, reason=f"starting on {places}")
 
 
-def recovered(record: Record, assignment: Assignment, outcome: str, now: datetime) -> Change:
-    """The lost attempt is closed; the job is back in the queue, or CANCELLED where that was wanted anyway."""
+def preempted(record: Record, assignment: Assignment, reason: str, now: datetime) -> Change:
+    """Asked to save its work and give the job back, unless it is asked to stop anyway."""
     _check_fence(record, assignment)
-    ended = Change(record=_attempt_ended(record, outcome, now))
-    if record.job.state is State.CANCELLING:
-        return _moved(ended, State.CANCELLED, now, reason=outcome)
-    return _moved(_moved(ended, State.RECOVERING, now, reason=outcome), State.QUEUED, now, reason=outcome)
+    if record.wish is not Wish.CONTINUE:
+        return Change(record=record)
+    line = LogLine(text=f"preempted: {reason}", time=now)
+    return _noted(Change(record=_asked_to_stop(record, Wish.PREEMPT, now)), [LogBatch(lines=(line,))], now)
 
 
-def begun(record: Record, assignment: Assignment, starter: str, resumed_from_step: int, now: datetime) -> Change:
+def recovered(
+    record: Record,
+    assignment: Assignment,
+    outcome: str,
+    cause: Cause,
+    lines: Sequence[LogLine],
+    faulty: str,
+    now: datetime,
+) -> Change:
+    """The attempt is closed; the job is where it was to go anyway, back in the queue, or FAILED."""
+    _check_fence(record, assignment)
+    wanted = {State.CANCELLING: State.CANCELLED, State.PAUSING: State.PAUSED}.get(record.job.state)
+    change = Change(record=record, faulty=faulty)
+    if lines:
+        change = _noted(change, [LogBatch(lines=tuple(lines))], now)
+    as_wanted = wanted is not None and cause is Cause.PREEMPTED
+    ended = replace(change, record=_attempt_ended(change.record, outcome, now, None if as_wanted else cause))
+    if wanted is not None:
+        return _moved(ended, wanted, now, reason=outcome)
+    recovering = _moved(ended, State.RECOVERING, now, reason=outcome)
+    attempts = recovering.record.job.attempts
+    if (error := retries.verdict(attempts)) is not None:
+        return _moved(recovering, State.FAILED, now, reason=error.message, error=error)
+    queued = _moved(recovering, State.QUEUED, now, reason=outcome)
+    if not (pause := retries.pause(attempts)):
+        return queued
+    job = replace(queued.record.job, retry_time=now + timedelta(seconds=pause))
+    return replace(queued, record=replace(queued.record, job=job))
+
+
+def begun(
+    record: Record, assignment: Assignment, starter: str, resumed_from_step: int, rendezvous: str, now: datetime
+) -> Change:
     """RUNNING, for the one process that shows `starter`.
 
-    A job that was cancelled before its attempt came stays CANCELLING; its attempt begins, learns it and ends.
+    A job that was cancelled or paused before its attempt came stays so; its attempt begins, learns it and ends.
     """
     _check_fence(record, assignment)
     if record.starter == starter:
@@ -126,10 +220,17 @@ def begun(record: Record, assignment: Assignment, starter: str, resumed_from_ste
         raise StaleFenceError(f"attempt {assignment.attempt} of {assignment.job_id} was begun by another process")
     attempt = replace(record.job.attempts[-1], resumed_from_step=resumed_from_step)
     job = replace(record.job, attempts=(*record.job.attempts[:-1], attempt))
-    if job.state is State.CANCELLING:
-        return Change(record=replace(record, job=job, starter=starter))
-    job = replace(job, start_time=job.start_time or now)
-    return _moved(Change(record=replace(record, job=job, starter=starter)), State.RUNNING, now)
+    found = replace(record, job=job, starter=starter, rendezvous=rendezvous)
+    if job.state in (State.CANCELLING, State.PAUSING):
+        return Change(record=found)
+    found = replace(found, job=replace(job, start_time=job.start_time or now))
+    return _moved(Change(record=found), State.RUNNING, now)
+
+
+def met(record: Record, assignment: Assignment) -> str:
+    """Where the attempt's first machine is found."""
+    _check_fence(record, assignment)
+    return record.rendezvous
 
 
 def renewed(record: Record, assignment: Assignment, lease: float) -> Change:
@@ -157,7 +258,11 @@ def appended(
 def checkpoint_committed(record: Record, assignment: Assignment, checkpoint: Checkpoint, now: datetime) -> Change:
     """A checkpoint on the list, with its event. The store refuses an id that is registered."""
     _check_fence(record, assignment)
-    marked = replace(record, best=checkpoint.id) if checkpoint.best else record
+    *earlier, attempt = record.job.attempts
+    attempt = replace(attempt, checkpoint_id=checkpoint.id, checkpoint_step=checkpoint.step)
+    marked = replace(record, job=replace(record.job, attempts=(*earlier, attempt)))
+    if checkpoint.best:
+        marked = replace(marked, best=checkpoint.id)
     return _noted(Change(record=marked), [replace(checkpoint, create_time=checkpoint.create_time or now)], now)
 
 
@@ -176,7 +281,8 @@ def finished(
     if record.job.state is state and record.ended_by == assignment.fence:
         return Change(record=record)
     _check_fence(record, assignment)
-    ended = replace(_attempt_ended(record, reason or state.name.lower(), now), ended_by=assignment.fence)
+    cause = error.cause if error else None
+    ended = replace(_attempt_ended(record, reason or state.name.lower(), now, cause), ended_by=assignment.fence)
     return _moved(Change(record=ended), state, now, reason=reason, error=error)
 
 
@@ -188,9 +294,15 @@ def _check_fence(record: Record, assignment: Assignment) -> None:
         )
 
 
-def _attempt_ended(record: Record, outcome: str, now: datetime) -> Record:
+def _asked_to_stop(record: Record, wish: Wish, now: datetime) -> Record:
+    # Asked again, for another reason, it has no more time than it had.
+    job = replace(record.job, stop_time=record.job.stop_time or now)
+    return replace(record, job=job, wish=wish)
+
+
+def _attempt_ended(record: Record, outcome: str, now: datetime, cause: Cause | None = None) -> Record:
     """Nobody holds the present fence any more."""
-    attempt = replace(record.job.attempts[-1], end_time=now, outcome=outcome)
+    attempt = replace(record.job.attempts[-1], end_time=now, outcome=outcome, cause=cause)
     job = replace(record.job, attempts=(*record.job.attempts[:-1], attempt))
     return replace(record, job=job, fence=record.fence + 1, wish=Wish.CONTINUE)
 
@@ -208,6 +320,8 @@ def _moved(change: Change, state: State, now: datetime, *, reason: str = "", err
         state_reason=reason,
         error=error,
         end_time=now if state.terminal else None,
+        stop_time=job.stop_time if state in HOLDING_A_SLOT else None,
+        retry_time=None,
     )
     return _noted(replace(change, record=replace(change.record, job=job)), [event], now)
 

@@ -76,6 +76,19 @@ class Keys:
         """Hash: slot -> job id."""
         return f"{self.prefix}node:{node_id}:slots"
 
+    def drain(self, node_id: str) -> str:
+        """String: what is asked of the node."""
+        return f"{self.prefix}node:{node_id}:drain"
+
+    def failures(self, node_id: str) -> str:
+        """Sorted set of attempts that failed there for its hardware, by time in seconds."""
+        return f"{self.prefix}node:{node_id}:failures"
+
+    @property
+    def usage(self) -> str:
+        """Hash: "time", and pool, space, project -> slot-seconds."""
+        return f"{self.prefix}usage"
+
     @property
     def nodes(self) -> str:
         """Sorted set of node ids by the time of their last heartbeat, in seconds."""
@@ -102,11 +115,6 @@ class Keys:
         return f"{self.prefix}bell"
 
 
-def score(record: Record) -> int:
-    """Orders a queue by priority, then creation; exact in a double up to 2**50 jobs."""
-    return -record.job.spec.priority.value * 2**50 + record.number
-
-
 def to_fields(record: Record, *, new: bool) -> Mapping[str, bytes | str]:
     """The fields to write: what a job is born with only when it is new."""
     now = _only(wire.to_proto(replace(record.job, classes=())), lambda name: name not in _BORN)
@@ -118,6 +126,7 @@ def to_fields(record: Record, *, new: bool) -> Mapping[str, bytes | str]:
         "starter": record.starter,
         "ended_by": record.ended_by,
         "best": record.best,
+        "rendezvous": record.rendezvous,
     }
     fields: dict[str, bytes | str] = {
         "stamp": record.stamp,
@@ -127,6 +136,19 @@ def to_fields(record: Record, *, new: bool) -> Mapping[str, bytes | str]:
     if new:
         fields["born"] = _only(wire.to_proto(record.job), _BORN.__contains__).SerializeToString()
     return fields
+
+
+def amended(born: bytes, record: Record) -> bytes:
+    """What a job was born with, with the record's priority and labels, and everything that we do not know of."""
+    message = wire.to_proto(record.job)
+    priority, labels = message.spec.priority, dict(message.spec.labels)
+    message.Clear()
+    message.ParseFromString(born)
+    message.spec.priority = priority
+    message.spec.labels.clear()
+    message.spec.labels.update(labels)
+    data: bytes = message.SerializeToString()
+    return data
 
 
 def _only(message: Message, wanted: Callable[[str], bool]) -> Message:

@@ -5,22 +5,23 @@ nothing. So writers need no lock, and a write that redis-py repeats after a lost
 written is decided in Python, by podium.jobs.store._record, the same as for every store.
 """
 
+import itertools
 import math
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import redis
 
 from podium.jobs import wire
 from podium.jobs.errors import UnavailableError
 from podium.jobs.events import MetricBatch
-from podium.jobs.job import Checkpoint, Job, Node, NodeState
+from podium.jobs.job import Checkpoint, Job, Node
 from podium.jobs.states import State
-from podium.jobs.store._base import Assignment, Bell, EventPage, Leases, StoredEvent
+from podium.jobs.store._base import Assignment, Bell, Drain, EventPage, Leases, StoredEvent, Usage
 from podium.jobs.store._ledger import (
     Ledger,
     Outcome,
@@ -29,12 +30,14 @@ from podium.jobs.store._ledger import (
     new_job_id,
     no_such_checkpoint,
     no_such_job,
+    no_such_node,
+    node_state,
     parse_cursor,
     utc_now,
 )
 from podium.jobs.store._record import Change, Record
 from podium.jobs.store._redis_bell import RedisBell
-from podium.jobs.store._redis_keys import FIELDS, Keys, from_fields, score, to_fields
+from podium.jobs.store._redis_keys import FIELDS, Keys, amended, from_fields, to_fields
 from podium.jobs.store._redis_link import Command, Commands, Link, connect
 
 __all__ = ["RedisStore", "connect"]
@@ -44,6 +47,7 @@ _JOBS = 100
 _ROWS = 500
 JobPage: TypeAlias = tuple[list[Job], str]
 Jobs: TypeAlias = list[Job]
+T = TypeVar("T")
 
 
 class RedisStore(Ledger):
@@ -73,6 +77,7 @@ class RedisStore(Ledger):
         self._keys = Keys(prefix=prefix)
         self._events_kept = events_kept
         self._unanswered: dict[Assignment, str] = {}
+        self._read: dict[str, tuple[bytes, Node]] = {}
 
     def _load(self, job_id: str) -> Record | None:
         return from_fields(self._link.run(self._hash(job_id))[0])
@@ -103,7 +108,9 @@ class RedisStore(Ledger):
         guards: Commands = []
         commands: Commands = []
         if change.record != before:
-            fields = to_fields(change.record, new=before is None)
+            fields = dict(to_fields(change.record, new=before is None))
+            if change.amended:
+                fields["born"] = amended(self._link.run(("HGET", self._keys.job(job.id), "born"))[0], change.record)
             commands.append(("HSET", self._keys.job(job.id), *(word for item in fields.items() for word in item)))
         if before is None:
             commands.append(("ZADD", self._keys.jobs(job.project), change.record.number, job.id))
@@ -111,6 +118,10 @@ class RedisStore(Ledger):
             key = self._keys.request(job.project, request[0])
             guards.append(("EXISTS", key))
             commands.append(("SET", key, f"{job.id} {request[1]}", "EX", 7 * _DAY))
+        if change.faulty:
+            failures, now = self._keys.failures(change.faulty), str(self._clock().timestamp())
+            commands.append(("ZADD", failures, now, f"{job.id}-{job.attempt}"))
+            commands.append(("EXPIRE", failures, 2 * _DAY))
         for wanted, moves in (self._place(before, change), self._history(change)):
             guards += wanted
             commands += moves
@@ -124,8 +135,8 @@ class RedisStore(Ledger):
         job, old, new = change.record.job, before.places if before else (), change.record.places
         was_queued = before is not None and before.job.state is State.QUEUED
         pending = self._keys.pending(job.spec.resources.pool)
-        if job.state is State.QUEUED and not was_queued:
-            commands.append(("ZADD", pending, score(change.record), job.id))
+        if job.state is State.QUEUED and (not was_queued or change.amended):
+            commands.append(("ZADD", pending, change.record.score, job.id))
         if was_queued and job.state is not State.QUEUED:
             commands.append(("ZREM", pending, job.id))
         if new and not old:
@@ -164,11 +175,11 @@ class RedisStore(Ledger):
             commands.append(("PUBLISH", self._keys.bell, job_id))
         return guards, commands
 
-    def begin(self, assignment: Assignment, *, resumed_from_step: int = 0) -> Job:
+    def begin(self, assignment: Assignment, *, resumed_from_step: int = 0, rendezvous: str = "") -> Job:
         """See JobStore.begin. After UnavailableError this process may ask again, whether or not it had got through."""
         starter = self._unanswered.pop(assignment, None) or secrets.token_hex(8)
         try:
-            return self._begin(assignment, starter, resumed_from_step)
+            return self._begin(assignment, starter, resumed_from_step, rendezvous)
         except UnavailableError:
             self._unanswered[assignment] = starter
             raise
@@ -205,14 +216,44 @@ class RedisStore(Ledger):
         """See JobStore.pending."""
         return [job_id.decode() for job_id in self._link.run(("ZRANGE", self._keys.pending(pool), 0, -1))[0]]
 
+    def line(self, pool: str) -> Sequence[tuple[str, int]]:
+        """See JobStore.line."""
+        (rows,) = self._link.run(("ZRANGE", self._keys.pending(pool), 0, -1, "WITHSCORES"))
+        return [(job_id.decode(), int(place)) for job_id, place in zip(rows[::2], rows[1::2], strict=True)]
+
+    def known(self, job_ids: Sequence[str]) -> Sequence[Job]:
+        """See JobStore.known."""
+        pages = _pages(job_ids, _JOBS)
+        answers = itertools.chain.from_iterable(self._link.run(*map(self._hash, page)) for page in pages)
+        return [record.job for fields in answers if (record := from_fields(fields))]
+
     def holding(self) -> Sequence[tuple[Job, Assignment, bool]]:
         """See JobStore.holding."""
         ids = self._link.run(("ZRANGE", self._keys.holding, 0, -1))[0]
-        # One step for each job, so that its lease is that of the very attempt that its record names.
-        names = map(bytes.decode, ids)
-        pairs = (self._link.run(self._hash(name), ("EXISTS", self._keys.lease(name))) for name in names)
-        found = ((from_fields(fields), alive == 1) for fields, alive in pairs)
-        return [(record.job, record.assignment, alive) for record, alive in found if record and record.places]
+        found: list[tuple[Job, Assignment, bool]] = []
+        for page in _pages(map(bytes.decode, ids), _JOBS):
+            # Both in one step, so that the lease is that of the very attempt that the record names.
+            pairs = [(self._hash(name), ("EXISTS", self._keys.lease(name))) for name in page]
+            answers = self._link.run(*itertools.chain.from_iterable(pairs))
+            for fields, alive in zip(answers[::2], answers[1::2], strict=True):
+                record = from_fields(fields)
+                if record and record.places:
+                    found.append((record.job, record.assignment, alive == 1))
+        return found
+
+    def usage(self) -> Usage | None:
+        """See JobStore.usage."""
+        (rows,) = self._link.run(("HGETALL", self._keys.usage))
+        words = {name.decode(): value.decode() for name, value in rows.items()}
+        if (time := words.pop("time", None)) is None:
+            return None
+        seconds = {(pair[0], pair[1]): float(value) for name, value in words.items() if (pair := name.split(" "))}
+        return Usage(time=datetime.fromisoformat(time), seconds=seconds)
+
+    def write_usage(self, usage: Usage) -> None:
+        """See JobStore.write_usage."""
+        rows = [word for (pool, project), used in usage.seconds.items() for word in (f"{pool} {project}", str(used))]
+        self._link.run(("DEL", self._keys.usage), ("HSET", self._keys.usage, "time", usage.time.isoformat(), *rows))
 
     def lead(self, owner: str, seconds: float) -> bool:
         """See JobStore.lead."""
@@ -277,41 +318,80 @@ class RedisStore(Ledger):
                 return checkpoint
         raise no_such_checkpoint(checkpoint_id)
 
-    def heartbeat(self, node: Node) -> None:
+    def heartbeat(self, node: Node) -> Drain:
         """See JobStore.heartbeat."""
         now = self._clock()
         bare = replace(node, heartbeat_time=now, slots=tuple(replace(slot, job_id="") for slot in node.slots))
-        self._link.run(
+        *_, asked = self._link.run(
             ("SET", self._keys.node(node.id), wire.to_bytes(bare), "EX", 2 * _DAY),
             ("SET", self._keys.node_lease(node.id), 1, "PX", math.ceil(self._leases.node * 1000)),
             ("ZADD", self._keys.nodes, str(now.timestamp()), node.id),
             ("ZREMRANGEBYSCORE", self._keys.nodes, "-inf", str(now.timestamp() - _DAY)),
+            ("GET", self._keys.drain(node.id)),
         )
+        return Drain(asked.decode()) if asked else Drain.NO
 
     def nodes(self) -> Sequence[Node]:
         """See JobStore.nodes."""
         since = f"({self._clock().timestamp() - _DAY}"
         (ids,) = self._link.run(("ZRANGEBYSCORE", self._keys.nodes, since, "+inf"))
-        found = (self._node(node_id.decode()) for node_id in sorted(ids))
-        return [node for node in found if node]
+        names = sorted(map(bytes.decode, ids))
+        self._read = {name: known for name, known in self._read.items() if name in set(names)}
+        found: list[Node] = []
+        for page in _pages(names, _JOBS):
+            questions = [self._about_node(name) for name in page]
+            answers = self._link.run(*itertools.chain.from_iterable(questions))
+            rows = zip(page, _pages(answers, len(questions[0])), strict=True)
+            found += [node for name, row in rows if (node := self._node(name, row))]
+        return found
 
-    def _node(self, node_id: str) -> Node | None:
-        data, alive, held = self._link.run(
+    def _about_node(self, node_id: str) -> Commands:
+        since = self._clock().timestamp() - _DAY
+        return [
             ("GET", self._keys.node(node_id)),
             ("EXISTS", self._keys.node_lease(node_id)),
+            ("GET", self._keys.drain(node_id)),
+            ("ZCOUNT", self._keys.failures(node_id), str(since), "+inf"),
             ("HGETALL", self._keys.slots(node_id)),
-        )
+        ]
+
+    def _node(self, node_id: str, row: Sequence[Any]) -> Node | None:
+        data, alive, drain, failures, held = row
         if data is None:
             return None
-        node = wire.from_bytes(Node, data)
-        slots = tuple(replace(slot, job_id=held.get(b"%d" % slot.index, b"").decode()) for slot in node.slots)
-        return replace(node, slots=slots, state=node.state if alive else NodeState.LOST)
+        known = self._read.get(node_id)
+        if known is None or known[0] != data:
+            known = self._read[node_id] = data, wire.from_bytes(Node, data)
+        node = known[1]
+        if held:
+            slots = (replace(slot, job_id=held.get(b"%d" % slot.index, b"").decode()) for slot in node.slots)
+            node = replace(node, slots=tuple(slots))
+        return node_state(node, lost=not alive, drain=Drain(drain.decode()) if drain else Drain.NO, failures=failures)
+
+    def drain(self, node_id: str, drain: Drain) -> Node:
+        """See JobStore.drain."""
+        if not self._link.run(("EXISTS", self._keys.node(node_id)))[0]:
+            raise no_such_node(node_id)
+        if drain is Drain.NO:
+            self._link.run(("DEL", self._keys.drain(node_id), self._keys.failures(node_id)))
+        else:
+            self._link.run(("SET", self._keys.drain(node_id), drain.value, "EX", 2 * _DAY))
+        node = self._node(node_id, self._link.run(*self._about_node(node_id)))
+        if node is None:
+            raise no_such_node(node_id)
+        return node
 
     def remove_node(self, node_id: str) -> None:
         """See JobStore.remove_node."""
-        self._link.run(
-            ("ZREM", self._keys.nodes, node_id), ("DEL", self._keys.node(node_id), self._keys.node_lease(node_id))
-        )
+        gone = (self._keys.node(node_id), self._keys.node_lease(node_id), self._keys.drain(node_id))
+        self._link.run(("ZREM", self._keys.nodes, node_id), ("DEL", *gone))
+
+
+def _pages(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
+    """The items, so many at a time."""
+    rest = iter(items)
+    while page := tuple(itertools.islice(rest, size)):
+        yield page
 
 
 def _sequence(row: bytes) -> int:

@@ -101,6 +101,8 @@ class Job(google.protobuf.message.Message):
     CREATE_TIME_FIELD_NUMBER: builtins.int
     START_TIME_FIELD_NUMBER: builtins.int
     END_TIME_FIELD_NUMBER: builtins.int
+    STOP_TIME_FIELD_NUMBER: builtins.int
+    RETRY_TIME_FIELD_NUMBER: builtins.int
     id: builtins.str
     """"job-" and 16 characters."""
     project: builtins.str
@@ -151,6 +153,14 @@ class Job(google.protobuf.message.Message):
     def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When it reached its final state."""
 
+    @property
+    def stop_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When its attempt was asked to stop, by a cancel, a pause or a preemption; not set while it may go on."""
+
+    @property
+    def retry_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Before this time it is not started again, after a failure of the infrastructure; set only in STATE_QUEUED."""
+
     def __init__(
         self,
         *,
@@ -170,15 +180,17 @@ class Job(google.protobuf.message.Message):
         create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         start_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        stop_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        retry_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error", "progress", b"progress", "queue", b"queue", "spec", b"spec", "start_time", b"start_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "attempts", b"attempts", "classes", b"classes", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "id", b"id", "progress", b"progress", "project", b"project", "queue", b"queue", "sequence", b"sequence", "spec", b"spec", "start_time", b"start_time", "state", b"state", "state_reason", b"state_reason", "terminal", b"terminal"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error", "progress", b"progress", "queue", b"queue", "retry_time", b"retry_time", "spec", b"spec", "start_time", b"start_time", "stop_time", b"stop_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "attempts", b"attempts", "classes", b"classes", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "id", b"id", "progress", b"progress", "project", b"project", "queue", b"queue", "retry_time", b"retry_time", "sequence", b"sequence", "spec", b"spec", "start_time", b"start_time", "state", b"state", "state_reason", b"state_reason", "stop_time", b"stop_time", "terminal", b"terminal"]) -> None: ...
 
 Global___Job: typing_extensions.TypeAlias = Job
 
 @typing.final
 class Attempt(google.protobuf.message.Message):
-    """One try at running a job on one machine."""
+    """One try at running a job, on one machine or several."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -190,6 +202,10 @@ class Attempt(google.protobuf.message.Message):
     OUTCOME_FIELD_NUMBER: builtins.int
     RESUMED_FROM_STEP_FIELD_NUMBER: builtins.int
     SLOTS_FIELD_NUMBER: builtins.int
+    CAUSE_FIELD_NUMBER: builtins.int
+    CHECKPOINT_ID_FIELD_NUMBER: builtins.int
+    CHECKPOINT_STEP_FIELD_NUMBER: builtins.int
+    OTHERS_FIELD_NUMBER: builtins.int
     number: builtins.int
     """From 1."""
     node: builtins.str
@@ -200,6 +216,12 @@ class Attempt(google.protobuf.message.Message):
     """How it ended, in words; empty while it runs."""
     resumed_from_step: builtins.int
     """The step that it resumed from; 0: from the start."""
+    cause: Global___JobError.Cause.ValueType
+    """Why it ended; not set while it runs, and where the job was done, cancelled or paused."""
+    checkpoint_id: builtins.str
+    """The newest checkpoint that it committed; empty: none."""
+    checkpoint_step: builtins.int
+    """The step of that checkpoint."""
     @property
     def start_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When it was dispatched."""
@@ -210,7 +232,11 @@ class Attempt(google.protobuf.message.Message):
 
     @property
     def slots(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
-        """Every slot that it holds, as many as resources.gpus; `slot` is the first."""
+        """Every slot that it holds on the machine, as many as resources.gpus; `slot` is the first."""
+
+    @property
+    def others(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Member]:
+        """The other machines of a job on several; `node` has rank 0."""
 
     def __init__(
         self,
@@ -223,11 +249,39 @@ class Attempt(google.protobuf.message.Message):
         outcome: builtins.str = ...,
         resumed_from_step: builtins.int = ...,
         slots: collections.abc.Iterable[builtins.int] | None = ...,
+        cause: Global___JobError.Cause.ValueType = ...,
+        checkpoint_id: builtins.str = ...,
+        checkpoint_step: builtins.int = ...,
+        others: collections.abc.Iterable[Global___Member] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["end_time", b"end_time", "start_time", b"start_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["end_time", b"end_time", "node", b"node", "number", b"number", "outcome", b"outcome", "resumed_from_step", b"resumed_from_step", "slot", b"slot", "slots", b"slots", "start_time", b"start_time"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cause", b"cause", "checkpoint_id", b"checkpoint_id", "checkpoint_step", b"checkpoint_step", "end_time", b"end_time", "node", b"node", "number", b"number", "others", b"others", "outcome", b"outcome", "resumed_from_step", b"resumed_from_step", "slot", b"slot", "slots", b"slots", "start_time", b"start_time"]) -> None: ...
 
 Global___Attempt: typing_extensions.TypeAlias = Attempt
+
+@typing.final
+class Member(google.protobuf.message.Message):
+    """A machine's part in an attempt on several."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: builtins.int
+    SLOTS_FIELD_NUMBER: builtins.int
+    node: builtins.str
+    """The machine."""
+    @property
+    def slots(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The slots that the attempt holds there."""
+
+    def __init__(
+        self,
+        *,
+        node: builtins.str = ...,
+        slots: collections.abc.Iterable[builtins.int] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["node", b"node", "slots", b"slots"]) -> None: ...
+
+Global___Member: typing_extensions.TypeAlias = Member
 
 @typing.final
 class JobError(google.protobuf.message.Message):
@@ -256,15 +310,15 @@ class JobError(google.protobuf.message.Message):
         CAUSE_STORAGE: JobError._Cause.ValueType  # 6
         """Checkpoints could not be written or read."""
         CAUSE_NODE_LOST: JobError._Cause.ValueType  # 7
-        """The machine was lost too often."""
+        """The machine was lost, or a device of it failed."""
         CAUSE_PREEMPTED: JobError._Cause.ValueType  # 8
-        """Another job took the slot."""
+        """The slot was wanted for something else: another job, or the machine itself."""
         CAUSE_STALLED: JobError._Cause.ValueType  # 9
         """No step was finished for too long."""
         CAUSE_DEADLINE: JobError._Cause.ValueType  # 10
         """The spec's max_duration_seconds was over."""
         CAUSE_INTERNAL: JobError._Cause.ValueType  # 11
-        """A fault of ours."""
+        """A fault of ours, or a process that died without a word on a machine that lives."""
 
     class Cause(_Cause, metaclass=_CauseEnumTypeWrapper):
         """The kinds of failure."""
@@ -284,15 +338,15 @@ class JobError(google.protobuf.message.Message):
     CAUSE_STORAGE: JobError.Cause.ValueType  # 6
     """Checkpoints could not be written or read."""
     CAUSE_NODE_LOST: JobError.Cause.ValueType  # 7
-    """The machine was lost too often."""
+    """The machine was lost, or a device of it failed."""
     CAUSE_PREEMPTED: JobError.Cause.ValueType  # 8
-    """Another job took the slot."""
+    """The slot was wanted for something else: another job, or the machine itself."""
     CAUSE_STALLED: JobError.Cause.ValueType  # 9
     """No step was finished for too long."""
     CAUSE_DEADLINE: JobError.Cause.ValueType  # 10
     """The spec's max_duration_seconds was over."""
     CAUSE_INTERNAL: JobError.Cause.ValueType  # 11
-    """A fault of ours."""
+    """A fault of ours, or a process that died without a word on a machine that lives."""
 
     CAUSE_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
@@ -366,16 +420,23 @@ class QueueInfo(google.protobuf.message.Message):
 
     POSITION_FIELD_NUMBER: builtins.int
     WAIT_REASON_FIELD_NUMBER: builtins.int
+    ESTIMATED_START_TIME_FIELD_NUMBER: builtins.int
     position: builtins.int
     """From 1: how many jobs of its pool are dispatched before it, plus 1."""
     wait_reason: builtins.str
     """In words: "waiting for a free slot in pool default : 2 of 2 busy"."""
+    @property
+    def estimated_start_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it may start, estimated from how far those are that run; not set where that cannot be told."""
+
     def __init__(
         self,
         *,
         position: builtins.int = ...,
         wait_reason: builtins.str = ...,
+        estimated_start_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["position", b"position", "wait_reason", b"wait_reason"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["estimated_start_time", b"estimated_start_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["estimated_start_time", b"estimated_start_time", "position", b"position", "wait_reason", b"wait_reason"]) -> None: ...
 
 Global___QueueInfo: typing_extensions.TypeAlias = QueueInfo

@@ -27,7 +27,7 @@ from podium.api.v1 import job_pb2 as podium_dot_api_dot_v1_dot_job__pb2
 from podium.api.v1 import spec_pb2 as podium_dot_api_dot_v1_dot_spec__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpodium/api/v1/job_service.proto\x12\rpodium.api.v1\x1a\x19podium/api/v1/event.proto\x1a\x17podium/api/v1/job.proto\x1a\x18podium/api/v1/spec.proto\"\xdb\x02\n\x10\x43reateJobRequest\x12\x32\n\x04spec\x18\x01 \x01(\x0b\x32\x16.podium.api.v1.JobSpecB\x06\xbaH\x03\xc8\x01\x01R\x04spec\x12\xa6\x01\n\nrequest_id\x18\x02 \x01(\tB\x86\x01\xbaH\x82\x01\xba\x01\x7f\n\x0frequest_id.uuid\x12\x18must be a UUID, or empty\x1aRthis == \'\' || this.matches(\'^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$\')R\trequestId\x12#\n\rvalidate_only\x18\x03 \x01(\x08R\x0cvalidateOnly\x12\x45\n\x07project\x18\x04 \x01(\tB+\xbaH(r&\x18?2\"^([a-z0-9]([a-z0-9-]*[a-z0-9])?)?$R\x07project\"9\n\x11\x43reateJobResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x12.podium.api.v1.JobR\x03job\"1\n\rGetJobRequest\x12 \n\x06job_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64R\x05jobId\"6\n\x0eGetJobResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x12.podium.api.v1.JobR\x03job\"\xea\x01\n\x0fListJobsRequest\x12\x45\n\x07project\x18\x01 \x01(\tB+\xbaH(r&\x18?2\"^([a-z0-9]([a-z0-9-]*[a-z0-9])?)?$R\x07project\x12\x41\n\x06states\x18\x02 \x03(\x0e\x32\x18.podium.api.v1.Job.StateB\x0f\xbaH\x0c\x92\x01\t\x10\x14\"\x05\x82\x01\x02\x10\x01R\x06states\x12$\n\tpage_size\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07R\tpageToken\"b\n\x10ListJobsResponse\x12&\n\x04jobs\x18\x01 \x03(\x0b\x32\x12.podium.api.v1.JobR\x04jobs\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xf0\x01\n\x10UpdateJobRequest\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x38\n\x08priority\x18\x02 \x01(\x0e\x32\x17.podium.api.v1.PriorityH\x00R\x08priority\x88\x01\x01\x12\x43\n\x06labels\x18\x03 \x03(\x0b\x32+.podium.api.v1.UpdateJobRequest.LabelsEntryR\x06labels\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x42\x0b\n\t_priority\"9\n\x11UpdateJobResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x12.podium.api.v1.JobR\x03job\"V\n\x10\x43\x61ncelJobRequest\x12 \n\x06job_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64R\x05jobId\x12 \n\x06reason\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07R\x06reason\"9\n\x11\x43\x61ncelJobResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x12.podium.api.v1.JobR\x03job\"(\n\x0fPauseJobRequest\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\"8\n\x10PauseJobResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x12.podium.api.v1.JobR\x03job\")\n\x10ResumeJobRequest\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\"9\n\x11ResumeJobResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x12.podium.api.v1.JobR\x03job\")\n\x10\x44\x65leteJobRequest\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\"\x13\n\x11\x44\x65leteJobResponse\"Z\n\x0fWatchJobRequest\x12 \n\x06job_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64R\x05jobId\x12%\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x04R\rafterSequence\"A\n\x10WatchJobResponse\x12-\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x17.podium.api.v1.JobEventR\x05\x65vent\"\xb3\x01\n\x10WatchJobsRequest\x12\\\n\x0f\x61\x66ter_sequences\x18\x01 \x03(\x0b\x32\x33.podium.api.v1.WatchJobsRequest.AfterSequencesEntryR\x0e\x61\x66terSequences\x1a\x41\n\x13\x41\x66terSequencesEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x04R\x05value:\x02\x38\x01\"B\n\x11WatchJobsResponse\x12-\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x17.podium.api.v1.JobEventR\x05\x65vent2\x9e\x06\n\nJobService\x12N\n\tCreateJob\x12\x1f.podium.api.v1.CreateJobRequest\x1a .podium.api.v1.CreateJobResponse\x12\x45\n\x06GetJob\x12\x1c.podium.api.v1.GetJobRequest\x1a\x1d.podium.api.v1.GetJobResponse\x12K\n\x08ListJobs\x12\x1e.podium.api.v1.ListJobsRequest\x1a\x1f.podium.api.v1.ListJobsResponse\x12N\n\tUpdateJob\x12\x1f.podium.api.v1.UpdateJobRequest\x1a .podium.api.v1.UpdateJobResponse\x12N\n\tCancelJob\x12\x1f.podium.api.v1.CancelJobRequest\x1a .podium.api.v1.CancelJobResponse\x12K\n\x08PauseJob\x12\x1e.podium.api.v1.PauseJobRequest\x1a\x1f.podium.api.v1.PauseJobResponse\x12N\n\tResumeJob\x12\x1f.podium.api.v1.ResumeJobRequest\x1a .podium.api.v1.ResumeJobResponse\x12N\n\tDeleteJob\x12\x1f.podium.api.v1.DeleteJobRequest\x1a .podium.api.v1.DeleteJobResponse\x12M\n\x08WatchJob\x12\x1e.podium.api.v1.WatchJobRequest\x1a\x1f.podium.api.v1.WatchJobResponse0\x01\x12P\n\tWatchJobs\x12\x1f.podium.api.v1.WatchJobsRequest\x1a .podium.api.v1.WatchJobsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpodium/api/v1/job_service.proto\x12\rpodium.api.v1\x1a\x19podium/api/v1/event.proto\x1a\x17podium/api/v1/job.proto\x1a\x18podium/api/v1/spec.proto\"\xdb\x02\n\x10\x43reateJobRequest\x12\x32\n\x04spec\x18\x01 \x01(\x0b\x32\x16.podium.api.v1.JobSpecB\x06\xbaH\x03\xc8\x01\x01R\x04spec\x12\xa6\x01\n\nrequest_id\x18\x02 \x01(\tB\x86\x01\xbaH\x82\x01\xba\x01\x7f\n\x0frequest_id.uuid\x12\x18must be a UUID, or empty\x1aRthis == \'\' || this.matches(\'^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$\')R\trequestId\x12#\n\rvalidate_only\x18\x03 \x01(\x08R\x0cvalidateOnly\x12\x45\n\x07project\x18\x04 \x01(\tB+\xbaH(r&\x18?2\"^([a-z0-9]([a-z0-9-]*[a-z0-9])?)?$R\x07project\"9\n\x11\x43reateJobResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x12.podium.api.v1.JobR\x03job\"1\n\rGetJobRequest\x12 \n\x06job_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64R\x05jobId\"6\n\x0eGetJobResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x12.podium.api.v1.JobR\x03job\"\xea\x01\n\x0fListJobsRequest\x12\x45\n\x07project\x18\x01 \x01(\tB+\xbaH(r&\x18?2\"^([a-z0-9]([a-z0-9-]*[a-z0-9])?)?$R\x07project\x12\x41\n\x06states\x18\x02 \x03(\x0e\x32\x18.podium.api.v1.Job.StateB\x0f\xbaH\x0c\x92\x01\t\x10\x14\"\x05\x82\x01\x02\x10\x01R\x06states\x12$\n\tpage_size\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07R\tpageToken\"b\n\x10ListJobsResponse\x12&\n\x04jobs\x18\x01 \x03(\x0b\x32\x12.podium.api.v1.JobR\x04jobs\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xbf\x02\n\x10UpdateJobRequest\x12 \n\x06job_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64R\x05jobId\x12\x42\n\x08priority\x18\x02 \x01(\x0e\x32\x17.podium.api.v1.PriorityB\x08\xbaH\x05\x82\x01\x02\x10\x01H\x00R\x08priority\x88\x01\x01\x12}\n\x06labels\x18\x03 \x03(\x0b\x32+.podium.api.v1.UpdateJobRequest.LabelsEntryB8\xbaH5\x9a\x01\x32\x10@\"\'r%\x18?2!^[a-z0-9]([a-z0-9_.-]*[a-z0-9])?$*\x05r\x03\x18\xff\x01R\x06labels\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x42\x0b\n\t_priority\"9\n\x11UpdateJobResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x12.podium.api.v1.JobR\x03job\"l\n\x10\x43\x61ncelJobRequest\x12 \n\x06job_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64R\x05jobId\x12 \n\x06reason\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07R\x06reason\x12\x14\n\x05\x66orce\x18\x03 \x01(\x08R\x05\x66orce\"9\n\x11\x43\x61ncelJobResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x12.podium.api.v1.JobR\x03job\"U\n\x0fPauseJobRequest\x12 \n\x06job_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64R\x05jobId\x12 \n\x06reason\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07R\x06reason\"8\n\x10PauseJobResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x12.podium.api.v1.JobR\x03job\"4\n\x10ResumeJobRequest\x12 \n\x06job_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64R\x05jobId\"9\n\x11ResumeJobResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x12.podium.api.v1.JobR\x03job\")\n\x10\x44\x65leteJobRequest\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\"\x13\n\x11\x44\x65leteJobResponse\"Z\n\x0fWatchJobRequest\x12 \n\x06job_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64R\x05jobId\x12%\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x04R\rafterSequence\"A\n\x10WatchJobResponse\x12-\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x17.podium.api.v1.JobEventR\x05\x65vent\"\xb3\x01\n\x10WatchJobsRequest\x12\\\n\x0f\x61\x66ter_sequences\x18\x01 \x03(\x0b\x32\x33.podium.api.v1.WatchJobsRequest.AfterSequencesEntryR\x0e\x61\x66terSequences\x1a\x41\n\x13\x41\x66terSequencesEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x04R\x05value:\x02\x38\x01\"B\n\x11WatchJobsResponse\x12-\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x17.podium.api.v1.JobEventR\x05\x65vent2\x9e\x06\n\nJobService\x12N\n\tCreateJob\x12\x1f.podium.api.v1.CreateJobRequest\x1a .podium.api.v1.CreateJobResponse\x12\x45\n\x06GetJob\x12\x1c.podium.api.v1.GetJobRequest\x1a\x1d.podium.api.v1.GetJobResponse\x12K\n\x08ListJobs\x12\x1e.podium.api.v1.ListJobsRequest\x1a\x1f.podium.api.v1.ListJobsResponse\x12N\n\tUpdateJob\x12\x1f.podium.api.v1.UpdateJobRequest\x1a .podium.api.v1.UpdateJobResponse\x12N\n\tCancelJob\x12\x1f.podium.api.v1.CancelJobRequest\x1a .podium.api.v1.CancelJobResponse\x12K\n\x08PauseJob\x12\x1e.podium.api.v1.PauseJobRequest\x1a\x1f.podium.api.v1.PauseJobResponse\x12N\n\tResumeJob\x12\x1f.podium.api.v1.ResumeJobRequest\x1a .podium.api.v1.ResumeJobResponse\x12N\n\tDeleteJob\x12\x1f.podium.api.v1.DeleteJobRequest\x1a .podium.api.v1.DeleteJobResponse\x12M\n\x08WatchJob\x12\x1e.podium.api.v1.WatchJobRequest\x1a\x1f.podium.api.v1.WatchJobResponse0\x01\x12P\n\tWatchJobs\x12\x1f.podium.api.v1.WatchJobsRequest\x1a .podium.api.v1.WatchJobsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,10 +52,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTJOBSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\350\007'
   _globals['_UPDATEJOBREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_UPDATEJOBREQUEST_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_UPDATEJOBREQUEST'].fields_by_name['job_id']._loaded_options = None
+  _globals['_UPDATEJOBREQUEST'].fields_by_name['job_id']._serialized_options = b'\272H\006r\004\020\001\030d'
+  _globals['_UPDATEJOBREQUEST'].fields_by_name['priority']._loaded_options = None
+  _globals['_UPDATEJOBREQUEST'].fields_by_name['priority']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_UPDATEJOBREQUEST'].fields_by_name['labels']._loaded_options = None
+  _globals['_UPDATEJOBREQUEST'].fields_by_name['labels']._serialized_options = b'\272H5\232\0012\020@\"\'r%\030?2!^[a-z0-9]([a-z0-9_.-]*[a-z0-9])?$*\005r\003\030\377\001'
   _globals['_CANCELJOBREQUEST'].fields_by_name['job_id']._loaded_options = None
   _globals['_CANCELJOBREQUEST'].fields_by_name['job_id']._serialized_options = b'\272H\006r\004\020\001\030d'
   _globals['_CANCELJOBREQUEST'].fields_by_name['reason']._loaded_options = None
   _globals['_CANCELJOBREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\005r\003\030\350\007'
+  _globals['_PAUSEJOBREQUEST'].fields_by_name['job_id']._loaded_options = None
+  _globals['_PAUSEJOBREQUEST'].fields_by_name['job_id']._serialized_options = b'\272H\006r\004\020\001\030d'
+  _globals['_PAUSEJOBREQUEST'].fields_by_name['reason']._loaded_options = None
+  _globals['_PAUSEJOBREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\005r\003\030\350\007'
+  _globals['_RESUMEJOBREQUEST'].fields_by_name['job_id']._loaded_options = None
+  _globals['_RESUMEJOBREQUEST'].fields_by_name['job_id']._serialized_options = b'\272H\006r\004\020\001\030d'
   _globals['_WATCHJOBREQUEST'].fields_by_name['job_id']._loaded_options = None
   _globals['_WATCHJOBREQUEST'].fields_by_name['job_id']._serialized_options = b'\272H\006r\004\020\001\030d'
   _globals['_WATCHJOBSREQUEST_AFTERSEQUENCESENTRY']._loaded_options = None
@@ -73,37 +85,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTJOBSRESPONSE']._serialized_start=881
   _globals['_LISTJOBSRESPONSE']._serialized_end=979
   _globals['_UPDATEJOBREQUEST']._serialized_start=982
-  _globals['_UPDATEJOBREQUEST']._serialized_end=1222
-  _globals['_UPDATEJOBREQUEST_LABELSENTRY']._serialized_start=1152
-  _globals['_UPDATEJOBREQUEST_LABELSENTRY']._serialized_end=1209
-  _globals['_UPDATEJOBRESPONSE']._serialized_start=1224
-  _globals['_UPDATEJOBRESPONSE']._serialized_end=1281
-  _globals['_CANCELJOBREQUEST']._serialized_start=1283
-  _globals['_CANCELJOBREQUEST']._serialized_end=1369
-  _globals['_CANCELJOBRESPONSE']._serialized_start=1371
-  _globals['_CANCELJOBRESPONSE']._serialized_end=1428
-  _globals['_PAUSEJOBREQUEST']._serialized_start=1430
-  _globals['_PAUSEJOBREQUEST']._serialized_end=1470
-  _globals['_PAUSEJOBRESPONSE']._serialized_start=1472
-  _globals['_PAUSEJOBRESPONSE']._serialized_end=1528
-  _globals['_RESUMEJOBREQUEST']._serialized_start=1530
-  _globals['_RESUMEJOBREQUEST']._serialized_end=1571
-  _globals['_RESUMEJOBRESPONSE']._serialized_start=1573
-  _globals['_RESUMEJOBRESPONSE']._serialized_end=1630
-  _globals['_DELETEJOBREQUEST']._serialized_start=1632
-  _globals['_DELETEJOBREQUEST']._serialized_end=1673
-  _globals['_DELETEJOBRESPONSE']._serialized_start=1675
-  _globals['_DELETEJOBRESPONSE']._serialized_end=1694
-  _globals['_WATCHJOBREQUEST']._serialized_start=1696
-  _globals['_WATCHJOBREQUEST']._serialized_end=1786
-  _globals['_WATCHJOBRESPONSE']._serialized_start=1788
-  _globals['_WATCHJOBRESPONSE']._serialized_end=1853
-  _globals['_WATCHJOBSREQUEST']._serialized_start=1856
-  _globals['_WATCHJOBSREQUEST']._serialized_end=2035
-  _globals['_WATCHJOBSREQUEST_AFTERSEQUENCESENTRY']._serialized_start=1970
-  _globals['_WATCHJOBSREQUEST_AFTERSEQUENCESENTRY']._serialized_end=2035
-  _globals['_WATCHJOBSRESPONSE']._serialized_start=2037
-  _globals['_WATCHJOBSRESPONSE']._serialized_end=2103
-  _globals['_JOBSERVICE']._serialized_start=2106
-  _globals['_JOBSERVICE']._serialized_end=2904
+  _globals['_UPDATEJOBREQUEST']._serialized_end=1301
+  _globals['_UPDATEJOBREQUEST_LABELSENTRY']._serialized_start=1231
+  _globals['_UPDATEJOBREQUEST_LABELSENTRY']._serialized_end=1288
+  _globals['_UPDATEJOBRESPONSE']._serialized_start=1303
+  _globals['_UPDATEJOBRESPONSE']._serialized_end=1360
+  _globals['_CANCELJOBREQUEST']._serialized_start=1362
+  _globals['_CANCELJOBREQUEST']._serialized_end=1470
+  _globals['_CANCELJOBRESPONSE']._serialized_start=1472
+  _globals['_CANCELJOBRESPONSE']._serialized_end=1529
+  _globals['_PAUSEJOBREQUEST']._serialized_start=1531
+  _globals['_PAUSEJOBREQUEST']._serialized_end=1616
+  _globals['_PAUSEJOBRESPONSE']._serialized_start=1618
+  _globals['_PAUSEJOBRESPONSE']._serialized_end=1674
+  _globals['_RESUMEJOBREQUEST']._serialized_start=1676
+  _globals['_RESUMEJOBREQUEST']._serialized_end=1728
+  _globals['_RESUMEJOBRESPONSE']._serialized_start=1730
+  _globals['_RESUMEJOBRESPONSE']._serialized_end=1787
+  _globals['_DELETEJOBREQUEST']._serialized_start=1789
+  _globals['_DELETEJOBREQUEST']._serialized_end=1830
+  _globals['_DELETEJOBRESPONSE']._serialized_start=1832
+  _globals['_DELETEJOBRESPONSE']._serialized_end=1851
+  _globals['_WATCHJOBREQUEST']._serialized_start=1853
+  _globals['_WATCHJOBREQUEST']._serialized_end=1943
+  _globals['_WATCHJOBRESPONSE']._serialized_start=1945
+  _globals['_WATCHJOBRESPONSE']._serialized_end=2010
+  _globals['_WATCHJOBSREQUEST']._serialized_start=2013
+  _globals['_WATCHJOBSREQUEST']._serialized_end=2192
+  _globals['_WATCHJOBSREQUEST_AFTERSEQUENCESENTRY']._serialized_start=2127
+  _globals['_WATCHJOBSREQUEST_AFTERSEQUENCESENTRY']._serialized_end=2192
+  _globals['_WATCHJOBSRESPONSE']._serialized_start=2194
+  _globals['_WATCHJOBSRESPONSE']._serialized_end=2260
+  _globals['_JOBSERVICE']._serialized_start=2263
+  _globals['_JOBSERVICE']._serialized_end=3061
 # @@protoc_insertion_point(module_scope)

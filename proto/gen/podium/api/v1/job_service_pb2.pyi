@@ -201,7 +201,7 @@ class UpdateJobRequest(google.protobuf.message.Message):
     """The new priority, where set."""
     @property
     def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
-        """The new labels, all of them, where not empty."""
+        """Labels to add or to change; one with an empty value is removed. The others stay."""
 
     def __init__(
         self,
@@ -245,17 +245,21 @@ class CancelJobRequest(google.protobuf.message.Message):
 
     JOB_ID_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
+    FORCE_FIELD_NUMBER: builtins.int
     job_id: builtins.str
     """The job."""
     reason: builtins.str
     """Why, for the record."""
+    force: builtins.bool
+    """Now: the job is CANCELLED at once, without a last checkpoint, and its processes are killed."""
     def __init__(
         self,
         *,
         job_id: builtins.str = ...,
         reason: builtins.str = ...,
+        force: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["job_id", b"job_id", "reason", b"reason"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["force", b"force", "job_id", b"job_id", "reason", b"reason"]) -> None: ...
 
 Global___CancelJobRequest: typing_extensions.TypeAlias = CancelJobRequest
 
@@ -287,14 +291,18 @@ class PauseJobRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     JOB_ID_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
     job_id: builtins.str
     """The job."""
+    reason: builtins.str
+    """Why, for the record."""
     def __init__(
         self,
         *,
         job_id: builtins.str = ...,
+        reason: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["job_id", b"job_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["job_id", b"job_id", "reason", b"reason"]) -> None: ...
 
 Global___PauseJobRequest: typing_extensions.TypeAlias = PauseJobRequest
 

@@ -124,7 +124,8 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateJob(self, request, context):
-        """UpdateJob changes priority and labels of a queued job. Not built yet: UNIMPLEMENTED.
+        """UpdateJob changes priority and labels of a queued job. Repeating it changes nothing.
+        NOT_FOUND: no such job. FAILED_PRECONDITION: it is not QUEUED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -139,14 +140,18 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PauseJob(self, request, context):
-        """PauseJob asks a job to write a checkpoint and give up its slot. Not built yet: UNIMPLEMENTED.
+        """PauseJob asks a job to write a checkpoint and give up its slots, until it is resumed; a queued one leaves the queue at once.
+        Pausing again changes nothing.
+        NOT_FOUND: no such job. FAILED_PRECONDITION: it ended, or is being cancelled.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResumeJob(self, request, context):
-        """ResumeJob queues a paused job again. Not built yet: UNIMPLEMENTED.
+        """ResumeJob queues a paused job again, in its old place in line; it goes on from its newest checkpoint. Resuming again changes
+        nothing.
+        NOT_FOUND: no such job. FAILED_PRECONDITION: it ended, or is still saving its work.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -298,7 +298,9 @@ class JobServiceStub(typing.Generic[_JobServiceCreateJobType, _JobServiceGetJobT
     """
 
     UpdateJob: _JobServiceUpdateJobType
-    """UpdateJob changes priority and labels of a queued job. Not built yet: UNIMPLEMENTED."""
+    """UpdateJob changes priority and labels of a queued job. Repeating it changes nothing.
+    NOT_FOUND: no such job. FAILED_PRECONDITION: it is not QUEUED.
+    """
 
     CancelJob: _JobServiceCancelJobType
     """CancelJob asks a job to end; the job's state tells when it has. Cancelling again, or a job that was cancelled, changes nothing.
@@ -306,10 +308,16 @@ class JobServiceStub(typing.Generic[_JobServiceCreateJobType, _JobServiceGetJobT
     """
 
     PauseJob: _JobServicePauseJobType
-    """PauseJob asks a job to write a checkpoint and give up its slot. Not built yet: UNIMPLEMENTED."""
+    """PauseJob asks a job to write a checkpoint and give up its slots, until it is resumed; a queued one leaves the queue at once.
+    Pausing again changes nothing.
+    NOT_FOUND: no such job. FAILED_PRECONDITION: it ended, or is being cancelled.
+    """
 
     ResumeJob: _JobServiceResumeJobType
-    """ResumeJob queues a paused job again. Not built yet: UNIMPLEMENTED."""
+    """ResumeJob queues a paused job again, in its old place in line; it goes on from its newest checkpoint. Resuming again changes
+    nothing.
+    NOT_FOUND: no such job. FAILED_PRECONDITION: it ended, or is still saving its work.
+    """
 
     DeleteJob: _JobServiceDeleteJobType
     """DeleteJob removes an ended job with its checkpoints. Not built yet: UNIMPLEMENTED."""
@@ -414,7 +422,9 @@ class JobServiceServicer(metaclass=abc.ABCMeta):
         request: podium.api.v1.job_service_pb2.UpdateJobRequest,
         context: _ServicerContext,
     ) -> typing.Union[podium.api.v1.job_service_pb2.UpdateJobResponse, collections.abc.Awaitable[podium.api.v1.job_service_pb2.UpdateJobResponse]]:
-        """UpdateJob changes priority and labels of a queued job. Not built yet: UNIMPLEMENTED."""
+        """UpdateJob changes priority and labels of a queued job. Repeating it changes nothing.
+        NOT_FOUND: no such job. FAILED_PRECONDITION: it is not QUEUED.
+        """
 
     @abc.abstractmethod
     def CancelJob(
@@ -432,7 +442,10 @@ class JobServiceServicer(metaclass=abc.ABCMeta):
         request: podium.api.v1.job_service_pb2.PauseJobRequest,
         context: _ServicerContext,
     ) -> typing.Union[podium.api.v1.job_service_pb2.PauseJobResponse, collections.abc.Awaitable[podium.api.v1.job_service_pb2.PauseJobResponse]]:
-        """PauseJob asks a job to write a checkpoint and give up its slot. Not built yet: UNIMPLEMENTED."""
+        """PauseJob asks a job to write a checkpoint and give up its slots, until it is resumed; a queued one leaves the queue at once.
+        Pausing again changes nothing.
+        NOT_FOUND: no such job. FAILED_PRECONDITION: it ended, or is being cancelled.
+        """
 
     @abc.abstractmethod
     def ResumeJob(
@@ -440,7 +453,10 @@ class JobServiceServicer(metaclass=abc.ABCMeta):
         request: podium.api.v1.job_service_pb2.ResumeJobRequest,
         context: _ServicerContext,
     ) -> typing.Union[podium.api.v1.job_service_pb2.ResumeJobResponse, collections.abc.Awaitable[podium.api.v1.job_service_pb2.ResumeJobResponse]]:
-        """ResumeJob queues a paused job again. Not built yet: UNIMPLEMENTED."""
+        """ResumeJob queues a paused job again, in its old place in line; it goes on from its newest checkpoint. Resuming again changes
+        nothing.
+        NOT_FOUND: no such job. FAILED_PRECONDITION: it ended, or is still saving its work.
+        """
 
     @abc.abstractmethod
     def DeleteJob(

@@ -25,17 +25,21 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18podium/api/v1/node.proto\x12\rpodium.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb8\x02\n\x04Node\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n\x04pool\x18\x02 \x01(\tR\x04pool\x12/\n\x05state\x18\x03 \x01(\x0e\x32\x19.podium.api.v1.Node.StateR\x05state\x12)\n\x05slots\x18\x04 \x03(\x0b\x32\x13.podium.api.v1.SlotR\x05slots\x12\x41\n\x0eheartbeat_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rheartbeatTime\x12\x18\n\x07version\x18\x06 \x01(\tR\x07version\"S\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTATE_READY\x10\x01\x12\x12\n\x0eSTATE_DRAINING\x10\x02\x12\x0e\n\nSTATE_LOST\x10\x03\"\x84\x01\n\x04Slot\x12\x14\n\x05index\x18\x01 \x01(\rR\x05index\x12\x16\n\x06\x64\x65vice\x18\x02 \x01(\tR\x06\x64\x65vice\x12\x14\n\x05model\x18\x03 \x01(\tR\x05model\x12!\n\x0cmemory_bytes\x18\x04 \x01(\x04R\x0bmemoryBytes\x12\x15\n\x06job_id\x18\x05 \x01(\tR\x05jobIdb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18podium/api/v1/node.proto\x12\rpodium.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfa\x03\n\x04Node\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n\x04pool\x18\x02 \x01(\tR\x04pool\x12/\n\x05state\x18\x03 \x01(\x0e\x32\x19.podium.api.v1.Node.StateR\x05state\x12)\n\x05slots\x18\x04 \x03(\x0b\x32\x13.podium.api.v1.SlotR\x05slots\x12\x41\n\x0eheartbeat_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rheartbeatTime\x12\x18\n\x07version\x18\x06 \x01(\tR\x07version\x12=\n\x08versions\x18\x07 \x03(\x0b\x32!.podium.api.v1.Node.VersionsEntryR\x08versions\x12\x18\n\x07\x61\x64\x64ress\x18\x08 \x01(\tR\x07\x61\x64\x64ress\x12\x16\n\x06reason\x18\t \x01(\tR\x06reason\x1a;\n\rVersionsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"g\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTATE_READY\x10\x01\x12\x12\n\x0eSTATE_DRAINING\x10\x02\x12\x0e\n\nSTATE_LOST\x10\x03\x12\x12\n\x0eSTATE_EXCLUDED\x10\x04\"\x9e\x01\n\x04Slot\x12\x14\n\x05index\x18\x01 \x01(\rR\x05index\x12\x16\n\x06\x64\x65vice\x18\x02 \x01(\tR\x06\x64\x65vice\x12\x14\n\x05model\x18\x03 \x01(\tR\x05model\x12!\n\x0cmemory_bytes\x18\x04 \x01(\x04R\x0bmemoryBytes\x12\x15\n\x06job_id\x18\x05 \x01(\tR\x05jobId\x12\x18\n\x07trouble\x18\x06 \x01(\tR\x07troubleb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'podium.api.v1.node_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_NODE_VERSIONSENTRY']._loaded_options = None
+  _globals['_NODE_VERSIONSENTRY']._serialized_options = b'8\001'
   _globals['_NODE']._serialized_start=77
-  _globals['_NODE']._serialized_end=389
-  _globals['_NODE_STATE']._serialized_start=306
-  _globals['_NODE_STATE']._serialized_end=389
-  _globals['_SLOT']._serialized_start=392
-  _globals['_SLOT']._serialized_end=524
+  _globals['_NODE']._serialized_end=583
+  _globals['_NODE_VERSIONSENTRY']._serialized_start=419
+  _globals['_NODE_VERSIONSENTRY']._serialized_end=478
+  _globals['_NODE_STATE']._serialized_start=480
+  _globals['_NODE_STATE']._serialized_end=583
+  _globals['_SLOT']._serialized_start=586
+  _globals['_SLOT']._serialized_end=744
 # @@protoc_insertion_point(module_scope)

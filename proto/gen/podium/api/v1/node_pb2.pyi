@@ -43,6 +43,8 @@ class Node(google.protobuf.message.Message):
         """Finishes what it has, takes nothing new."""
         STATE_LOST: Node._State.ValueType  # 3
         """Not heard from for longer than its lease."""
+        STATE_EXCLUDED: Node._State.ValueType  # 4
+        """Two attempts failed there for its hardware: takes nothing new until ResumeNode."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """The states."""
@@ -55,6 +57,24 @@ class Node(google.protobuf.message.Message):
     """Finishes what it has, takes nothing new."""
     STATE_LOST: Node.State.ValueType  # 3
     """Not heard from for longer than its lease."""
+    STATE_EXCLUDED: Node.State.ValueType  # 4
+    """Two attempts failed there for its hardware: takes nothing new until ResumeNode."""
+
+    @typing.final
+    class VersionsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
     ID_FIELD_NUMBER: builtins.int
     POOL_FIELD_NUMBER: builtins.int
@@ -62,6 +82,9 @@ class Node(google.protobuf.message.Message):
     SLOTS_FIELD_NUMBER: builtins.int
     HEARTBEAT_TIME_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
+    VERSIONS_FIELD_NUMBER: builtins.int
+    ADDRESS_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
     id: builtins.str
     """Unique in the cluster."""
     pool: builtins.str
@@ -70,6 +93,10 @@ class Node(google.protobuf.message.Message):
     """Whether it takes jobs."""
     version: builtins.str
     """Podium's version there."""
+    address: builtins.str
+    """Where other machines reach it, for jobs of several machines; empty: it takes none of these."""
+    reason: builtins.str
+    """Why it takes no jobs, in words; empty: it does."""
     @property
     def slots(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Slot]:
         """Its slots."""
@@ -77,6 +104,10 @@ class Node(google.protobuf.message.Message):
     @property
     def heartbeat_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When it was last heard from."""
+
+    @property
+    def versions(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """Versions of what else matters there, by name: "python", "torch", "driver"."""
 
     def __init__(
         self,
@@ -87,15 +118,18 @@ class Node(google.protobuf.message.Message):
         slots: collections.abc.Iterable[Global___Slot] | None = ...,
         heartbeat_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         version: builtins.str = ...,
+        versions: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        address: builtins.str = ...,
+        reason: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["heartbeat_time", b"heartbeat_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["heartbeat_time", b"heartbeat_time", "id", b"id", "pool", b"pool", "slots", b"slots", "state", b"state", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address", "heartbeat_time", b"heartbeat_time", "id", b"id", "pool", b"pool", "reason", b"reason", "slots", b"slots", "state", b"state", "version", b"version", "versions", b"versions"]) -> None: ...
 
 Global___Node: typing_extensions.TypeAlias = Node
 
 @typing.final
 class Slot(google.protobuf.message.Message):
-    """A place for one device's work. A job holds as many of one machine as its resources.gpus says."""
+    """A place for one device's work. A job holds as many of each machine as its resources.gpus says."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -104,6 +138,7 @@ class Slot(google.protobuf.message.Message):
     MODEL_FIELD_NUMBER: builtins.int
     MEMORY_BYTES_FIELD_NUMBER: builtins.int
     JOB_ID_FIELD_NUMBER: builtins.int
+    TROUBLE_FIELD_NUMBER: builtins.int
     index: builtins.int
     """From 0, on its machine."""
     device: builtins.str
@@ -114,6 +149,8 @@ class Slot(google.protobuf.message.Message):
     """The device's memory in bytes; 0: not known."""
     job_id: builtins.str
     """The job that holds it; empty: free."""
+    trouble: builtins.str
+    """Why it takes no jobs, in words, such as memory that a stranger holds; empty: it does."""
     def __init__(
         self,
         *,
@@ -122,7 +159,8 @@ class Slot(google.protobuf.message.Message):
         model: builtins.str = ...,
         memory_bytes: builtins.int = ...,
         job_id: builtins.str = ...,
+        trouble: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["device", b"device", "index", b"index", "job_id", b"job_id", "memory_bytes", b"memory_bytes", "model", b"model"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["device", b"device", "index", b"index", "job_id", b"job_id", "memory_bytes", b"memory_bytes", "model", b"model", "trouble", b"trouble"]) -> None: ...
 
 Global___Slot: typing_extensions.TypeAlias = Slot

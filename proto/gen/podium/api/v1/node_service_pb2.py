@@ -25,21 +25,29 @@ _sym_db = _symbol_database.Default()
 from podium.api.v1 import node_pb2 as podium_dot_api_dot_v1_dot_node__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n podium/api/v1/node_service.proto\x12\rpodium.api.v1\x1a\x18podium/api/v1/node.proto\"&\n\x10ListNodesRequest\x12\x12\n\x04pool\x18\x01 \x01(\tR\x04pool\">\n\x11ListNodesResponse\x12)\n\x05nodes\x18\x01 \x03(\x0b\x32\x13.podium.api.v1.NodeR\x05nodes\"C\n\x10\x44rainNodeRequest\x12\x17\n\x07node_id\x18\x01 \x01(\tR\x06nodeId\x12\x16\n\x06\x66inish\x18\x02 \x01(\x08R\x06\x66inish\"<\n\x11\x44rainNodeResponse\x12\'\n\x04node\x18\x01 \x01(\x0b\x32\x13.podium.api.v1.NodeR\x04node2\xad\x01\n\x0bNodeService\x12N\n\tListNodes\x12\x1f.podium.api.v1.ListNodesRequest\x1a .podium.api.v1.ListNodesResponse\x12N\n\tDrainNode\x12\x1f.podium.api.v1.DrainNodeRequest\x1a .podium.api.v1.DrainNodeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n podium/api/v1/node_service.proto\x12\rpodium.api.v1\x1a\x18podium/api/v1/node.proto\"&\n\x10ListNodesRequest\x12\x12\n\x04pool\x18\x01 \x01(\tR\x04pool\">\n\x11ListNodesResponse\x12)\n\x05nodes\x18\x01 \x03(\x0b\x32\x13.podium.api.v1.NodeR\x05nodes\"O\n\x10\x44rainNodeRequest\x12#\n\x07node_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xfd\x01R\x06nodeId\x12\x16\n\x06\x66inish\x18\x02 \x01(\x08R\x06\x66inish\"<\n\x11\x44rainNodeResponse\x12\'\n\x04node\x18\x01 \x01(\x0b\x32\x13.podium.api.v1.NodeR\x04node\"8\n\x11ResumeNodeRequest\x12#\n\x07node_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xfd\x01R\x06nodeId\"=\n\x12ResumeNodeResponse\x12\'\n\x04node\x18\x01 \x01(\x0b\x32\x13.podium.api.v1.NodeR\x04node2\x80\x02\n\x0bNodeService\x12N\n\tListNodes\x12\x1f.podium.api.v1.ListNodesRequest\x1a .podium.api.v1.ListNodesResponse\x12N\n\tDrainNode\x12\x1f.podium.api.v1.DrainNodeRequest\x1a .podium.api.v1.DrainNodeResponse\x12Q\n\nResumeNode\x12 .podium.api.v1.ResumeNodeRequest\x1a!.podium.api.v1.ResumeNodeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'podium.api.v1.node_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_DRAINNODEREQUEST'].fields_by_name['node_id']._loaded_options = None
+  _globals['_DRAINNODEREQUEST'].fields_by_name['node_id']._serialized_options = b'\272H\007r\005\020\001\030\375\001'
+  _globals['_RESUMENODEREQUEST'].fields_by_name['node_id']._loaded_options = None
+  _globals['_RESUMENODEREQUEST'].fields_by_name['node_id']._serialized_options = b'\272H\007r\005\020\001\030\375\001'
   _globals['_LISTNODESREQUEST']._serialized_start=77
   _globals['_LISTNODESREQUEST']._serialized_end=115
   _globals['_LISTNODESRESPONSE']._serialized_start=117
   _globals['_LISTNODESRESPONSE']._serialized_end=179
   _globals['_DRAINNODEREQUEST']._serialized_start=181
-  _globals['_DRAINNODEREQUEST']._serialized_end=248
-  _globals['_DRAINNODERESPONSE']._serialized_start=250
-  _globals['_DRAINNODERESPONSE']._serialized_end=310
-  _globals['_NODESERVICE']._serialized_start=313
-  _globals['_NODESERVICE']._serialized_end=486
+  _globals['_DRAINNODEREQUEST']._serialized_end=260
+  _globals['_DRAINNODERESPONSE']._serialized_start=262
+  _globals['_DRAINNODERESPONSE']._serialized_end=322
+  _globals['_RESUMENODEREQUEST']._serialized_start=324
+  _globals['_RESUMENODEREQUEST']._serialized_end=380
+  _globals['_RESUMENODERESPONSE']._serialized_start=382
+  _globals['_RESUMENODERESPONSE']._serialized_end=443
+  _globals['_NODESERVICE']._serialized_start=446
+  _globals['_NODESERVICE']._serialized_end=702
 # @@protoc_insertion_point(module_scope)

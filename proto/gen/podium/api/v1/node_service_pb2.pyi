@@ -99,3 +99,42 @@ class DrainNodeResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["node", b"node"]) -> None: ...
 
 Global___DrainNodeResponse: typing_extensions.TypeAlias = DrainNodeResponse
+
+@typing.final
+class ResumeNodeRequest(google.protobuf.message.Message):
+    """Asks a machine to take jobs again."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: builtins.int
+    node_id: builtins.str
+    """The machine."""
+    def __init__(
+        self,
+        *,
+        node_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["node_id", b"node_id"]) -> None: ...
+
+Global___ResumeNodeRequest: typing_extensions.TypeAlias = ResumeNodeRequest
+
+@typing.final
+class ResumeNodeResponse(google.protobuf.message.Message):
+    """The machine."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: builtins.int
+    @property
+    def node(self) -> podium.api.v1.node_pb2.Node:
+        """As it stands."""
+
+    def __init__(
+        self,
+        *,
+        node: podium.api.v1.node_pb2.Node | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["node", b"node"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["node", b"node"]) -> None: ...
+
+Global___ResumeNodeResponse: typing_extensions.TypeAlias = ResumeNodeResponse

@@ -45,6 +45,11 @@ class NodeServiceStub(object):
                 request_serializer=podium_dot_api_dot_v1_dot_node__service__pb2.DrainNodeRequest.SerializeToString,
                 response_deserializer=podium_dot_api_dot_v1_dot_node__service__pb2.DrainNodeResponse.FromString,
                 _registered_method=True)
+        self.ResumeNode = channel.unary_unary(
+                '/podium.api.v1.NodeService/ResumeNode',
+                request_serializer=podium_dot_api_dot_v1_dot_node__service__pb2.ResumeNodeRequest.SerializeToString,
+                response_deserializer=podium_dot_api_dot_v1_dot_node__service__pb2.ResumeNodeResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer(object):
@@ -59,7 +64,14 @@ class NodeServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DrainNode(self, request, context):
-        """DrainNode asks a machine to take no new jobs and to give up those it has. Not built yet: UNIMPLEMENTED; stop its worker with SIGTERM.
+        """DrainNode asks a machine to take no new jobs and to give up those it has. Repeating it changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeNode(self, request, context):
+        """ResumeNode lets a machine that was drained or excluded take jobs again. Repeating it changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -77,6 +89,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.DrainNode,
                     request_deserializer=podium_dot_api_dot_v1_dot_node__service__pb2.DrainNodeRequest.FromString,
                     response_serializer=podium_dot_api_dot_v1_dot_node__service__pb2.DrainNodeResponse.SerializeToString,
+            ),
+            'ResumeNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeNode,
+                    request_deserializer=podium_dot_api_dot_v1_dot_node__service__pb2.ResumeNodeRequest.FromString,
+                    response_serializer=podium_dot_api_dot_v1_dot_node__service__pb2.ResumeNodeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +151,33 @@ class NodeService(object):
             '/podium.api.v1.NodeService/DrainNode',
             podium_dot_api_dot_v1_dot_node__service__pb2.DrainNodeRequest.SerializeToString,
             podium_dot_api_dot_v1_dot_node__service__pb2.DrainNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podium.api.v1.NodeService/ResumeNode',
+            podium_dot_api_dot_v1_dot_node__service__pb2.ResumeNodeRequest.SerializeToString,
+            podium_dot_api_dot_v1_dot_node__service__pb2.ResumeNodeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -57,7 +57,23 @@ _NodeServiceDrainNodeType = typing_extensions.TypeVar(
     ],
 )
 
-class NodeServiceStub(typing.Generic[_NodeServiceListNodesType, _NodeServiceDrainNodeType]):
+_NodeServiceResumeNodeType = typing_extensions.TypeVar(
+    '_NodeServiceResumeNodeType',
+    grpc.UnaryUnaryMultiCallable[
+        podium.api.v1.node_service_pb2.ResumeNodeRequest,
+        podium.api.v1.node_service_pb2.ResumeNodeResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        podium.api.v1.node_service_pb2.ResumeNodeRequest,
+        podium.api.v1.node_service_pb2.ResumeNodeResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        podium.api.v1.node_service_pb2.ResumeNodeRequest,
+        podium.api.v1.node_service_pb2.ResumeNodeResponse,
+    ],
+)
+
+class NodeServiceStub(typing.Generic[_NodeServiceListNodesType, _NodeServiceDrainNodeType, _NodeServiceResumeNodeType]):
     """The pool of machines."""
 
     @typing.overload
@@ -69,6 +85,10 @@ class NodeServiceStub(typing.Generic[_NodeServiceListNodesType, _NodeServiceDrai
         grpc.UnaryUnaryMultiCallable[
             podium.api.v1.node_service_pb2.DrainNodeRequest,
             podium.api.v1.node_service_pb2.DrainNodeResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            podium.api.v1.node_service_pb2.ResumeNodeRequest,
+            podium.api.v1.node_service_pb2.ResumeNodeResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -82,13 +102,20 @@ class NodeServiceStub(typing.Generic[_NodeServiceListNodesType, _NodeServiceDrai
             podium.api.v1.node_service_pb2.DrainNodeRequest,
             podium.api.v1.node_service_pb2.DrainNodeResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            podium.api.v1.node_service_pb2.ResumeNodeRequest,
+            podium.api.v1.node_service_pb2.ResumeNodeResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     ListNodes: _NodeServiceListNodesType
     """ListNodes returns every machine that is or lately was in the pool, with its slots and what they run."""
 
     DrainNode: _NodeServiceDrainNodeType
-    """DrainNode asks a machine to take no new jobs and to give up those it has. Not built yet: UNIMPLEMENTED; stop its worker with SIGTERM."""
+    """DrainNode asks a machine to take no new jobs and to give up those it has. Repeating it changes nothing."""
+
+    ResumeNode: _NodeServiceResumeNodeType
+    """ResumeNode lets a machine that was drained or excluded take jobs again. Repeating it changes nothing."""
 
 NodeServiceAsyncStub: typing_extensions.TypeAlias = NodeServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -98,6 +125,10 @@ NodeServiceAsyncStub: typing_extensions.TypeAlias = NodeServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         podium.api.v1.node_service_pb2.DrainNodeRequest,
         podium.api.v1.node_service_pb2.DrainNodeResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        podium.api.v1.node_service_pb2.ResumeNodeRequest,
+        podium.api.v1.node_service_pb2.ResumeNodeResponse,
     ],
 ]
 
@@ -118,6 +149,14 @@ class NodeServiceServicer(metaclass=abc.ABCMeta):
         request: podium.api.v1.node_service_pb2.DrainNodeRequest,
         context: _ServicerContext,
     ) -> typing.Union[podium.api.v1.node_service_pb2.DrainNodeResponse, collections.abc.Awaitable[podium.api.v1.node_service_pb2.DrainNodeResponse]]:
-        """DrainNode asks a machine to take no new jobs and to give up those it has. Not built yet: UNIMPLEMENTED; stop its worker with SIGTERM."""
+        """DrainNode asks a machine to take no new jobs and to give up those it has. Repeating it changes nothing."""
+
+    @abc.abstractmethod
+    def ResumeNode(
+        self,
+        request: podium.api.v1.node_service_pb2.ResumeNodeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[podium.api.v1.node_service_pb2.ResumeNodeResponse, collections.abc.Awaitable[podium.api.v1.node_service_pb2.ResumeNodeResponse]]:
+        """ResumeNode lets a machine that was drained or excluded take jobs again. Repeating it changes nothing."""
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

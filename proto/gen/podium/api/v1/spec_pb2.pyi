@@ -138,7 +138,9 @@ class _PriorityEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumT
     """Before everything."""
 
 class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
-    """The place in the queue: higher first, then first come, first served."""
+    """The class in the queue: a higher one goes first, and may take slots from lower ones, whose jobs save their work and wait.
+    Within a class projects share by their weights, and a project's jobs go first come, first served.
+    """
 
 PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
 """Not said: PRIORITY_NORMAL."""
@@ -250,6 +252,7 @@ class JobSpec(google.protobuf.message.Message):
     MAX_DURATION_SECONDS_FIELD_NUMBER: builtins.int
     DISPLAY_NAME_FIELD_NUMBER: builtins.int
     LABELS_FIELD_NUMBER: builtins.int
+    STALL_TIMEOUT_SECONDS_FIELD_NUMBER: builtins.int
     backbone: builtins.str
     """The backbone's name in torchvision or timm, such as "resnet50" or "timm/resnet50", or "podium/cifar_resnet18". A name that both know means torchvision's."""
     unreadable: Global___Unreadable.ValueType
@@ -282,6 +285,10 @@ class JobSpec(google.protobuf.message.Message):
     """The longest total running time in seconds, over all attempts. 0: no limit."""
     display_name: builtins.str
     """A name for people. Need not be unique."""
+    stall_timeout_seconds: builtins.int
+    """So long an attempt may go without finishing a step before it counts as stalled: its stacks are written to the job's
+    log, and another attempt goes on from the newest checkpoint. Before its first step: three times as long. Default 600.
+    """
     @property
     def weights(self) -> Global___Weights:
         """What the backbone starts from. Not set: random."""
@@ -501,9 +508,10 @@ class JobSpec(google.protobuf.message.Message):
         max_duration_seconds: builtins.int = ...,
         display_name: builtins.str = ...,
         labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        stall_timeout_seconds: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_accumulation_steps", b"_accumulation_steps", "_batch_size", b"_batch_size", "_epochs", b"_epochs", "_m", b"_m", "_precision", b"_precision", "_priority", b"_priority", "_unreadable", b"_unreadable", "accumulation_steps", b"accumulation_steps", "adam", b"adam", "adamw", b"adamw", "augmentation", b"augmentation", "batch_size", b"batch_size", "bitonic", b"bitonic", "checkpoints", b"checkpoints", "constant", b"constant", "cosine", b"cosine", "dataset", b"dataset", "df_top_k", b"df_top_k", "epochs", b"epochs", "evaluation", b"evaluation", "full", b"full", "head", b"head", "image_folder", b"image_folder", "image_manifest", b"image_manifest", "imbalanced_noised_hinge", b"imbalanced_noised_hinge", "lamb", b"lamb", "lap_sum", b"lap_sum", "last_blocks", b"last_blocks", "m", b"m", "muon", b"muon", "neural_sort", b"neural_sort", "noised_hinge", b"noised_hinge", "odd_even", b"odd_even", "optimal_transport", b"optimal_transport", "optimizer", b"optimizer", "precision", b"precision", "preprocessing", b"preprocessing", "priority", b"priority", "resources", b"resources", "schedule", b"schedule", "sgd", b"sgd", "sigmoid", b"sigmoid", "sinkhorn_sort", b"sinkhorn_sort", "smooth_svm", b"smooth_svm", "soft_sort", b"soft_sort", "softmax", b"softmax", "sorter", b"sorter", "sparse", b"sparse", "splitter_selection", b"splitter_selection", "step", b"step", "subset", b"subset", "torchvision_dataset", b"torchvision_dataset", "tuning", b"tuning", "unreadable", b"unreadable", "web_dataset", b"web_dataset", "weights", b"weights"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_accumulation_steps", b"_accumulation_steps", "_batch_size", b"_batch_size", "_epochs", b"_epochs", "_m", b"_m", "_precision", b"_precision", "_priority", b"_priority", "_unreadable", b"_unreadable", "accumulation_steps", b"accumulation_steps", "adam", b"adam", "adamw", b"adamw", "augmentation", b"augmentation", "backbone", b"backbone", "batch_size", b"batch_size", "bitonic", b"bitonic", "checkpoints", b"checkpoints", "classes", b"classes", "compile", b"compile", "constant", b"constant", "cosine", b"cosine", "dataset", b"dataset", "df_top_k", b"df_top_k", "display_name", b"display_name", "ema_decay", b"ema_decay", "epochs", b"epochs", "evaluation", b"evaluation", "full", b"full", "gradient_clip_norm", b"gradient_clip_norm", "head", b"head", "image_folder", b"image_folder", "image_manifest", b"image_manifest", "imbalanced_noised_hinge", b"imbalanced_noised_hinge", "k", b"k", "label_smoothing", b"label_smoothing", "labels", b"labels", "lamb", b"lamb", "lap_sum", b"lap_sum", "last_blocks", b"last_blocks", "m", b"m", "max_duration_seconds", b"max_duration_seconds", "muon", b"muon", "neural_sort", b"neural_sort", "noised_hinge", b"noised_hinge", "odd_even", b"odd_even", "optimal_transport", b"optimal_transport", "optimizer", b"optimizer", "precision", b"precision", "preprocessing", b"preprocessing", "priority", b"priority", "resources", b"resources", "schedule", b"schedule", "seed", b"seed", "sgd", b"sgd", "sigmoid", b"sigmoid", "sinkhorn_sort", b"sinkhorn_sort", "smooth_svm", b"smooth_svm", "soft_sort", b"soft_sort", "softmax", b"softmax", "sorter", b"sorter", "sparse", b"sparse", "splitter_selection", b"splitter_selection", "step", b"step", "subset", b"subset", "top1_apart", b"top1_apart", "torchvision_dataset", b"torchvision_dataset", "tuning", b"tuning", "unreadable", b"unreadable", "web_dataset", b"web_dataset", "weights", b"weights"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_accumulation_steps", b"_accumulation_steps", "_batch_size", b"_batch_size", "_epochs", b"_epochs", "_m", b"_m", "_precision", b"_precision", "_priority", b"_priority", "_stall_timeout_seconds", b"_stall_timeout_seconds", "_unreadable", b"_unreadable", "accumulation_steps", b"accumulation_steps", "adam", b"adam", "adamw", b"adamw", "augmentation", b"augmentation", "batch_size", b"batch_size", "bitonic", b"bitonic", "checkpoints", b"checkpoints", "constant", b"constant", "cosine", b"cosine", "dataset", b"dataset", "df_top_k", b"df_top_k", "epochs", b"epochs", "evaluation", b"evaluation", "full", b"full", "head", b"head", "image_folder", b"image_folder", "image_manifest", b"image_manifest", "imbalanced_noised_hinge", b"imbalanced_noised_hinge", "lamb", b"lamb", "lap_sum", b"lap_sum", "last_blocks", b"last_blocks", "m", b"m", "muon", b"muon", "neural_sort", b"neural_sort", "noised_hinge", b"noised_hinge", "odd_even", b"odd_even", "optimal_transport", b"optimal_transport", "optimizer", b"optimizer", "precision", b"precision", "preprocessing", b"preprocessing", "priority", b"priority", "resources", b"resources", "schedule", b"schedule", "sgd", b"sgd", "sigmoid", b"sigmoid", "sinkhorn_sort", b"sinkhorn_sort", "smooth_svm", b"smooth_svm", "soft_sort", b"soft_sort", "softmax", b"softmax", "sorter", b"sorter", "sparse", b"sparse", "splitter_selection", b"splitter_selection", "stall_timeout_seconds", b"stall_timeout_seconds", "step", b"step", "subset", b"subset", "torchvision_dataset", b"torchvision_dataset", "tuning", b"tuning", "unreadable", b"unreadable", "web_dataset", b"web_dataset", "weights", b"weights"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_accumulation_steps", b"_accumulation_steps", "_batch_size", b"_batch_size", "_epochs", b"_epochs", "_m", b"_m", "_precision", b"_precision", "_priority", b"_priority", "_stall_timeout_seconds", b"_stall_timeout_seconds", "_unreadable", b"_unreadable", "accumulation_steps", b"accumulation_steps", "adam", b"adam", "adamw", b"adamw", "augmentation", b"augmentation", "backbone", b"backbone", "batch_size", b"batch_size", "bitonic", b"bitonic", "checkpoints", b"checkpoints", "classes", b"classes", "compile", b"compile", "constant", b"constant", "cosine", b"cosine", "dataset", b"dataset", "df_top_k", b"df_top_k", "display_name", b"display_name", "ema_decay", b"ema_decay", "epochs", b"epochs", "evaluation", b"evaluation", "full", b"full", "gradient_clip_norm", b"gradient_clip_norm", "head", b"head", "image_folder", b"image_folder", "image_manifest", b"image_manifest", "imbalanced_noised_hinge", b"imbalanced_noised_hinge", "k", b"k", "label_smoothing", b"label_smoothing", "labels", b"labels", "lamb", b"lamb", "lap_sum", b"lap_sum", "last_blocks", b"last_blocks", "m", b"m", "max_duration_seconds", b"max_duration_seconds", "muon", b"muon", "neural_sort", b"neural_sort", "noised_hinge", b"noised_hinge", "odd_even", b"odd_even", "optimal_transport", b"optimal_transport", "optimizer", b"optimizer", "precision", b"precision", "preprocessing", b"preprocessing", "priority", b"priority", "resources", b"resources", "schedule", b"schedule", "seed", b"seed", "sgd", b"sgd", "sigmoid", b"sigmoid", "sinkhorn_sort", b"sinkhorn_sort", "smooth_svm", b"smooth_svm", "soft_sort", b"soft_sort", "softmax", b"softmax", "sorter", b"sorter", "sparse", b"sparse", "splitter_selection", b"splitter_selection", "stall_timeout_seconds", b"stall_timeout_seconds", "step", b"step", "subset", b"subset", "top1_apart", b"top1_apart", "torchvision_dataset", b"torchvision_dataset", "tuning", b"tuning", "unreadable", b"unreadable", "web_dataset", b"web_dataset", "weights", b"weights"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_accumulation_steps", b"_accumulation_steps"]) -> typing.Literal["accumulation_steps"] | None: ...
     @typing.overload
@@ -516,6 +524,8 @@ class JobSpec(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_precision", b"_precision"]) -> typing.Literal["precision"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_priority", b"_priority"]) -> typing.Literal["priority"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_stall_timeout_seconds", b"_stall_timeout_seconds"]) -> typing.Literal["stall_timeout_seconds"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_unreadable", b"_unreadable"]) -> typing.Literal["unreadable"] | None: ...
     @typing.overload
@@ -1179,20 +1189,34 @@ class Resources(google.protobuf.message.Message):
 
     GPUS_FIELD_NUMBER: builtins.int
     POOL_FIELD_NUMBER: builtins.int
+    NODES_FIELD_NUMBER: builtins.int
+    GPU_MODEL_FIELD_NUMBER: builtins.int
+    MIN_MEMORY_GIB_FIELD_NUMBER: builtins.int
     gpus: builtins.int
-    """GPU slots of one machine; on machines without GPUs, CPU slots. batch_size is the batch of all of them together. Default 1."""
+    """GPU slots of each machine; on machines without GPUs, CPU slots. batch_size is the batch of all of them together. Default 1."""
     pool: builtins.str
     """The pool of machines. Default "default"."""
+    nodes: builtins.int
+    """Machines, each with `gpus` slots: all of them or none. Default 1."""
+    gpu_model: builtins.str
+    """Only slots whose model contains this, whatever the case of letters, such as "h100". Empty: any."""
+    min_memory_gib: builtins.int
+    """Only slots with at least so much device memory, in GiB. 0: any."""
     def __init__(
         self,
         *,
         gpus: builtins.int | None = ...,
         pool: builtins.str | None = ...,
+        nodes: builtins.int | None = ...,
+        gpu_model: builtins.str = ...,
+        min_memory_gib: builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_gpus", b"_gpus", "_pool", b"_pool", "gpus", b"gpus", "pool", b"pool"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_gpus", b"_gpus", "_pool", b"_pool", "gpus", b"gpus", "pool", b"pool"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_gpus", b"_gpus", "_nodes", b"_nodes", "_pool", b"_pool", "gpus", b"gpus", "nodes", b"nodes", "pool", b"pool"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_gpus", b"_gpus", "_nodes", b"_nodes", "_pool", b"_pool", "gpu_model", b"gpu_model", "gpus", b"gpus", "min_memory_gib", b"min_memory_gib", "nodes", b"nodes", "pool", b"pool"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_gpus", b"_gpus"]) -> typing.Literal["gpus"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_nodes", b"_nodes"]) -> typing.Literal["nodes"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_pool", b"_pool"]) -> typing.Literal["pool"] | None: ...
 
