@@ -19,7 +19,14 @@ from podium.jobs.store.redis import RedisStore, connect
 from podium.server.admission import Admission
 from podium.server.assembly import MAX_MESSAGE_BYTES, Assembled
 from podium.server.dispatcher import Dispatcher, Leader, Reconciler, RqDelivery
-from podium.server.servicers import CheckpointServicer, JobServicer, MetricServicer, NodeServicer, ServerServicer
+from podium.server.servicers import (
+    CheckpointServicer,
+    ExternalScalerServicer,
+    JobServicer,
+    MetricServicer,
+    NodeServicer,
+    ServerServicer,
+)
 from podium.server.services.checkpoints import Checkpoints
 from podium.server.services.jobs import LARGEST_PAGE, Jobs
 from podium.server.services.metrics import MOST_POINTS, Metrics
@@ -128,6 +135,7 @@ def _servicers(store: JobStore, watches: Watches, settings: Settings) -> dict[st
         "CheckpointService": CheckpointServicer(Checkpoints(store, ArtifactStore(settings.artifacts))),
         "NodeService": NodeServicer(store),
         "ServerService": ServerServicer(info),
+        "ExternalScaler": ExternalScalerServicer(store),
     }
 
 

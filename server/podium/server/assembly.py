@@ -9,6 +9,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from podium.api.keda import external_scaler_service_pb2
 from podium.api.v1 import (
     checkpoint_service_pb2,
     dataset_service_pb2,
@@ -45,6 +46,9 @@ SERVICES: Mapping[str, ServiceDescriptor] = {
     )
     for service in file.DESCRIPTOR.services_by_name.values()
 }
+
+#: Not of the contract: KEDA scales workers by it.
+_SCALER: ServiceDescriptor = external_scaler_service_pb2.DESCRIPTOR.services_by_name["ExternalScaler"]
 
 _OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -83,9 +87,10 @@ class Assembled:
         )
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
-        names = [service.full_name for service in SERVICES.values()]
-        for name, service in SERVICES.items():
-            self.server.add_generic_rpc_handlers((_handlers(service, servicers.get(name)),))
+        services = (*SERVICES.values(), _SCALER)
+        names = [service.full_name for service in services]
+        for service in services:
+            self.server.add_generic_rpc_handlers((_handlers(service, servicers.get(service.name)),))
         if with_reflection:
             reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), self.server)
         self._names = ("", *names)

@@ -9,12 +9,13 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-_OURS = "/podium.api.v1."
+#: The contract, and what KEDA asks.
+_OURS = ("/podium.api.v1.", "/externalscaler.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One call of an rpc of the contract."""
+    """One call of an rpc of ours."""
 
     method: str
     """Such as "JobService/GetJob"."""
@@ -37,7 +38,7 @@ class Around(grpc.aio.ServerInterceptor):
         if handler is None or not method.startswith(_OURS):
             return handler
         codecs = (handler.request_deserializer, handler.response_serializer)
-        name = method.removeprefix(_OURS)
+        name = method.rpartition(".")[2]
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(self._stream(name, handler.unary_stream), *codecs)
         return grpc.unary_unary_rpc_method_handler(self._unary(name, handler.unary_unary), *codecs)

@@ -1,0 +1,47 @@
+"""KEDA's ExternalScaler: its trigger `external` asks the server itself, so nobody else has to publish the queue."""
+
+import asyncio
+from typing import Any
+
+from podium.api.keda import external_scaler_service_pb2 as pb
+from podium.jobs.errors import FieldViolation, InvalidSpecError
+from podium.jobs.store import JobStore
+from podium.server.services.demand import demand
+
+_METRIC = "podium-slots"
+
+
+class ExternalScalerServicer:
+    """Slots that a pool's jobs hold or wait for, and how many of them one machine has."""
+
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
+
+    async def IsActive(self, request: pb.ScaledObjectRef, context: Any) -> pb.IsActiveResponse:
+        """See the contract."""
+        return pb.IsActiveResponse(result=await self._demand(request) > 0)
+
+    async def GetMetricSpec(self, request: pb.ScaledObjectRef, context: Any) -> pb.GetMetricSpecResponse:
+        """See the contract."""
+        text = _metadata(request, "slotsPerMachine", "the slots of one machine of the pool")
+        if not text.isdecimal() or int(text) < 1:
+            raise _refused("slotsPerMachine", f"{text!r} is not a whole number from 1")
+        return pb.GetMetricSpecResponse(metric_specs=[pb.MetricSpec(metric_name=_METRIC, target_size=int(text))])
+
+    async def GetMetrics(self, request: pb.GetMetricsRequest, context: Any) -> pb.GetMetricsResponse:
+        """See the contract."""
+        value = await self._demand(request.scaled_object_ref)
+        return pb.GetMetricsResponse(metric_values=[pb.MetricValue(metric_name=_METRIC, metric_value=value)])
+
+    async def _demand(self, request: pb.ScaledObjectRef) -> int:
+        return await asyncio.to_thread(demand, self._store, _metadata(request, "pool", "the pool that is scaled"))
+
+
+def _metadata(request: pb.ScaledObjectRef, name: str, meaning: str) -> str:
+    if not (value := request.scaler_metadata.get(name, "")):
+        raise _refused(name, f"is missing; set it to {meaning}")
+    return value
+
+
+def _refused(name: str, problem: str) -> InvalidSpecError:
+    return InvalidSpecError([FieldViolation(field=f"the trigger's metadata.{name}", description=problem)])
