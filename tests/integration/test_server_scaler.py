@@ -64,7 +64,7 @@ def test_a_trigger_without_a_sane_number_of_slots_hears_which_key_to_mend(scaler
         scaler.GetMetricSpec(trigger(pool="default", slotsPerMachine=text), timeout=20)
 
     assert grpc.StatusCode.INVALID_ARGUMENT is caught.value.code()
-    assert "metadata.slotsPerMachine" in caught.value.details()
+    assert "metadata.slotsPerMachine" in str(caught.value.details())
 
 
 def test_a_trigger_without_a_pool_hears_that(scaler):
@@ -72,4 +72,4 @@ def test_a_trigger_without_a_pool_hears_that(scaler):
         scaler.IsActive(trigger(), timeout=20)
 
     assert grpc.StatusCode.INVALID_ARGUMENT is caught.value.code()
-    assert "metadata.pool: is missing" in caught.value.details()
+    assert "metadata.pool: is missing" in str(caught.value.details())
