@@ -309,7 +309,7 @@ def node_state(node: Node, *, lost: bool, drain: Drain, failures: int) -> Node:
         return replace(node, state=NodeState.LOST, reason="not heard from for longer than its lease")
     if failures >= _MOST_FAILURES:
         reason = (
-            f"{failures} attempts failed for its hardware within a day; see to it, then `podium node resume {node.id}`"
+            f"{failures} attempts failed for its hardware within a day; see to it, then `podium undrain {node.id}`"
         )
         return replace(node, state=NodeState.EXCLUDED, reason=reason)
     if drain is not Drain.NO:
