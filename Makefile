@@ -65,8 +65,9 @@ docs: setup ## Make the tables and draw the pictures of docs/topk.md
 	$(BIN)/python docs/sorter_table.py
 	$(BIN)/python docs/plots/topk.py
 
+# A file at a time on each of at most four processes, which then need no threads of their own.
 pytest: setup
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # Apart from .venv, so that nothing which only the benchmark needs is ever imported by accident.
 .bench-packages/.installed: benchmarks/requirements.txt benchmarks/requirements-sparse.txt constraints.txt | setup
