@@ -5,8 +5,7 @@ from typing import Any
 
 from podium.api.keda import external_scaler_service_pb2 as pb
 from podium.jobs.errors import FieldViolation, InvalidSpecError
-from podium.jobs.store import JobStore
-from podium.server.services.demand import demand
+from podium.server.services.demand import Demand
 
 _METRIC = "podium-slots"
 
@@ -14,12 +13,12 @@ _METRIC = "podium-slots"
 class ExternalScalerServicer:
     """Slots that a pool's jobs hold or wait for, and how many of them one machine has."""
 
-    def __init__(self, store: JobStore) -> None:
-        self._store = store
+    def __init__(self, demand: Demand) -> None:
+        self._demand = demand
 
     async def IsActive(self, request: pb.ScaledObjectRef, context: Any) -> pb.IsActiveResponse:
         """See the contract."""
-        return pb.IsActiveResponse(result=await self._demand(request) > 0)
+        return pb.IsActiveResponse(result=await self._slots(request) > 0)
 
     async def GetMetricSpec(self, request: pb.ScaledObjectRef, context: Any) -> pb.GetMetricSpecResponse:
         """See the contract."""
@@ -30,11 +29,11 @@ class ExternalScalerServicer:
 
     async def GetMetrics(self, request: pb.GetMetricsRequest, context: Any) -> pb.GetMetricsResponse:
         """See the contract."""
-        value = await self._demand(request.scaled_object_ref)
+        value = await self._slots(request.scaled_object_ref)
         return pb.GetMetricsResponse(metric_values=[pb.MetricValue(metric_name=_METRIC, metric_value=value)])
 
-    async def _demand(self, request: pb.ScaledObjectRef) -> int:
-        return await asyncio.to_thread(demand, self._store, _metadata(request, "pool", "the pool that is scaled"))
+    async def _slots(self, request: pb.ScaledObjectRef) -> int:
+        return await asyncio.to_thread(self._demand.slots, _metadata(request, "pool", "the pool that is scaled"))
 
 
 def _metadata(request: pb.ScaledObjectRef, name: str, meaning: str) -> str:

@@ -3,15 +3,36 @@
 from podium.jobs.store import JobStore
 
 
-def demand(store: JobStore, pool: str) -> int:
-    """The slots that the pool's jobs hold or wait for.
+class Demand:
+    """The slots that the jobs of a pool hold or wait for.
 
     Those that are held count, since a pool that shrank to what merely waits would stop what runs.
-
-    Raises:
-        UnavailableError: the ledger cannot be reached.
     """
-    # Dispatched in between, a job counts twice this time rather than not at all.
-    waiting = store.known(store.pending(pool))
-    running = [job for job, _, _ in store.holding() if job.spec.resources.pool == pool]
-    return sum(job.spec.resources.slots for job in (*waiting, *running))
+
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
+        self._needs: dict[str, dict[str, int]] = {}
+
+    def slots(self, pool: str) -> int:
+        """How many. A job that starts while this looks counts twice, rather than not at all.
+
+        Raises:
+            UnavailableError: the ledger cannot be reached.
+        """
+        waiting = self._waiting(pool)
+        running = [job for job, _, _ in self._store.holding() if job.spec.resources.pool == pool]
+        return waiting + sum(job.spec.resources.slots for job in running)
+
+    def _waiting(self, pool: str) -> int:
+        """What a job needs never changes, so it is read once while the job waits: a long line takes seconds to read."""
+        line, known = self._store.pending(pool), self._needs.get(pool, {})
+        new = self._store.known([job_id for job_id in line if job_id not in known])
+        needs = known | {job.id: job.spec.resources.slots for job in new}
+        # A new dict, since another call may be reading the old one.
+        current = {job_id: needs[job_id] for job_id in line if job_id in needs}
+        if current:
+            self._needs[pool] = current
+        else:
+            # Whoever asks for pools that are none must not fill the memory.
+            self._needs.pop(pool, None)
+        return sum(current.values())
