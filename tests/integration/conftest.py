@@ -7,10 +7,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import grpc
 import pytest
 from google.protobuf import json_format
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
 
 from podium.api.v1 import (
     checkpoint_service_pb2_grpc,
@@ -21,7 +25,7 @@ from podium.api.v1 import (
     server_service_pb2_grpc,
 )
 from podium.jobs.settings import Settings
-from podium.jobs.store import Leases
+from podium.jobs.store import Assignment, Leases
 from podium.jobs.store.redis import RedisStore, connect
 
 
@@ -218,3 +222,47 @@ def request_for(data_root: Path) -> Callable[..., job_service_pb2.CreateJobReque
         return json_format.ParseDict(message, job_service_pb2.CreateJobRequest())
 
     return make
+
+
+def _exhaust(answer: Any) -> None:
+    """Reads a stream to its end; an answer that is there is there."""
+    if hasattr(answer, "__next__"):
+        list(answer)
+
+
+@pytest.fixture
+def refused() -> Callable[..., SimpleNamespace]:
+    """Calls, and returns the status that comes back: code, sentence, reason, metadata, violations by field."""
+
+    def call(method: Callable[..., Any], request: Any) -> SimpleNamespace:
+        with pytest.raises(grpc.RpcError) as caught:
+            _exhaust(method(request, timeout=20))
+        error: Any = caught.value
+        info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+        for detail in rpc_status.from_call(error).details:
+            detail.Unpack(info)
+            detail.Unpack(bad)
+        return SimpleNamespace(
+            code=caught.value.code(),
+            sentence=caught.value.details(),
+            reason=info.reason,
+            domain=info.domain,
+            metadata=dict(info.metadata),
+            fields={item.field: item.description for item in bad.field_violations},
+            trailing={item.key: item.value for item in caught.value.trailing_metadata()},
+        )
+
+    return call
+
+
+@pytest.fixture
+def running(server: ServerProcess, store: RedisStore, request_for: Callable[..., Any]) -> Callable[..., Assignment]:
+    """Makes a job, and plays the attempt that runs it."""
+
+    def begin(**changes: object) -> Assignment:
+        job_id = server.jobs.CreateJob(request_for(**changes), timeout=20).job.id
+        assignment = store.dispatch(job_id, "played", 0)
+        store.begin(assignment)
+        return assignment
+
+    return begin

@@ -16,52 +16,16 @@ from typing import Any
 
 import grpc
 import pytest
-from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from grpc_status import rpc_status
 
 from podium.api.v1 import checkpoint_service_pb2 as checkpoint_api
 from podium.api.v1 import job_pb2
 from podium.api.v1 import job_service_pb2 as job_api
 from podium.api.v1 import metric_service_pb2 as metric_api
-from podium.api.v1 import node_service_pb2 as node_api
 from podium.api.v1 import server_service_pb2 as server_api
 from podium.jobs.artifacts import ArtifactStore
 from podium.jobs.events import MetricBatch
-from podium.jobs.job import Node, NodeState, Slot
-from podium.jobs.states import State
-
-
-def exhaust(answer: Any) -> None:
-    """Reads a stream to its end; an answer that is there is there."""
-    if hasattr(answer, "__next__"):
-        list(answer)
-
-
-@pytest.fixture
-def refused():
-    """Calls, and returns the status that comes back: code, sentence, reason, metadata, violations by field."""
-
-    def call(method, request) -> SimpleNamespace:
-        with pytest.raises(grpc.RpcError) as caught:
-            exhaust(method(request, timeout=20))
-        error: Any = caught.value
-        info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
-        for detail in rpc_status.from_call(error).details:
-            detail.Unpack(info)
-            detail.Unpack(bad)
-        return SimpleNamespace(
-            code=caught.value.code(),
-            sentence=caught.value.details(),
-            reason=info.reason,
-            domain=info.domain,
-            metadata=dict(info.metadata),
-            fields={item.field: item.description for item in bad.field_violations},
-            trailing={item.key: item.value for item in caught.value.trailing_metadata()},
-        )
-
-    return call
 
 
 def test_a_created_job_is_queued_with_every_default_written_out(server, request_for):
@@ -138,6 +102,8 @@ BAD_SPECS: dict[str, tuple[dict[str, Any], str, str]] = {
     "weights outside the allowed roots": ({"weights": {"file": "/etc/passwd"}}, "spec.weights.file", "allowed"),
     "relative path": ({"image_folder": {"train": "train"}}, "spec.image_folder.train", "absolute"),
     "a GPU without an image": ({"batch_size": 1, "resources": {"gpus": 2}}, "spec.batch_size", "write 2 or more"),
+    "too many machines": ({"resources": {"nodes": 65}}, "spec.resources.nodes", "64"),
+    "a stall that never counts": ({"stall_timeout_seconds": 0}, "spec.stall_timeout_seconds", "1"),
     "URI that is not allowed": ({"weights": {"file": "s3://bucket/w.pth"}}, "spec.weights.file", "PODIUM_URI_PREFIXES"),
     "unknown dataset": (
         {"image_folder": None, "torchvision_dataset": {"name": "CIFAR1000", "root": "/data"}},
@@ -285,39 +251,6 @@ def test_a_list_can_be_narrowed_to_states(server, request_for):
     assert [kept] == [job.id for job in page.jobs]
 
 
-def test_cancelling_twice_is_cancelling_once(server, request_for):
-    jobs = server.jobs
-    job_id = jobs.CreateJob(request_for(), timeout=20).job.id
-    first, second = (
-        jobs.CancelJob(job_api.CancelJobRequest(job_id=job_id, reason="enough"), timeout=20).job for _ in range(2)
-    )
-
-    assert job_pb2.Job.STATE_CANCELLED == first.state
-    assert first == second
-
-
-def test_what_succeeded_cannot_be_cancelled(server, store, running, refused):
-    assignment = running()
-    store.finish(assignment, State.SUCCEEDED, reason="done")
-
-    status = refused(server.jobs.CancelJob, job_api.CancelJobRequest(job_id=assignment.job_id))
-
-    assert grpc.StatusCode.FAILED_PRECONDITION == status.code
-
-
-@pytest.fixture
-def running(server, store, request_for):
-    """Makes a job, and plays the attempt that runs it."""
-
-    def begin(**changes):
-        job_id = server.jobs.CreateJob(request_for(**changes), timeout=20).job.id
-        assignment = store.dispatch(job_id, "played", 0)
-        store.begin(assignment)
-        return assignment
-
-    return begin
-
-
 def test_metrics_hold_each_step_once_and_the_later_attempt_wins(server, store, running):
     first = running()
     store.append(first, 1, [MetricBatch.at(step, {"loss": 1.0}) for step in range(1, 5)])
@@ -425,17 +358,6 @@ def test_checkpoints_are_listed_with_their_files(server, checkpoint):
     assert (checkpoint.id, 7, 0.5) == (listed.id, listed.step, listed.metrics["val/top1"])
 
 
-def test_machines_are_listed_with_the_jobs_in_their_slots(server, store, request_for):
-    job_id = server.jobs.CreateJob(request_for(resources={"pool": "other"}), timeout=20).job.id
-    node = Node(id="n1", pool="quiet", state=NodeState.READY, slots=(Slot(index=0), Slot(index=1)))
-    store.heartbeat(node)
-    store.dispatch(job_id, "n1", 1)
-
-    (listed,) = server.nodes.ListNodes(node_api.ListNodesRequest(pool="quiet"), timeout=20).nodes
-
-    assert ["", job_id] == [slot.job_id for slot in listed.slots]
-
-
 def test_the_catalogue_names_backbones_and_sorters(server):
     catalogue = server.catalogue
     backbones = catalogue.ListBackbones(server_api.ListBackbonesRequest(name_contains="ResNet18"), timeout=20).backbones
@@ -475,9 +397,8 @@ def test_a_job_id_cannot_name_another_key_and_a_cursor_cannot_be_too_large(serve
 
 def test_what_is_not_built_says_so_and_what_to_do_instead(server, refused):
     for method, request in (
-        (server.jobs.PauseJob, job_api.PauseJobRequest(job_id="job-x")),
+        (server.jobs.DeleteJob, job_api.DeleteJobRequest(job_id="job-x")),
         (server.jobs.WatchJobs, job_api.WatchJobsRequest()),
-        (server.nodes.DrainNode, node_api.DrainNodeRequest(node_id="n")),
     ):
         status = refused(method, request)
 

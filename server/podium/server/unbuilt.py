@@ -10,14 +10,10 @@ from podium.jobs.errors import UnimplementedError
 
 #: By "Service/Method", or by "Service" for all of its methods.
 INSTEAD: Mapping[str, str] = {
-    "JobService/UpdateJob": "cancel the job and submit it again with the priority and labels you want",
-    "JobService/PauseJob": "cancel the job, and start a new one from its last checkpoint with weights.checkpoint",
-    "JobService/ResumeJob": "start a new job from the last checkpoint with weights.checkpoint",
     "JobService/DeleteJob": "leave the job; its checkpoint policy bounds what is kept",
     "JobService/WatchJobs": "open one WatchJob for each job",
     "CheckpointService/DeleteCheckpoint": "set the spec's checkpoints.keep_last; older ones are removed by themselves",
     "LogService": "read the log events of WatchJob",
-    "NodeService/DrainNode": "stop the machine's worker with SIGTERM; its jobs go back to the queue",
     "ServerService/GetSpecSchema": "read proto/podium/api/v1/spec.proto; a job.yaml is its JSON form",
     "DatasetService": "name the source in the spec itself, as image_folder",
     "SweepService": "submit the jobs one by one",

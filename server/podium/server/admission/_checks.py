@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from podium.api.v1.spec_pb2 import JobSpec
 from podium.jobs.catalogue import BackboneCard, backbones, find_backbone
 from podium.jobs.spec import JobSpec as JobDefaults
+from podium.jobs.spec import Resources
 from podium.server.admission._findings import Findings
 
 _SUM_TOLERANCE = 1e-4
@@ -27,14 +28,16 @@ def check_arithmetic(spec: JobSpec, findings: Findings) -> None:
 
 
 def _check_parts(spec: JobSpec, findings: Findings) -> None:
-    gpus, parts = spec.resources.gpus, spec.accumulation_steps or JobDefaults.accumulation_steps
-    batch = spec.batch_size or JobDefaults.batch_size
+    nodes, gpus = spec.resources.nodes or Resources.nodes, spec.resources.gpus or Resources.gpus
+    batch, parts = spec.batch_size or JobDefaults.batch_size, spec.accumulation_steps or JobDefaults.accumulation_steps
+    least = nodes * gpus * parts
     # For one GPU the contract's own rule says it.
-    if gpus > 1 and batch < gpus * parts:
+    if nodes * gpus > 1 and batch < least:
+        machines, less = (f"{nodes} machines of ", "resources.nodes, ") if nodes > 1 else ("", "")
         findings.invalid(
             "spec.batch_size",
-            f"is {batch}, but {gpus} GPUs with {parts} parts each need an image for each part; "
-            f"write {gpus * parts} or more, or less of resources.gpus or accumulation_steps",
+            f"is {batch}, but {machines}{gpus} GPUs with {parts} parts each need an image for each part; "
+            f"write {least} or more, or less of {less}resources.gpus or accumulation_steps",
         )
 
 

@@ -7,13 +7,14 @@ from typing import Any
 
 from podium.api.v1 import job_service_pb2 as pb
 from podium.jobs import wire
+from podium.jobs.spec import Priority
 from podium.jobs.states import State
 from podium.server.services.jobs import Jobs
 from podium.server.watch import Watches
 
 
 class JobServicer:
-    """Jobs: submit, look, watch, stop."""
+    """Jobs: submit, look, watch, change, stop."""
 
     def __init__(self, jobs: Jobs, watches: Watches) -> None:
         self._jobs = jobs
@@ -38,10 +39,29 @@ class JobServicer:
         )
         return pb.ListJobsResponse(jobs=[wire.to_proto(job) for job in jobs], next_page_token=token)
 
+    async def UpdateJob(self, request: pb.UpdateJobRequest, context: Any) -> pb.UpdateJobResponse:
+        """See the contract."""
+        job = await asyncio.to_thread(
+            self._jobs.update,
+            request.job_id,
+            priority=Priority(request.priority) if request.priority else None,
+            labels=dict(request.labels),
+        )
+        return pb.UpdateJobResponse(job=wire.to_proto(job))
+
     async def CancelJob(self, request: pb.CancelJobRequest, context: Any) -> pb.CancelJobResponse:
         """See the contract."""
-        job = await asyncio.to_thread(self._jobs.cancel, request.job_id, request.reason)
+        job = await asyncio.to_thread(self._jobs.cancel, request.job_id, request.reason, force=request.force)
         return pb.CancelJobResponse(job=wire.to_proto(job))
+
+    async def PauseJob(self, request: pb.PauseJobRequest, context: Any) -> pb.PauseJobResponse:
+        """See the contract."""
+        job = await asyncio.to_thread(self._jobs.pause, request.job_id, request.reason)
+        return pb.PauseJobResponse(job=wire.to_proto(job))
+
+    async def ResumeJob(self, request: pb.ResumeJobRequest, context: Any) -> pb.ResumeJobResponse:
+        """See the contract."""
+        return pb.ResumeJobResponse(job=wire.to_proto(await asyncio.to_thread(self._jobs.resume, request.job_id)))
 
     async def WatchJob(self, request: pb.WatchJobRequest, context: Any) -> AsyncGenerator[pb.WatchJobResponse, None]:
         """See the contract."""

@@ -1,14 +1,14 @@
-"""Jobs: accept, look, stop."""
+"""Jobs: accept, look, change, stop."""
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from podium.api.v1.job_service_pb2 import CreateJobRequest
-from podium.jobs.errors import OutOfRangeError
+from podium.jobs.errors import FieldViolation, InvalidSpecError, OutOfRangeError
 from podium.jobs.job import Job, Node, NodeState, QueueInfo
-from podium.jobs.spec import Resources
+from podium.jobs.spec import Priority, Resources
 from podium.jobs.states import State
 from podium.jobs.store import JobStore, NewJob
 from podium.server.admission import Admission
@@ -19,6 +19,8 @@ _LOG = logging.getLogger(__name__)
 DEFAULT_PROJECT = "default"
 DEFAULT_PAGE = 50
 LARGEST_PAGE = 1000
+#: As many labels as the contract lets a spec have.
+_MOST_LABELS = 64
 
 
 class Jobs:
@@ -81,13 +83,52 @@ class Jobs:
             raise bad_token("is not a token of this server") from None
         return self._explained(jobs), make_token(cursor, filters)
 
-    def cancel(self, job_id: str, reason: str) -> Job:
-        """Asks the job to end.
+    def update(self, job_id: str, *, priority: Priority | None, labels: Mapping[str, str]) -> Job:
+        """Changes a queued job.
+
+        Args:
+            job_id: the job.
+            priority: the new one; None leaves it.
+            labels: to add or change; one with an empty value is removed.
+
+        Raises:
+            InvalidSpecError: nothing is given, or the job would have too many labels.
+            FailedPreconditionError: it is not QUEUED.
+        """
+        if priority is None and not labels:
+            raise _wrong("priority", "nothing is to be changed; set priority, labels or both")
+        merged = {**self._store.get(job_id).spec.labels, **labels}
+        if (count := len([value for value in merged.values() if value])) > _MOST_LABELS:
+            raise _wrong(
+                "labels",
+                f"would be {count} with those that the job has, and {_MOST_LABELS} are the most; "
+                "remove some by giving them an empty value",
+            )
+        return self._explained([self._store.update(job_id, priority=priority, labels=labels)])[0]
+
+    def cancel(self, job_id: str, reason: str, *, force: bool) -> Job:
+        """Asks the job to end; with `force` it has ended.
 
         Raises:
             FailedPreconditionError: it ended already, and not by a cancel.
         """
-        return self._store.cancel(job_id, reason)
+        return self._store.cancel(job_id, reason, force=force)
+
+    def pause(self, job_id: str, reason: str) -> Job:
+        """Asks the job to save its work and give up its slots.
+
+        Raises:
+            FailedPreconditionError: it ended, or is being cancelled.
+        """
+        return self._store.pause(job_id, reason)
+
+    def resume(self, job_id: str) -> Job:
+        """Queues a paused job again.
+
+        Raises:
+            FailedPreconditionError: it ended, is being cancelled, or still saves its work.
+        """
+        return self._explained([self._store.resume(job_id)])[0]
 
     def _explained(self, jobs: Sequence[Job]) -> list[Job]:
         if not any(job.queue for job in jobs):
@@ -99,6 +140,10 @@ class Jobs:
             else job
             for job in jobs
         ]
+
+
+def _wrong(field: str, description: str) -> InvalidSpecError:
+    return InvalidSpecError([FieldViolation(field=field, description=description)])
 
 
 def wait_reason(resources: Resources, queue: QueueInfo, nodes: Sequence[Node]) -> str:

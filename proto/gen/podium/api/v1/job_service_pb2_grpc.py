@@ -125,7 +125,8 @@ class JobServiceServicer(object):
 
     def UpdateJob(self, request, context):
         """UpdateJob changes priority and labels of a queued job. Repeating it changes nothing.
-        NOT_FOUND: no such job. FAILED_PRECONDITION: it is not QUEUED.
+        INVALID_ARGUMENT: neither is given, or the job would have more than 64 labels. NOT_FOUND: no such job. FAILED_PRECONDITION: it is
+        not QUEUED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

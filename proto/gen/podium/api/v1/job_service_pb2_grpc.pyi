@@ -299,7 +299,8 @@ class JobServiceStub(typing.Generic[_JobServiceCreateJobType, _JobServiceGetJobT
 
     UpdateJob: _JobServiceUpdateJobType
     """UpdateJob changes priority and labels of a queued job. Repeating it changes nothing.
-    NOT_FOUND: no such job. FAILED_PRECONDITION: it is not QUEUED.
+    INVALID_ARGUMENT: neither is given, or the job would have more than 64 labels. NOT_FOUND: no such job. FAILED_PRECONDITION: it is
+    not QUEUED.
     """
 
     CancelJob: _JobServiceCancelJobType
@@ -423,7 +424,8 @@ class JobServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[podium.api.v1.job_service_pb2.UpdateJobResponse, collections.abc.Awaitable[podium.api.v1.job_service_pb2.UpdateJobResponse]]:
         """UpdateJob changes priority and labels of a queued job. Repeating it changes nothing.
-        NOT_FOUND: no such job. FAILED_PRECONDITION: it is not QUEUED.
+        INVALID_ARGUMENT: neither is given, or the job would have more than 64 labels. NOT_FOUND: no such job. FAILED_PRECONDITION: it is
+        not QUEUED.
         """
 
     @abc.abstractmethod

@@ -65,6 +65,7 @@ class NodeServiceServicer(object):
 
     def DrainNode(self, request, context):
         """DrainNode asks a machine to take no new jobs and to give up those it has. Repeating it changes nothing.
+        NOT_FOUND: no such machine.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,6 +73,7 @@ class NodeServiceServicer(object):
 
     def ResumeNode(self, request, context):
         """ResumeNode lets a machine that was drained or excluded take jobs again. Repeating it changes nothing.
+        NOT_FOUND: no such machine.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

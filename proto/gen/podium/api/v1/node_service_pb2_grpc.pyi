@@ -112,10 +112,14 @@ class NodeServiceStub(typing.Generic[_NodeServiceListNodesType, _NodeServiceDrai
     """ListNodes returns every machine that is or lately was in the pool, with its slots and what they run."""
 
     DrainNode: _NodeServiceDrainNodeType
-    """DrainNode asks a machine to take no new jobs and to give up those it has. Repeating it changes nothing."""
+    """DrainNode asks a machine to take no new jobs and to give up those it has. Repeating it changes nothing.
+    NOT_FOUND: no such machine.
+    """
 
     ResumeNode: _NodeServiceResumeNodeType
-    """ResumeNode lets a machine that was drained or excluded take jobs again. Repeating it changes nothing."""
+    """ResumeNode lets a machine that was drained or excluded take jobs again. Repeating it changes nothing.
+    NOT_FOUND: no such machine.
+    """
 
 NodeServiceAsyncStub: typing_extensions.TypeAlias = NodeServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -149,7 +153,9 @@ class NodeServiceServicer(metaclass=abc.ABCMeta):
         request: podium.api.v1.node_service_pb2.DrainNodeRequest,
         context: _ServicerContext,
     ) -> typing.Union[podium.api.v1.node_service_pb2.DrainNodeResponse, collections.abc.Awaitable[podium.api.v1.node_service_pb2.DrainNodeResponse]]:
-        """DrainNode asks a machine to take no new jobs and to give up those it has. Repeating it changes nothing."""
+        """DrainNode asks a machine to take no new jobs and to give up those it has. Repeating it changes nothing.
+        NOT_FOUND: no such machine.
+        """
 
     @abc.abstractmethod
     def ResumeNode(
@@ -157,6 +163,8 @@ class NodeServiceServicer(metaclass=abc.ABCMeta):
         request: podium.api.v1.node_service_pb2.ResumeNodeRequest,
         context: _ServicerContext,
     ) -> typing.Union[podium.api.v1.node_service_pb2.ResumeNodeResponse, collections.abc.Awaitable[podium.api.v1.node_service_pb2.ResumeNodeResponse]]:
-        """ResumeNode lets a machine that was drained or excluded take jobs again. Repeating it changes nothing."""
+        """ResumeNode lets a machine that was drained or excluded take jobs again. Repeating it changes nothing.
+        NOT_FOUND: no such machine.
+        """
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
