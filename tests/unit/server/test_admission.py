@@ -84,6 +84,9 @@ def test_the_number_of_classes_bounds_what_can_be_asked(classes, changes, field,
         ({"batch_size": 7, "accumulation_steps": 2, "resources": {"gpus": 4}}, ["spec.batch_size"]),
         ({"accumulation_steps": 3, "resources": {"gpus": 64}}, ["spec.batch_size"]),
         ({"batch_size": 1, "accumulation_steps": 2}, ["spec.accumulation_steps"]),
+        ({"batch_size": 8, "resources": {"nodes": 2, "gpus": 4}}, []),
+        ({"batch_size": 7, "resources": {"nodes": 2, "gpus": 4}}, ["spec.batch_size"]),
+        ({"batch_size": 3, "accumulation_steps": 2, "resources": {"nodes": 2}}, ["spec.batch_size"]),
     ],
 )
 def test_every_part_of_a_batch_on_every_gpu_needs_an_image(changes, fields, tmp_path):
@@ -91,6 +94,19 @@ def test_every_part_of_a_batch_on_every_gpu_needs_an_image(changes, fields, tmp_
         assert fields == fields_of(tmp_path, 100, **changes)
     else:
         assert admission(tmp_path).admit(request(tmp_path, **changes))
+
+
+def test_a_batch_too_small_for_several_machines_is_told_what_all_of_them_need(tmp_path):
+    asked = request(tmp_path, batch_size=7, accumulation_steps=2, resources={"nodes": 2, "gpus": 4})
+
+    with pytest.raises(InvalidSpecError, match="2 machines of 4 GPUs .* write 16 or more, or less of resources.nodes"):
+        admission(tmp_path).admit(asked)
+
+
+def test_a_kind_of_gpu_that_no_machine_has_is_admitted_as_the_pool_may_grow(tmp_path):
+    asked = request(tmp_path, resources={"gpu_model": "h900", "min_memory_gib": 4096, "nodes": 64, "gpus": 2})
+
+    assert 128 == admission(tmp_path).admit(asked).spec.resources.slots
 
 
 #: Just out of range, parameter by parameter.
