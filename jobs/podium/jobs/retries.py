@@ -31,9 +31,11 @@ def pause(attempts: Sequence[Attempt]) -> float:
         attempts: of the job; the last one has ended, and `verdict` let the job go on.
     """
     cause = attempts[-1].cause
-    first = _FIRST_PAUSE.get(cause, 0.0) if cause else 0.0
+    if cause is None or cause is Cause.PREEMPTED:
+        return 0.0
     streak = len(_streak(attempts))
-    if streak < 1 or (streak == 1 and not first):
+    first = _FIRST_PAUSE.get(cause, 0.0)
+    if streak == 0 or (streak == 1 and not first):
         return 0.0
     return min((first or 1.0) * 2.0 ** (streak - 1), _LONGEST_PAUSE)
 
@@ -47,20 +49,21 @@ def verdict(attempts: Sequence[Attempt]) -> JobError | None:
     last = attempts[-1]
     if last.cause is None or last.cause is Cause.PREEMPTED:
         return None
+    if last.cause not in LIMITS:
+        return JobError(cause=last.cause, message=last.outcome)
     streak = _streak(attempts)
-    if len([attempt for attempt in streak if attempt.cause is last.cause]) < LIMITS.get(last.cause, 0):
+    if len([attempt for attempt in streak if attempt.cause is last.cause]) < LIMITS[last.cause]:
         return None
     message = f"{len(streak)} attempts in a row got no further than step {last.resumed_from_step}; {last.outcome}"
-    return JobError(cause=last.cause, message=message, remedy=_REMEDIES.get(last.cause, ""))
+    return JobError(cause=last.cause, message=message, remedy=_REMEDIES[last.cause])
 
 
 def _streak(attempts: Sequence[Attempt]) -> list[Attempt]:
-    """The last failed attempts in a row that committed nothing new; preempted ones neither count nor break it."""
+    """The last failed attempts in a row that committed nothing new; what was only interrupted does not count."""
     found: list[Attempt] = []
     for attempt in reversed(attempts):
-        if attempt.cause is Cause.PREEMPTED:
-            continue
         if attempt.progressed:
             break
-        found.append(attempt)
+        if attempt.cause is not None and attempt.cause is not Cause.PREEMPTED:
+            found.append(attempt)
     return found
