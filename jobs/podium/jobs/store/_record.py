@@ -141,10 +141,10 @@ def updated(record: Record, priority: Priority | None, labels: Mapping[str, str]
     spec = record.job.spec
     merged = {name: value for name, value in {**spec.labels, **labels}.items() if value}
     changed = replace(spec, priority=priority or spec.priority, labels=merged)
+    if changed == spec:  # also where it has started since: the answer to an earlier call may have been lost
+        return Change(record=record)
     if record.job.state is not State.QUEUED:
         raise FailedPreconditionError(f"{record.job.id} is {record.job.state.name}; only a QUEUED job can be changed")
-    if changed == spec:
-        return Change(record=record)
     line = LogLine(text=f"updated: priority {changed.priority.name}, labels {merged}", time=now)
     amended = Change(record=replace(record, job=replace(record.job, spec=changed)), amended=True)
     return _noted(amended, [LogBatch(lines=(line,))], now)
