@@ -82,6 +82,14 @@ def test_priority_and_labels_of_a_queued_job_change_and_the_rest_stays(server, s
     assert spec_pb2.PRIORITY_HIGH == update(server, second, labels={"new": ""}).spec.priority
 
 
+def test_an_update_whose_answer_was_lost_can_be_repeated_though_the_job_has_started(server, store, queued):
+    job_id = queued()
+    update(server, job_id, labels={"team": "a"})
+    store.dispatch(job_id, "played", 0)
+
+    assert Job.STATE_STARTING == update(server, job_id, labels={"team": "a"}).state
+
+
 def test_an_update_that_names_neither_priority_nor_labels_is_told_what_to_give(server, queued, refused):
     for request in (
         job_api.UpdateJobRequest(job_id=queued()),

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         CheckpointFile,
         Job,
         JobError,
+        Member,
         Node,
         NodeState,
         Progress,
@@ -110,7 +111,9 @@ _HOMES = {
         "ConstantSchedule CosineSchedule StepSchedule Precision Evaluation CheckpointPolicy Resources Priority"
     ),
     "podium.jobs.states": "State",
-    "podium.jobs.job": ("Job Attempt Progress QueueInfo JobError Cause Checkpoint CheckpointFile Node NodeState Slot"),
+    "podium.jobs.job": (
+        "Job Attempt Member Progress QueueInfo JobError Cause Checkpoint CheckpointFile Node NodeState Slot"
+    ),
     "podium.jobs.events": "JobEvent StateChange MetricBatch MetricSeries LogBatch LogLine Level",
     "podium.jobs.errors": (
         "PodiumError InvalidSpecError FieldViolation NotFoundError AlreadyExistsError FailedPreconditionError "
@@ -162,6 +165,7 @@ __all__ = [
     "LinearHead",
     "LogBatch",
     "LogLine",
+    "Member",
     "MetricBatch",
     "MetricSeries",
     "Muon",

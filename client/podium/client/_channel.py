@@ -4,8 +4,9 @@ import json
 
 import grpc
 
-#: Every unary call is safe to repeat: reading changes nothing, cancelling twice is cancelling once, and CreateJob
-#: carries a request id. gRPC itself never repeats a stream that has begun to answer; `_watch` and `_download` do.
+#: Every unary call is safe to repeat: reading changes nothing, asking twice for a state (to pause, resume, change,
+#: cancel, drain) is asking once, and CreateJob carries a request id. gRPC itself never repeats a stream that has begun
+#: to answer; `_watch` and `_download` do.
 SERVICE_CONFIG = {
     "methodConfig": [
         {

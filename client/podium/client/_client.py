@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 
 from podium.client._catalogue import BackboneInfo, ServerInfo, SorterInfo
@@ -11,7 +11,7 @@ from podium.client._channel import open_channel
 from podium.client._job_handle import JobHandle
 from podium.client._wire import Wire
 from podium.jobs.job import Job, Node
-from podium.jobs.spec import JobSpec
+from podium.jobs.spec import JobSpec, Priority
 from podium.jobs.states import State
 
 DEFAULT_TARGET = "127.0.0.1:50051"
@@ -142,9 +142,45 @@ class Client:
             if not token:
                 return
 
+    def update(self, job_id: str, *, priority: Priority | None = None, labels: Mapping[str, str] | None = None) -> Job:
+        """See `JobHandle.update`."""
+        return self.job(job_id).update(priority=priority, labels=labels)
+
+    def pause(self, job_id: str, reason: str = "") -> Job:
+        """See `JobHandle.pause`."""
+        return self.job(job_id).pause(reason)
+
+    def resume(self, job_id: str) -> Job:
+        """See `JobHandle.resume`."""
+        return self.job(job_id).resume()
+
+    def cancel(self, job_id: str, reason: str = "", *, force: bool = False) -> Job:
+        """See `JobHandle.cancel`."""
+        return self.job(job_id).cancel(reason, force=force)
+
     def nodes(self, pool: str = "") -> tuple[Node, ...]:
         """The machines, by id, and what runs on them; empty `pool` for all."""
         return self._wire.list_nodes(pool)
+
+    def drain(self, node_id: str, *, finish: bool = False) -> Node:
+        """Asks a machine to take no new jobs and to give up those it has; returns it. Repeating it changes nothing.
+
+        Args:
+            node_id: the machine.
+            finish: its jobs may end; otherwise they save their work and go back to the queue.
+
+        Raises:
+            NotFoundError: no such machine.
+        """
+        return self._wire.drain_node(node_id, finish=finish)
+
+    def undrain(self, node_id: str) -> Node:
+        """Lets a machine that was drained or excluded take jobs again; returns it. Repeating it changes nothing.
+
+        Raises:
+            NotFoundError: no such machine.
+        """
+        return self._wire.resume_node(node_id)
 
     def sorters(self) -> tuple[SorterInfo, ...]:
         """The sorters that a spec may choose, with their parameters.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from podium.client._download import OnBytes, download
@@ -13,6 +13,7 @@ from podium.client._wire import Wire
 from podium.jobs.errors import DeadlineExceededError, NotFoundError, OutOfRangeError
 from podium.jobs.events import JobEvent, MetricSeries
 from podium.jobs.job import Checkpoint, Job
+from podium.jobs.spec import Priority
 
 
 class JobHandle:
@@ -106,13 +107,51 @@ class JobHandle:
             self.id, names=names, first_step=first_step, last_step=last_step, max_points=max_points
         )
 
-    def cancel(self, reason: str = "") -> Job:
+    def update(self, *, priority: Priority | None = None, labels: Mapping[str, str] | None = None) -> Job:
+        """Changes the priority or the labels of a queued job and returns it.
+
+        >>> client.submit(spec).update(labels={"team": "vision"}).spec.labels
+        {'team': 'vision'}
+
+        Args:
+            priority: the new one; None leaves it.
+            labels: to add or to change, the others stay; one with an empty value is removed.
+
+        Raises:
+            InvalidSpecError: neither is given, a label is not valid, or the job would have more than 64.
+            FailedPreconditionError: it is not queued any more.
+        """
+        return self._wire.update_job(self.id, priority=priority, labels=labels or {})
+
+    def pause(self, reason: str = "") -> Job:
+        """Asks the job to save its work and give up its slots, and returns it; a queued one is paused at once.
+
+        It is PAUSED when its work is saved; look at `state`. Pausing twice changes nothing.
+
+        Raises:
+            FailedPreconditionError: it has ended, or is being cancelled.
+        """
+        return self._wire.pause_job(self.id, reason)
+
+    def resume(self) -> Job:
+        """Queues a paused job again, in its old place in line, and returns it. Resuming twice changes nothing.
+
+        Raises:
+            FailedPreconditionError: it has ended, is being cancelled, or is still saving its work.
+        """
+        return self._wire.resume_job(self.id)
+
+    def cancel(self, reason: str = "", *, force: bool = False) -> Job:
         """Asks the job to end and returns it; it writes a checkpoint first. Cancelling twice changes nothing.
+
+        Args:
+            reason: for the record.
+            force: now: it is CANCELLED at once, without a last checkpoint.
 
         Raises:
             FailedPreconditionError: it has already ended otherwise.
         """
-        return self._wire.cancel_job(self.id, reason)
+        return self._wire.cancel_job(self.id, reason, force=force)
 
     def checkpoints(self) -> tuple[Checkpoint, ...]:
         """The committed checkpoints, oldest first."""

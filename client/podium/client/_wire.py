@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,7 +27,7 @@ from podium.client._errors import translated
 from podium.jobs.errors import FailedPreconditionError, FieldViolation, InvalidSpecError
 from podium.jobs.events import JobEvent, MetricSeries
 from podium.jobs.job import Checkpoint, CheckpointFile, Job, Node
-from podium.jobs.spec import JobSpec
+from podium.jobs.spec import JobSpec, Priority
 from podium.jobs.states import State
 from podium.jobs.wire import DATACLASSES, from_proto, to_proto
 
@@ -75,9 +75,23 @@ class Wire:
         response = self._unary(self._jobs.ListJobs, request)
         return [from_proto(Job, job) for job in response.jobs], response.next_page_token
 
-    def cancel_job(self, job_id: str, reason: str) -> Job:
-        request = job_service_pb2.CancelJobRequest(job_id=job_id, reason=reason)
+    def update_job(self, job_id: str, *, priority: Priority | None, labels: Mapping[str, str]) -> Job:
+        request = job_service_pb2.UpdateJobRequest(job_id=job_id, labels=labels)
+        if priority is not None:
+            request.priority = priority.value  # type: ignore[assignment]  # numbers are enum values
+        return from_proto(Job, self._unary(self._jobs.UpdateJob, request).job)
+
+    def cancel_job(self, job_id: str, reason: str, *, force: bool) -> Job:
+        request = job_service_pb2.CancelJobRequest(job_id=job_id, reason=reason, force=force)
         return from_proto(Job, self._unary(self._jobs.CancelJob, request).job)
+
+    def pause_job(self, job_id: str, reason: str) -> Job:
+        request = job_service_pb2.PauseJobRequest(job_id=job_id, reason=reason)
+        return from_proto(Job, self._unary(self._jobs.PauseJob, request).job)
+
+    def resume_job(self, job_id: str) -> Job:
+        request = job_service_pb2.ResumeJobRequest(job_id=job_id)
+        return from_proto(Job, self._unary(self._jobs.ResumeJob, request).job)
 
     def watch_job(self, job_id: str, after: int, *, timeout: float | None = None) -> Iterator[JobEvent]:
         """One stream, as the server sends it; `DeadlineExceededError` after `timeout` seconds."""
@@ -115,6 +129,14 @@ class Wire:
     def list_nodes(self, pool: str) -> tuple[Node, ...]:
         response = self._unary(self._nodes.ListNodes, node_service_pb2.ListNodesRequest(pool=pool))
         return tuple(from_proto(Node, node) for node in response.nodes)
+
+    def drain_node(self, node_id: str, *, finish: bool) -> Node:
+        request = node_service_pb2.DrainNodeRequest(node_id=node_id, finish=finish)
+        return from_proto(Node, self._unary(self._nodes.DrainNode, request).node)
+
+    def resume_node(self, node_id: str) -> Node:
+        request = node_service_pb2.ResumeNodeRequest(node_id=node_id)
+        return from_proto(Node, self._unary(self._nodes.ResumeNode, request).node)
 
     def list_sorters(self) -> tuple[SorterInfo, ...]:
         response = self._unary(self._server.ListSorters, server_service_pb2.ListSortersRequest())

@@ -13,10 +13,13 @@ from podium.client import (
     InvalidSpecError,
     Job,
     JobEvent,
+    NodeState,
     NotFoundError,
+    Priority,
     State,
     Subset,
 )
+from podium.jobs.errors import StaleFenceError
 
 
 def test_a_job_is_submitted_seen_listed_and_cancelled(client, spec):
@@ -154,6 +157,47 @@ def test_what_has_ended_cannot_be_cancelled(client, spec, worker):
     assert State.SUCCEEDED == handle.wait(timeout=10).state
     with pytest.raises(FailedPreconditionError):
         handle.cancel()
+
+
+def test_a_job_is_paused_resumed_and_changed_while_it_waits(client, spec):
+    handle = client.submit(replace(spec, labels={"team": "a"}))
+
+    paused = [handle.pause("lunch").state, client.pause(handle.id).state]
+    with pytest.raises(FailedPreconditionError, match="only a QUEUED job can be changed"):
+        handle.update(priority=Priority.HIGH)
+    resumed = [handle.resume().state, client.resume(handle.id).state]
+    changed = handle.update(priority=Priority.HIGH, labels={"seed": "1"})
+
+    assert [State.PAUSED] * 2 == paused
+    assert [State.QUEUED] * 2 == resumed
+    assert (Priority.HIGH, {"team": "a", "seed": "1"}) == (changed.spec.priority, changed.spec.labels)
+    assert {"seed": "1"} == client.update(handle.id, labels={"team": ""}).spec.labels
+    with pytest.raises(InvalidSpecError, match="set priority, labels or both"):
+        handle.update()
+
+
+def test_a_running_job_is_paused_when_its_work_is_saved_and_a_cancel_by_force_waits_for_nothing(client, spec, worker):
+    handle = client.submit(spec)
+    assignment = worker.begin(handle.id)
+
+    assert State.PAUSING == handle.pause().state
+    with pytest.raises(FailedPreconditionError, match="still saving its work"):
+        handle.resume()
+    assert State.CANCELLING == handle.cancel().state
+    assert State.CANCELLED == client.cancel(handle.id, force=True).state
+    with pytest.raises(StaleFenceError):
+        worker.step(assignment, 1)
+
+
+def test_a_machine_is_drained_and_takes_jobs_again(client, worker):
+    worker.beat()
+
+    drained = [client.drain("by-hand", finish=finish).state for finish in (True, False)]
+
+    assert [NodeState.DRAINING] * 2 == drained
+    assert [NodeState.READY] * 2 == [client.undrain("by-hand").state for _ in range(2)]
+    with pytest.raises(NotFoundError, match="podium nodes"):
+        client.drain("nobody")
 
 
 def test_a_killed_server_costs_a_watch_no_event_and_doubles_none(server, client, spec, worker):

@@ -30,6 +30,14 @@ class Desk(job_service_pb2_grpc.JobServiceServicer):
 
     failures: list[grpc.StatusCode] = field(default_factory=list)
     request_ids: list[str] = field(default_factory=list)
+    paused: list[str] = field(default_factory=list)
+
+    def PauseJob(self, request, context):
+        self.paused.append(request.job_id)
+        if self.failures:
+            context.abort(self.failures.pop(0), "not now")
+        job = Job(id=request.job_id, project="default", spec=SPEC, state=State.PAUSED)
+        return job_service_pb2.PauseJobResponse(job=to_proto(job))
 
     def CreateJob(self, request, context):
         self.request_ids.append(request.request_id)
@@ -63,6 +71,14 @@ def test_a_submission_that_finds_the_server_away_is_repeated_under_the_same_requ
 
     assert 3 == len(desk.request_ids)
     assert 1 == len(set(desk.request_ids))
+
+
+def test_a_pause_that_finds_the_server_away_is_asked_for_again(desk, client):
+    desk.failures = [grpc.StatusCode.UNAVAILABLE]
+
+    assert State.PAUSED == client.job("job-7").pause().state
+
+    assert ["job-7"] * 2 == desk.paused
 
 
 def test_two_submissions_have_two_request_ids(desk, client):
