@@ -25,6 +25,6 @@ def payload(assignment: Assignment) -> dict[str, Any]:
     return asdict(assignment)
 
 
-def delivery_id(assignment: Assignment) -> str:
-    """RQ's id of this delivery."""
-    return f"{assignment.job_id}-{assignment.attempt}"
+def delivery_id(assignment: Assignment, queue: str) -> str:
+    """RQ's id of this delivery: an attempt on several machines has one for each."""
+    return f"{assignment.job_id}-{assignment.attempt}-{hashlib.sha256(queue.encode()).hexdigest()[:8]}"

@@ -107,7 +107,7 @@ class Site:
 
     def deliver(self, assignment: Assignment, suffix: str = "") -> None:
         self.queue.enqueue_call(
-            FUNCTION, kwargs=payload(assignment), job_id=delivery_id(assignment) + suffix, timeout=-1
+            FUNCTION, kwargs=payload(assignment), job_id=delivery_id(assignment, self.queue.name) + suffix, timeout=-1
         )
 
     @property

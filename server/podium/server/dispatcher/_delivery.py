@@ -1,4 +1,4 @@
-"""Hands an assignment to the one queue of its slot; where it has several, of the first.
+"""Hands an assignment to the one queue of its slot; of each machine, where it has several slots there, to the first's.
 
 The ledger is the truth: a delivery that is lost costs a lease, not a job.
 """
@@ -38,7 +38,8 @@ class RqDelivery:
 
     def deliver(self, assignment: Assignment, node: str, slot: int) -> None:
         """See Delivery.deliver."""
-        queue = Queue(queue_name(node, slot), connection=self._connection, serializer="json")
+        name = queue_name(node, slot)
+        queue = Queue(name, connection=self._connection, serializer="json")
         try:
             queue.enqueue_call(
                 FUNCTION,
@@ -47,7 +48,7 @@ class RqDelivery:
                 timeout=-1,
                 result_ttl=_A_DAY,
                 failure_ttl=_A_WEEK,
-                job_id=delivery_id(assignment),
+                job_id=delivery_id(assignment, name),
                 description="",
             )
         except redis.RedisError as error:
