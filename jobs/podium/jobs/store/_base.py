@@ -231,8 +231,15 @@ class JobStore(Protocol):
             StaleFenceError: that attempt no longer holds the job.
         """
 
-    def holding(self) -> Sequence[tuple[Job, Assignment, bool]]:
-        """The jobs that hold slots, each with its assignment and whether its lease still lives."""
+    def holding(self, job_ids: Sequence[str] | None = None) -> Sequence[tuple[Job, Assignment, bool]]:
+        """The jobs that hold slots, each with its assignment and whether its lease still lives.
+
+        Args:
+            job_ids: only these, whether they hold slots or not; None: all.
+        """
+
+    def silent(self) -> Sequence[str]:
+        """The ids of the jobs that hold slots and whose lease is over: far cheaper than `holding`."""
 
     def recover(
         self,

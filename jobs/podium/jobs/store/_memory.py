@@ -180,16 +180,21 @@ class MemoryStore(Ledger):
         """See JobStore.known."""
         return [record.job for job_id in job_ids if (record := self._load(job_id))]
 
-    def holding(self) -> Sequence[tuple[Job, Assignment, bool]]:
+    def holding(self, job_ids: Sequence[str] | None = None) -> Sequence[tuple[Job, Assignment, bool]]:
         """See JobStore.holding."""
         now = self._clock()
         with self._lock:
-            entries = sorted(self._entries.values(), key=lambda entry: entry.record.number)
+            asked = self._entries if job_ids is None else set(job_ids) & self._entries.keys()
+            entries = sorted((self._entries[job_id] for job_id in asked), key=lambda entry: entry.record.number)
             return [
                 (entry.record.job, entry.record.assignment, entry.lease_until is not None and entry.lease_until > now)
                 for entry in entries
                 if entry.record.places
             ]
+
+    def silent(self) -> Sequence[str]:
+        """See JobStore.silent."""
+        return [job.id for job, _, alive in self.holding() if not alive]
 
     def usage(self) -> Usage | None:
         """See JobStore.usage."""

@@ -227,11 +227,10 @@ class RedisStore(Ledger):
         answers = itertools.chain.from_iterable(self._link.run(*map(self._hash, page)) for page in pages)
         return [record.job for fields in answers if (record := from_fields(fields))]
 
-    def holding(self) -> Sequence[tuple[Job, Assignment, bool]]:
+    def holding(self, job_ids: Sequence[str] | None = None) -> Sequence[tuple[Job, Assignment, bool]]:
         """See JobStore.holding."""
-        ids = self._link.run(("ZRANGE", self._keys.holding, 0, -1))[0]
         found: list[tuple[Job, Assignment, bool]] = []
-        for page in _pages(map(bytes.decode, ids), _JOBS):
+        for page in _pages(self._holders() if job_ids is None else job_ids, _JOBS):
             # Both in one step, so that the lease is that of the very attempt that the record names.
             pairs = [(self._hash(name), ("EXISTS", self._keys.lease(name))) for name in page]
             answers = self._link.run(*itertools.chain.from_iterable(pairs))
@@ -240,6 +239,21 @@ class RedisStore(Ledger):
                 if record and record.places:
                     found.append((record.job, record.assignment, alive == 1))
         return found
+
+    def silent(self) -> Sequence[str]:
+        """See JobStore.silent."""
+        holders = self._holders()
+        pages = _pages(holders, _ROWS)
+        alive = [
+            answer
+            for page in pages
+            for answer in self._link.run(*(("EXISTS", self._keys.lease(name)) for name in page))
+        ]
+        return [name for name, lives in zip(holders, alive, strict=True) if not lives]
+
+    def _holders(self) -> Sequence[str]:
+        (ids,) = self._link.run(("ZRANGE", self._keys.holding, 0, -1))
+        return [job_id.decode() for job_id in ids]
 
     def usage(self) -> Usage | None:
         """See JobStore.usage."""
@@ -339,21 +353,23 @@ class RedisStore(Ledger):
         self._read = {name: known for name, known in self._read.items() if name in set(names)}
         found: list[Node] = []
         for page in _pages(names, _JOBS):
-            questions = [self._about_node(name) for name in page]
-            answers = self._link.run(*itertools.chain.from_iterable(questions))
-            rows = zip(page, _pages(answers, len(questions[0])), strict=True)
+            rows = zip(page, self._about_nodes(page), strict=True)
             found += [node for name, row in rows if (node := self._node(name, row))]
         return found
 
-    def _about_node(self, node_id: str) -> Commands:
-        since = self._clock().timestamp() - _DAY
-        return [
-            ("GET", self._keys.node(node_id)),
-            ("EXISTS", self._keys.node_lease(node_id)),
-            ("GET", self._keys.drain(node_id)),
-            ("ZCOUNT", self._keys.failures(node_id), str(since), "+inf"),
-            ("HGETALL", self._keys.slots(node_id)),
-        ]
+    def _about_nodes(self, node_ids: Sequence[str]) -> Iterable[Sequence[Any]]:
+        """Of each: its record, its lease, what is asked of it, its failures and who holds its slots."""
+        since = str(self._clock().timestamp() - _DAY)
+        keys, count = self._keys, len(node_ids)
+        # Few commands: a client in Python spends most of the time on each one's answer.
+        records, leases, drains, *rest = self._link.run(
+            ("MGET", *map(keys.node, node_ids)),
+            ("MGET", *map(keys.node_lease, node_ids)),
+            ("MGET", *map(keys.drain, node_ids)),
+            *(("ZCOUNT", keys.failures(node_id), since, "+inf") for node_id in node_ids),
+            *(("HGETALL", keys.slots(node_id)) for node_id in node_ids),
+        )
+        return zip(records, leases, drains, rest[:count], rest[count:], strict=True)
 
     def _node(self, node_id: str, row: Sequence[Any]) -> Node | None:
         data, alive, drain, failures, held = row
@@ -376,7 +392,8 @@ class RedisStore(Ledger):
             self._link.run(("DEL", self._keys.drain(node_id), self._keys.failures(node_id)))
         else:
             self._link.run(("SET", self._keys.drain(node_id), drain.value, "EX", 2 * _DAY))
-        node = self._node(node_id, self._link.run(*self._about_node(node_id)))
+        (row,) = self._about_nodes([node_id])
+        node = self._node(node_id, row)
         if node is None:
             raise no_such_node(node_id)
         return node
