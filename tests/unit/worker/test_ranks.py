@@ -19,6 +19,9 @@ from podium.worker.ranks import RankDied, RankFailed, verdict
 from podium.worker.switchboard import Switchboard, Word
 
 
+TWO = ["here", "here"]
+
+
 def failed(rank: int, text: str = "it broke", *, consequence: bool = False) -> Word:
     message = {
         "cause": "DATA",
@@ -35,7 +38,7 @@ def stopped(rank: int) -> Word:
 
 
 def test_the_error_of_the_first_rank_that_failed_is_the_jobs():
-    wrong = verdict([failed(1, "x.png is no image"), failed(0, "later")], {1: 1, 0: 1}, 2)
+    wrong = verdict([failed(1, "x.png is no image"), failed(0, "later")], {1: 1, 0: 1}, TWO)
 
     assert isinstance(wrong, RankFailed)
     assert "rank 1 of 2: x.png is no image" == wrong.error.message
@@ -45,8 +48,8 @@ def test_the_error_of_the_first_rank_that_failed_is_the_jobs():
 def test_what_a_rank_says_of_the_absence_of_another_is_not_the_cause():
     absence = failed(0, "Connection closed by peer", consequence=True)
 
-    assert "rank 1 of 2: it broke" == str(verdict([absence, failed(1)], {0: 1, 1: 1}, 2))
-    died = verdict([absence, Word(1, "vanished")], {0: 1, 1: -9}, 2)
+    assert "rank 1 of 2: it broke" == str(verdict([absence, failed(1)], {0: 1, 1: 1}, TWO))
+    died = verdict([absence, Word(1, "vanished")], {0: 1, 1: -9}, TWO)
     assert isinstance(died, RankDied)
     assert "of rank 1 of 2 was killed by signal 9 (SIGKILL)" == str(died)
 
@@ -54,18 +57,18 @@ def test_what_a_rank_says_of_the_absence_of_another_is_not_the_cause():
 def test_a_rank_that_torchrun_ended_because_of_another_is_not_the_cause():
     hung = failed(1, "timed out waiting for rank 0", consequence=True)
 
-    assert "rank 1 of 2: timed out waiting for rank 0" == str(verdict([hung, Word(0, "vanished")], {1: 1}, 2))
+    assert "rank 1 of 2: timed out waiting for rank 0" == str(verdict([hung, Word(0, "vanished")], {1: 1}, TWO))
 
 
 def test_a_rank_that_died_before_its_first_word_is_named_too():
-    assert "of rank 1 of 2 ended by itself with exit code 3" == str(verdict([Word(0, "vanished")], {1: 3}, 2))
-    assert isinstance(verdict([], {}, 2), RankDied)
+    assert "of rank 1 of 2 ended by itself with exit code 3" == str(verdict([Word(0, "vanished")], {1: 3}, TWO))
+    assert isinstance(verdict([], {}, TWO), RankDied)
 
 
 @given(st.permutations([failed(1), failed(2, consequence=True), Word(3, "vanished")]), st.integers(0, 3))
 def test_what_rank_0_reached_counts_whatever_befell_the_others(others, place):
-    assert verdict([*others[:place], Word(0, "done"), *others[place:]], {1: 1, 3: -9}, 4) is None
-    end = verdict([*others[:place], stopped(0), *others[place:]], {1: 1, 3: -9}, 4)
+    assert verdict([*others[:place], Word(0, "done"), *others[place:]], {1: 1, 3: -9}, ["here"] * 4) is None
+    end = verdict([*others[:place], stopped(0), *others[place:]], {1: 1, 3: -9}, ["here"] * 4)
     assert isinstance(end, Stopped)
     assert StopReason.CANCELLED is end.reason
 

@@ -1,4 +1,6 @@
-"""`python -m podium.worker.rank MARK PARENT SOCKET`: one rank of a job with several devices. torchrun starts it.
+"""`python -m podium.worker.rank MARK PARENT SOCKET FIRST`: one rank of a job with several devices. torchrun starts it.
+
+FIRST is the first rank on this machine: torchrun's own count need not begin where the attempt is.
 
 SIGUSR1 makes it write the stacks of its threads to stderr, to see where one hangs.
 """
@@ -24,7 +26,8 @@ from podium.worker.trainer import trainer
 
 def main(arguments: list[str]) -> None:
     """Trains, and says how it ended. Never returns: to tear down a group whose other ranks are gone may hang."""
-    _mark, parent, path = arguments
+    _mark, parent, path, first = arguments
+    os.environ["RANK"] = str(int(first) + int(os.environ["LOCAL_RANK"]))
     # torchrun's launcher ignores SIGTERM, which a child inherits; torchrun ends the ranks that are left over by it.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     die_with_parent(int(parent), signal.SIGKILL)

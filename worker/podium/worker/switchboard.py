@@ -14,7 +14,9 @@ from podium.jobs import wire
 from podium.jobs.events import Level
 from podium.jobs.job import Job, Progress
 from podium.worker.job_context import JobContext, Saved, StopReason
-from podium.worker.rank_line import REFUSALS, Line, Message
+from podium.worker.meeting import Meeting
+from podium.worker.rank_line import REFUSALS, Line, Message, answering
+from podium.worker.roll import Roll
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,17 @@ class Switchboard:
     Args:
         job: what they are told to do.
         context: the attempt's line to the job. Used from several threads.
+        roll: of the other machines, where there are some.
     """
 
-    def __init__(self, job: Job, context: JobContext) -> None:
+    def __init__(self, job: Job, context: JobContext, roll: Roll | None = None) -> None:
         self._welcome = base64.b64encode(wire.to_bytes(job)).decode()
         self._context = context
         self._guard = threading.Lock()
+        self._roll = roll
         self._lines: list[Line] = []
+        self._distant: list[Line] = []
+        self._over = False
         self._told: StopReason | None = None
         self.words: list[Word] = []
         """In the order in which they came."""
@@ -54,36 +60,54 @@ class Switchboard:
                     _tell(line, reason)
 
     @contextlib.contextmanager
-    def listening(self, path: Path) -> Iterator[None]:
-        """Serves on a Unix socket while the block runs, and then to the end of every line: until the ranks are dead."""
-        threads: list[threading.Thread] = []
+    def listening(self, path: Path, meeting: Meeting | None = None) -> Iterator[None]:
+        """Serves while the block runs, and then to the end of every line of this machine: until its ranks are dead.
 
-        def accept() -> None:
-            with contextlib.suppress(OSError):  # closed
-                while True:
-                    connection, _ = listener.accept()
-                    threads.append(threading.Thread(target=self._serve, args=(Line(connection),), daemon=True))
-                    threads[-1].start()
-
-        with socket.socket(socket.AF_UNIX) as listener:
+        Args:
+            path: of a Unix socket, for the ranks of this machine.
+            meeting: where the other machines and their ranks call; their lines end with the block.
+        """
+        with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as stack:
             listener.bind(str(path))
             listener.listen()
-            acceptor = threading.Thread(target=accept, name="ranks", daemon=True)
-            acceptor.start()
-            try:
-                yield
-            finally:
-                # close() alone would not wake the thread.
-                listener.shutdown(socket.SHUT_RDWR)
-                acceptor.join()
-                for thread in threads:
-                    thread.join()
+            stack.enter_context(answering(listener, lambda connection: self._serve(Line(connection))))
+            if meeting is not None:
+                stack.enter_context(answering(meeting.door, lambda connection: self._let_in(meeting, connection)))
+                stack.callback(self._hang_up)
+            yield
+
+    def _let_in(self, meeting: Meeting, connection: socket.socket) -> None:
+        if not meeting.admits(connection):
+            connection.close()
+            return
+        line = Line(connection)
+        with self._guard:
+            late = self._over
+            if not late:
+                self._distant.append(line)
+        if late:
+            line.close()
+        else:
+            self._serve(line)
+
+    def _hang_up(self) -> None:
+        """Ends the lines of other machines, which may be gone without having ended them."""
+        with self._guard:
+            self._over = True
+        for line in self._distant:
+            line.end()
 
     def _serve(self, line: Line) -> None:
-        """One rank, from "hello" to the end of its line."""
-        if (hello := line.receive()) is None:
-            return
-        word = Word(int(hello["rank"]), "vanished")
+        """Whoever is on the line, from the first word to the end."""
+        match line.receive():
+            case {"kind": "hello", "rank": int(rank)}:
+                self._serve_rank(rank, line)
+            case {"kind": "here", "node": str(node)} if self._roll is not None:
+                self._roll.listen(node, line)
+        line.close()
+
+    def _serve_rank(self, rank: int, line: Line) -> None:
+        word = Word(rank, "vanished")
         with contextlib.suppress(OSError):  # what a dead rank cannot hear, it need not hear
             self._admit(line)
             for message in line:
@@ -97,7 +121,6 @@ class Switchboard:
                 self._lines.remove(line)
         for _ in line:
             pass
-        line.close()
 
     def _admit(self, line: Line) -> None:
         with self._guard:

@@ -1,7 +1,10 @@
-"""`python -m podium.worker.torchrun MARK PARENT COUNT FOLDER`: torchrun, started by the process of an attempt.
+"""`python -m podium.worker.torchrun MARK PARENT FOLDER PLACE`: torchrun on one machine of an attempt.
 
-It dies with the attempt, and leaves SIGTERM to it: torchrun would answer with SIGKILL for all ranks after 30 seconds,
-which may be too little to save a large model. How ranks died is left in FOLDER.
+It dies with the process that started it, and leaves SIGTERM to it: torchrun would answer with SIGKILL for all ranks
+after 30 seconds, which may be too little to save a large model. How ranks died is left in FOLDER.
+
+On several machines, torchrun numbers the ranks by the order of the machines' addresses. Ours are numbered by the order
+in which the dispatcher named the machines, so that rank 0 is where the attempt is: each is told its machine's first.
 """
 
 import json
@@ -10,26 +13,49 @@ import signal
 import sys
 from pathlib import Path
 
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # stubs
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main as run
 
+from podium.worker.launch import Place, write_exits
 from podium.worker.processes import die_with_parent
+
+#: How long the machines wait for one another, in seconds. The attempt gives up sooner where one does not come at all.
+_PATIENCE = 600
 
 
 def main(arguments: list[str]) -> None:
     """Runs the ranks to their end."""
-    mark, parent, count, folder = arguments
+    mark, parent, folder, text = arguments
+    place = Place(**json.loads(text))
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     die_with_parent(int(parent), signal.SIGKILL)
-    here = ["--standalone", "--local-addr=127.0.0.1", f"--nproc-per-node={count}", f"--log-dir={folder}"]
+    # Kept to the end: the machines meet in it.
+    _store = _host(place)
+    here = [f"--nproc-per-node={place.ranks}", f"--local-addr={place.address}", f"--log-dir={folder}"]
     ours = ["--max-restarts=0", "--signals-to-handle=SIGINT"]
-    rank = ["-m", "podium.worker.rank", mark, str(os.getpid()), f"{folder}/line"]
+    rank = ["-m", "podium.worker.rank", mark, str(os.getpid()), f"{folder}/line", str(place.first)]
     try:
-        run([*here, *ours, *rank])
+        run([*_meeting(place), *here, *ours, *rank])
     except ChildFailedError as error:
-        exits = {rank: failure.exitcode for rank, failure in error.failures.items()}
-        (Path(folder) / "exits.json").write_text(json.dumps(exits), encoding="utf-8")
+        failures = error.failures.values()
+        write_exits(Path(folder), {place.first + failure.local_rank: failure.exitcode for failure in failures})
         sys.exit(1)
+
+
+def _meeting(place: Place) -> list[str]:
+    if place.machines == 1:
+        return ["--standalone"]
+    where = ["--rdzv-backend=c10d", f"--rdzv-endpoint={place.store}", f"--rdzv-id={place.name}"]
+    return [f"--nnodes={place.machines}", *where, f"--rdzv-conf=is_host=0,join_timeout={_PATIENCE}"]
+
+
+def _host(place: Place) -> TCPStore | None:
+    """The store, on the first machine: on a port that the attempt holds, so that nobody can take it in between."""
+    if place.listener < 0:
+        return None
+    address, _, port = place.store.rpartition(":")
+    return TCPStore(address, int(port), is_master=True, wait_for_workers=False, master_listen_fd=place.listener)
 
 
 if __name__ == "__main__":
