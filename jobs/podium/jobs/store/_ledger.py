@@ -12,6 +12,7 @@ from podium.jobs import wire
 from podium.jobs.errors import (
     AlreadyExistsError,
     FailedPreconditionError,
+    InternalError,
     NotFoundError,
     OutOfRangeError,
     StaleFenceError,
@@ -59,6 +60,10 @@ class Outcome(Enum):
     """Somebody wrote since the record was loaded: load again."""
     REFUSED = 3
     """A slot, the request_id or the checkpoint's id is taken."""
+    FENCED = 4
+    """The fence that was shown is not the job's."""
+    ILLEGAL = 5
+    """The table of moves does not allow it, or the job has ended. Never asked for, unless we are wrong."""
 
 
 class Ledger(ABC):
@@ -74,13 +79,21 @@ class Ledger(ABC):
         """The record of a job; None: no such job."""
 
     @abstractmethod
-    def _commit(self, before: Record | None, change: Change, request: tuple[str, str] | None = None) -> Outcome:
+    def _commit(
+        self,
+        before: Record | None,
+        change: Change,
+        *,
+        request: tuple[str, str] | None = None,
+        shown: int | None = None,
+    ) -> Outcome:
         """Writes a change in one step, unless the job's stamp is no longer that of `before`.
 
         Args:
             before: the record that was loaded; None for a new job.
             change: what to write.
             request: for a new job, its request_id and the digest of its spec, to be refused where the id was used.
+            shown: the fence of the attempt that writes; None where none does.
         """
 
     @abstractmethod
@@ -106,7 +119,8 @@ class Ledger(ABC):
             change = _record.created(new, job_id, number, self._clock())
             change = replace(change, record=replace(change.record, stamp=stamp))
             # OVERTAKEN: an earlier try of this very call got through, since the id is its own.
-            if self._commit(None, change, (new.request_id, digest) if new.request_id else None) is not Outcome.REFUSED:
+            request = (new.request_id, digest) if new.request_id else None
+            if self._commit(None, change, request=request) is not Outcome.REFUSED:
                 return self.get(job_id), True
 
     def replayed(self, project: str, request_id: str, asked: str) -> Job | None:
@@ -146,7 +160,7 @@ class Ledger(ABC):
     def _asked(self, job_id: str, change_of: Callable[[Record], Change]) -> Job:
         """What a user asks for, who may name a job that there is not."""
         self._known(job_id)
-        return self._placed(self._written(job_id, change_of))
+        return self._placed(_granted(self._write(job_id, change_of)))
 
     def dispatch(self, job_id: str, node: str, slot: int, *others: int, elsewhere: Sequence[Member] = ()) -> Assignment:
         """See JobStore.dispatch."""
@@ -167,7 +181,7 @@ class Ledger(ABC):
     def preempt(self, assignment: Assignment, reason: str) -> Job:
         """See JobStore.preempt."""
         return self._written(
-            assignment.job_id, lambda record: _record.preempted(record, assignment, reason, self._clock())
+            assignment, lambda record: _record.preempted(record, assignment, reason, self._clock())
         ).job
 
     def recover(
@@ -182,7 +196,7 @@ class Ledger(ABC):
         """See JobStore.recover."""
         return self._placed(
             self._written(
-                assignment.job_id,
+                assignment,
                 lambda record: _record.recovered(record, assignment, outcome, cause, lines, faulty, self._clock()),
             )
         )
@@ -190,7 +204,7 @@ class Ledger(ABC):
     def _begin(self, assignment: Assignment, starter: str, resumed_from_step: int, rendezvous: str) -> Job:
         """See JobStore.begin; `starter` is the asking process's own token."""
         return self._written(
-            assignment.job_id,
+            assignment,
             lambda record: replace(
                 _record.begun(record, assignment, starter, resumed_from_step, rendezvous, self._clock()),
                 lease=self._leases.attempt,
@@ -206,14 +220,12 @@ class Ledger(ABC):
 
     def renew(self, assignment: Assignment) -> Wish:
         """See JobStore.renew."""
-        return self._written(
-            assignment.job_id, lambda record: _record.renewed(record, assignment, self._leases.attempt)
-        ).wish
+        return self._written(assignment, lambda record: _record.renewed(record, assignment, self._leases.attempt)).wish
 
     def append(self, assignment: Assignment, batch: int, payloads: Sequence[MetricBatch | LogBatch | Progress]) -> int:
         """See JobStore.append."""
         return self._written(
-            assignment.job_id,
+            assignment,
             lambda record: _record.appended(record, assignment, batch, payloads, self._clock()),
         ).job.sequence
 
@@ -222,26 +234,25 @@ class Ledger(ABC):
         self._write(
             assignment.job_id,
             lambda record: _record.checkpoint_committed(record, assignment, checkpoint, self._clock()),
+            shown=assignment.fence,
         )
 
     def forget_checkpoint(self, assignment: Assignment, checkpoint_id: str) -> None:
         """See JobStore.forget_checkpoint."""
-        self._write(assignment.job_id, lambda record: _record.checkpoint_forgotten(record, assignment, checkpoint_id))
+        self._written(assignment, lambda record: _record.checkpoint_forgotten(record, assignment, checkpoint_id))
 
     def finish(self, assignment: Assignment, state: State, *, reason: str, error: JobError | None = None) -> Job:
         """See JobStore.finish."""
         return self._written(
-            assignment.job_id,
+            assignment,
             lambda record: _record.finished(record, assignment, state, reason, error, self._clock()),
         ).job
 
-    def _written(self, job_id: str, change_of: Callable[[Record], Change]) -> Record:
-        record = self._write(job_id, change_of)
-        if record is None:
-            raise AssertionError("only dispatch and commit_checkpoint take something that may be taken")
-        return record
+    def _written(self, assignment: Assignment, change_of: Callable[[Record], Change]) -> Record:
+        """What an attempt writes, or somebody about it."""
+        return _granted(self._write(assignment.job_id, change_of, shown=assignment.fence))
 
-    def _write(self, job_id: str, change_of: Callable[[Record], Change]) -> Record | None:
+    def _write(self, job_id: str, change_of: Callable[[Record], Change], *, shown: int | None = None) -> Record | None:
         """Loads, changes and writes until nobody gets in between; None where the write is refused."""
         stamp = secrets.token_hex(8)
         for _ in range(_TRIES):
@@ -255,7 +266,12 @@ class Ledger(ABC):
                 return before
             if change.record != before:
                 change = replace(change, record=replace(change.record, stamp=stamp))
-            outcome = self._commit(before, change)
+            outcome = self._commit(before, change, shown=shown)
+            if outcome is Outcome.FENCED:
+                raise StaleFenceError(f"fence {shown} is no longer that of {job_id}; leave without writing anything")
+            if outcome is Outcome.ILLEGAL:
+                path = " -> ".join(state.name for state in (before.job.state, *change.path))
+                raise InternalError(f"{job_id}: the ledger does not allow {path}; nothing was written")
             if outcome is not Outcome.OVERTAKEN:
                 return change.record if outcome is Outcome.DONE else None
         raise UnavailableError(f"{job_id} is being written by too many at once; try again")
@@ -272,6 +288,12 @@ class Ledger(ABC):
             return record.job
         position = self._position(record)
         return record.job if position is None else replace(record.job, queue=QueueInfo(position=position))
+
+
+def _granted(record: Record | None) -> Record:
+    if record is None:
+        raise AssertionError("only dispatch and commit_checkpoint take something that may be taken")
+    return record
 
 
 def no_such_job(job_id: str) -> NotFoundError:
@@ -308,9 +330,7 @@ def node_state(node: Node, *, lost: bool, drain: Drain, failures: int) -> Node:
     if lost:
         return replace(node, state=NodeState.LOST, reason="not heard from for longer than its lease")
     if failures >= _MOST_FAILURES:
-        reason = (
-            f"{failures} attempts failed for its hardware within a day; see to it, then `podium undrain {node.id}`"
-        )
+        reason = f"{failures} attempts failed for its hardware within a day; see to it, then `podium undrain {node.id}`"
         return replace(node, state=NodeState.EXCLUDED, reason=reason)
     if drain is not Drain.NO:
         return replace(node, state=NodeState.DRAINING, reason="drained by request")

@@ -95,11 +95,22 @@ class MemoryStore(Ledger):
         pending = self.pending(record.job.spec.resources.pool)
         return pending.index(record.job.id) + 1 if record.job.id in pending else None
 
-    def _commit(self, before: Record | None, change: Change, request: tuple[str, str] | None = None) -> Outcome:
+    def _commit(
+        self,
+        before: Record | None,
+        change: Change,
+        *,
+        request: tuple[str, str] | None = None,
+        shown: int | None = None,
+    ) -> Outcome:
         with self._lock:
             entry = self._entries.get(change.record.job.id)
             if (entry.record.stamp if entry else None) != (before.stamp if before else None):
                 return Outcome.OVERTAKEN
+            if shown is not None and (entry is None or shown != entry.record.fence):
+                return Outcome.FENCED
+            if not change.follows(entry.record if entry else None):
+                return Outcome.ILLEGAL
             if self._refused(entry, change, request):
                 return Outcome.REFUSED
             if entry is None:

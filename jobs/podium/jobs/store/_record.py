@@ -5,6 +5,7 @@ that nobody wrote in between. Which queue, slots and lease a job has follows fro
 forget to free one.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -79,6 +80,21 @@ class Change:
     def numbered(self) -> list[tuple[int, JobEvent]]:
         """The events with their sequence numbers."""
         return list(enumerate(self.events, start=self.record.job.sequence - len(self.events) + 1))
+
+    @property
+    def path(self) -> tuple[State, ...]:
+        """The states that the job passes through; the last one is where it will be. Empty: it stays."""
+        payloads = (event.payload for event in self.events)
+        return tuple(payload.to_state for payload in payloads if isinstance(payload, StateChange))
+
+    def follows(self, before: Record | None) -> bool:
+        """Whether the table of moves allows it, step by step; nothing follows an end. lua/commit.lua says the same."""
+        if before is not None and (before.job.state.terminal or self.record.fence < before.fence):
+            return False
+        if before is None:
+            return self.path == (State.QUEUED,)
+        states = (before.job.state, *self.path)
+        return all(to in MOVES[state] for state, to in itertools.pairwise(states))
 
 
 def created(new: NewJob, job_id: str, number: int, now: datetime) -> Change:

@@ -2,19 +2,23 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from urllib.parse import quote
 
 from google.protobuf.message import Message
 
 from podium.jobs import wire
 from podium.jobs.job import Job
+from podium.jobs.states import State
 from podium.jobs.store._base import Wish
 from podium.jobs.store._record import Record
 
 #: Set at creation and never written again, so that what a newer version wrote into a spec survives an older one.
 _BORN = frozenset({"id", "project", "spec", "classes", "create_time"})
-FIELDS = ("born", "now", "ledger", "stamp")
+#: What a record has beside the job and the stamp.
+_LEDGER = tuple(field.name for field in fields(Record) if field.name not in ("job", "stamp"))
+#: What `from_fields` reads. `stamp` and `state`, which is state, fence and stamp, are written by lua/commit.lua.
+FIELDS = ("born", "now", "ledger", "stamp", "state")
 
 
 def _word(text: str) -> str:
@@ -29,15 +33,18 @@ class Keys:
     prefix: str
 
     def job(self, job_id: str) -> str:
-        """Hash: FIELDS."""
+        """Hash: FIELDS, and `archive`, the digest of the history once it is in the archive."""
         return f"{self.prefix}job:{_word(job_id)}"
 
     def events(self, job_id: str) -> str:
-        """Stream, ids `<sequence>-0`: d, the event's bytes."""
+        """Stream, ids `<sequence>-0`: d, the event's bytes; t where it has metrics, only those of its time."""
         return f"{self.prefix}job:{_word(job_id)}:events"
 
     def metrics(self, job_id: str) -> str:
-        """Stream, ids `<sequence>-0`: a, the attempt, and d, the MetricBatch's bytes. Never trimmed."""
+        """Stream, ids `<sequence>-0`: m, an event's bytes with attempt and metrics alone. Never trimmed.
+
+        An older version wrote a, the attempt, and d, the MetricBatch's bytes.
+        """
         return f"{self.prefix}job:{_word(job_id)}:metrics"
 
     def checkpoints(self, job_id: str) -> str:
@@ -100,6 +107,11 @@ class Keys:
         return f"{self.prefix}holding"
 
     @property
+    def ended(self) -> str:
+        """Sorted set of ended jobs whose history is still here, by the time of their end, in seconds."""
+        return f"{self.prefix}ended"
+
+    @property
     def created(self) -> str:
         """Counter: the number of the last job."""
         return f"{self.prefix}created"
@@ -118,24 +130,11 @@ class Keys:
 def to_fields(record: Record, *, new: bool) -> Mapping[str, bytes | str]:
     """The fields to write: what a job is born with only when it is new."""
     now = _only(wire.to_proto(replace(record.job, classes=())), lambda name: name not in _BORN)
-    ledger = {
-        "number": record.number,
-        "fence": record.fence,
-        "wish": record.wish.value,
-        "batch": record.batch,
-        "starter": record.starter,
-        "ended_by": record.ended_by,
-        "best": record.best,
-        "rendezvous": record.rendezvous,
-    }
-    fields: dict[str, bytes | str] = {
-        "stamp": record.stamp,
-        "now": now.SerializeToString(),
-        "ledger": json.dumps(ledger),
-    }
+    ledger = {name: getattr(record, name) for name in _LEDGER} | {"wish": record.wish.value}
+    values: dict[str, bytes | str] = {"now": now.SerializeToString(), "ledger": json.dumps(ledger)}
     if new:
-        fields["born"] = _only(wire.to_proto(record.job), _BORN.__contains__).SerializeToString()
-    return fields
+        values["born"] = _only(wire.to_proto(record.job), _BORN.__contains__).SerializeToString()
+    return values
 
 
 def amended(born: bytes, record: Record) -> bytes:
@@ -160,9 +159,23 @@ def _only(message: Message, wanted: Callable[[str], bool]) -> Message:
 
 def from_fields(values: list[bytes | None]) -> Record | None:
     """The record of FIELDS; None where there is no such job."""
-    born, now, ledger, stamp = values
+    born, now, ledger, stamp, guarded = values
     if born is None or now is None or ledger is None or stamp is None:
         return None
-    known = json.loads(ledger)
+    # What a newer version put there as well is not ours to understand.
+    known = {name: value for name, value in json.loads(ledger).items() if name in _LEDGER}
     # Two messages of one type, one after the other, are their union.
-    return Record(job=wire.from_bytes(Job, born + now), stamp=stamp.decode(), **{**known, "wish": Wish(known["wish"])})
+    record = Record(
+        job=wire.from_bytes(Job, born + now), stamp=stamp.decode(), **{**known, "wish": Wish(known["wish"])}
+    )
+    return _guarded(record, guarded.decode() if guarded else "")
+
+
+def _guarded(record: Record, state: str) -> Record:
+    """The record with the state and fence that the script let through, unless an older version has written since."""
+    name, fence, stamp = state.split() if state else ("", "", "")
+    if stamp != record.stamp:
+        return record
+    now = State[name]
+    job = record.job if record.job.state is now else replace(record.job, state=now, terminal=now.terminal)
+    return replace(record, job=job, fence=int(fence))

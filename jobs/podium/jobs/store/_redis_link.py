@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any, TypeAlias
 
@@ -12,6 +13,7 @@ from redis.retry import Retry
 
 from podium.jobs.errors import UnavailableError
 from podium.jobs.settings import Settings
+from podium.jobs.states import MOVES, State
 
 Word: TypeAlias = str | bytes | int
 Command: TypeAlias = tuple[Word, ...]
@@ -55,12 +57,34 @@ def reaching() -> Iterator[None]:
         ) from error
 
 
+@dataclass(frozen=True, kw_only=True)
+class Move:
+    """What commit.lua is to know of a write: ARGV[1] to ARGV[7], explained there."""
+
+    stamp: str
+    next_stamp: str
+    state: State | None
+    """None: a job that must not exist yet."""
+    fence: int
+    path: Sequence[State]
+    shown: int | None
+    next_fence: int
+
+    @property
+    def words(self) -> list[Word]:
+        """In the script's order."""
+        state = self.state.name if self.state else _NOTHING
+        path = " ".join(state.name for state in self.path)
+        shown = "" if self.shown is None else self.shown
+        return [self.stamp, self.next_stamp, state, self.fence, path, shown, self.next_fence]
+
+
 class Link:
     """Commands and scripts on one Redis."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
-        self._commit = client.register_script(_script("commit.lua"))
+        self._commit = client.register_script(f"{_moves()}\n{_script('commit.lua')}")
         self._lead = client.register_script(_script("lead.lua"))
         self._resign = client.register_script(_script("resign.lua"))
 
@@ -73,9 +97,9 @@ class Link:
             answers: list[Any] = pipeline.execute()
             return answers
 
-    def commit(self, key: str, stamp: str, guards: Sequence[Command], commands: Sequence[Command]) -> str:
-        """Runs commit.lua; "done", "overtaken" or "refused"."""
-        words: list[Word] = [stamp, len(guards)]
+    def commit(self, key: str, move: Move, guards: Sequence[Command], commands: Sequence[Command]) -> str:
+        """Runs commit.lua on a job's hash; what it answers."""
+        words: list[Word] = [*move.words, len(guards)]
         for command in (*guards, *commands):
             words += [len(command), *command]
         with reaching():
@@ -97,6 +121,18 @@ class Link:
         """A subscriber with its own connection."""
         subscriber: PubSub = self._client.pubsub()  # type: ignore[no-untyped-call]  # redis-py
         return subscriber
+
+
+#: Where a job is before it exists; from there it can only be QUEUED.
+_NOTHING = "NOTHING"
+
+
+def _moves() -> str:
+    """The table of legal moves in Lua, in a fixed order, so that every process has the same script."""
+    rows = [(_NOTHING, [State.QUEUED.name])]
+    rows += [(state.name, sorted(to.name for to in MOVES[state])) for state in State]
+    lines = (f"  {state} = {{{', '.join(f'{name} = true' for name in names)}}}," for state, names in rows)
+    return "\n".join(["local MOVES = {", *lines, "}"])
 
 
 def _script(name: str) -> str:

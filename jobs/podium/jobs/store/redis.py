@@ -38,7 +38,7 @@ from podium.jobs.store._ledger import (
 from podium.jobs.store._record import Change, Record
 from podium.jobs.store._redis_bell import RedisBell
 from podium.jobs.store._redis_keys import FIELDS, Keys, amended, from_fields, to_fields
-from podium.jobs.store._redis_link import Command, Commands, Link, connect
+from podium.jobs.store._redis_link import Command, Commands, Link, Move, connect
 
 __all__ = ["RedisStore", "connect"]
 
@@ -103,7 +103,14 @@ class RedisStore(Ledger):
     def _rank(self, record: Record) -> Command:
         return ("ZRANK", self._keys.pending(record.job.spec.resources.pool), record.job.id)
 
-    def _commit(self, before: Record | None, change: Change, request: tuple[str, str] | None = None) -> Outcome:
+    def _commit(
+        self,
+        before: Record | None,
+        change: Change,
+        *,
+        request: tuple[str, str] | None = None,
+        shown: int | None = None,
+    ) -> Outcome:
         job = change.record.job
         guards: Commands = []
         commands: Commands = []
@@ -125,8 +132,16 @@ class RedisStore(Ledger):
         for wanted, moves in (self._place(before, change), self._history(change)):
             guards += wanted
             commands += moves
-        answer = self._link.commit(self._keys.job(job.id), before.stamp if before else "", guards, commands)
-        return Outcome[answer.upper()]
+        move = Move(
+            stamp=before.stamp if before else "",
+            next_stamp=change.record.stamp,
+            state=before.job.state if before else None,
+            fence=before.fence if before else 0,
+            path=change.path,
+            shown=shown,
+            next_fence=change.record.fence,
+        )
+        return Outcome[self._link.commit(self._keys.job(job.id), move, guards, commands).upper()]
 
     def _place(self, before: Record | None, change: Change) -> tuple[Commands, Commands]:
         """The queue, the slots and the lease that go with the new state; guards and commands."""
