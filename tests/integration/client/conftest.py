@@ -13,7 +13,7 @@ from PIL import Image
 
 from podium.client import Client, ImageFolder, JobSpec, LinearHead, State, Subset, Weights
 from podium.jobs.events import LogBatch, LogLine, MetricBatch
-from podium.jobs.job import Node, NodeState, Progress, Slot
+from podium.jobs.job import Cause, Node, NodeState, Progress, Slot
 from podium.jobs.settings import Settings
 from podium.jobs.store import Assignment, Leases
 from podium.jobs.store.redis import RedisStore, connect
@@ -84,6 +84,10 @@ class HandWorker:
                 LogBatch(lines=(LogLine(text=f"step {step} done"),)),
             ],
         )
+
+    def give_back(self, assignment: Assignment, outcome: str) -> None:
+        """Ends the attempt as it was asked to."""
+        self._store.recover(assignment, outcome, cause=Cause.PREEMPTED)
 
     def finish(self, assignment: Assignment, state: State = State.SUCCEEDED) -> None:
         self._store.finish(assignment, state, reason="done by hand")

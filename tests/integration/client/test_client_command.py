@@ -95,7 +95,52 @@ def test_following_ends_with_the_jobs_outcome_and_plain_lines(podium, client, jo
     assert "\x1b" not in printed
 
 
-def test_metrics_as_csv_and_pool_and_backbones(podium, client, spec, worker):
+def test_a_waiting_job_is_paused_resumed_and_changed(podium, client, spec):
+    handle = client.submit(spec)
+
+    paused = output(podium("pause", handle.id, "--reason", "lunch"))
+    resumed = output(podium("resume", handle.id))
+    changed = json.loads(output(podium("update", handle.id, "--priority", "high", "--label", "team=a", "--json")))
+
+    assert f"{handle.id} PAUSED: lunch; `podium resume {handle.id}` lets it go on\n" == paused
+    assert resumed.startswith(f"{handle.id} QUEUED: no worker in pool default")
+    assert ("PRIORITY_HIGH", {"team": "a"}) == (changed["spec"]["priority"], changed["spec"]["labels"])
+    assert {} == json.loads(output(podium("update", handle.id, "--label", "team=", "--json")))["spec"]["labels"]
+
+
+def test_who_follows_a_job_is_told_that_it_is_paused_and_waits_on(podium, client, spec, worker):
+    handle = client.submit(spec)
+    assignment = worker.begin(handle.id)
+    process = podium("watch", handle.id)
+
+    output(podium("pause", handle.id))
+    worker.give_back(assignment, "paused after step 0")
+    seen = next(line for line in process.stdout if "now PAUSED" in line)
+    output(podium("cancel", handle.id))
+
+    assert f"now PAUSED: paused after step 0; `podium resume {handle.id}` lets it go on" in seen
+    assert f"{handle.id} CANCELLED." in output(process, code=3)
+
+
+def test_a_cancel_by_force_waits_for_no_attempt(podium, client, spec, worker):
+    handle = client.submit(spec)
+    worker.begin(handle.id)
+
+    assert f"{handle.id} CANCELLING: it saves its work first\n" == output(podium("cancel", handle.id))
+    assert f"{handle.id} CANCELLED: enough\n" == output(podium("cancel", handle.id, "--force", "--reason", "enough"))
+
+
+def test_a_machine_is_drained_and_taken_back(podium, client, spec, worker):
+    handle = client.submit(spec)
+    worker.begin(handle.id)
+
+    assert f"by-hand DRAINING: drained by request; it runs {handle.id}\n" == output(podium("drain", "by-hand"))
+    assert "takes no jobs: drained by request" in output(podium("nodes", "--pool", "default"))
+    assert f"by-hand READY; it runs {handle.id}\n" == output(podium("undrain", "by-hand"))
+    assert "" == output(podium("drain", "nobody"), code=5)
+
+
+def test_metrics_as_csv_and_nodes_and_backbones(podium, client, spec, worker):
     handle = client.submit(spec)
     assignment = worker.begin(handle.id)
     worker.step(assignment, 1)
@@ -105,7 +150,7 @@ def test_metrics_as_csv_and_pool_and_backbones(podium, client, spec, worker):
         podium("metrics", handle.id, "--name", "val/top1", "--csv")
     )
     assert "val/top5" in output(podium("metrics", handle.id))
-    assert handle.id in output(podium("pool"))
+    assert handle.id in output(podium("nodes"))
     assert "tf_efficientnet_lite0" in output(podium("backbones", "lite0"))
 
 

@@ -68,6 +68,35 @@ def test_the_help_names_every_command(capsys):
     assert [] == [name for name in COMMANDS if f"\n  {name} " not in shown]
 
 
+def test_the_help_begins_with_two_lines_for_who_has_no_server_yet(capsys):
+    run(cli, ["--help"])
+
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["No", "server", "yet?", "podium", "demo", "or", "podium", "up", "--local"] in lines
+
+
+def test_an_earlier_name_of_a_command_still_works_and_is_not_in_the_help(capsys):
+    assert 0 == run(cli, ["pool", "--help"])
+    assert "why one takes no jobs" in capsys.readouterr().out
+
+    run(cli, ["--help"])
+    assert "  pool " not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "give --priority, --label or both"),
+        (["--label", "team"], "write NAME=VALUE, or NAME= to remove it"),
+        (["--priority", "urgent"], "'low', 'normal', 'high'"),
+    ],
+)
+def test_an_update_that_cannot_be_meant_is_told_what_to_write(words, told, capsys):
+    assert 2 == run(cli, ["update", "job-1", *words, "--server", "127.0.0.1:1"])
+
+    assert told in capsys.readouterr().err
+
+
 def raising(error: BaseException) -> click.Command:
     @click.command()
     def command() -> None:

@@ -1,21 +1,32 @@
-"""What `podium show` shows."""
+"""What `podium show` and `podium nodes` show."""
 
-from rich.console import Console
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
+from rich.console import Console, RenderableType
+
+from podium.client.cli._nodes import nodes_view
 from podium.client.cli._show import job_view
-from podium.jobs.job import Attempt, Job
+from podium.client.cli._view import progress_view
+from podium.jobs.job import Attempt, Cause, Job, Member, Node, NodeState, Progress, QueueInfo, Slot
 from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven
 from podium.jobs.states import State
 
 SPEC = JobSpec(backbone="resnet50", tuning=LinearHead(), dataset=ImageFolder(train="/data"), sorter=OddEven())
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-def shown(*attempts: Attempt) -> str:
-    job = Job(id="job-a", project="default", spec=SPEC, state=State.RUNNING, attempt=len(attempts), attempts=attempts)
-    console = Console(width=120)
+def text_of(view: RenderableType) -> str:
+    console = Console(width=140)
     with console.capture() as capture:
-        console.print(job_view(job, ()))
+        console.print(view)
     return capture.get()
+
+
+def shown(*attempts: Attempt, **changes: Any) -> str:
+    fields: dict[str, Any] = {"state": State.RUNNING, "attempt": len(attempts), "attempts": attempts, **changes}
+    return text_of(job_view(Job(id="job-a", project="default", spec=SPEC, **fields), ()))
 
 
 def test_an_attempt_is_shown_with_its_machine_and_every_slot_that_it_holds() -> None:
@@ -23,3 +34,68 @@ def test_an_attempt_is_shown_with_its_machine_and_every_slot_that_it_holds() -> 
 
     assert "n1 slot 3 " in text
     assert "n2 slots 0, 2 " in text
+
+
+def test_an_attempt_is_shown_with_all_machines_its_time_its_cause_and_what_it_saved() -> None:
+    ended = Attempt(
+        number=1,
+        node="n1",
+        slot=0,
+        others=(Member(node="n2", slots=(1,)),),
+        start_time=NOON,
+        end_time=NOON + timedelta(minutes=25),
+        resumed_from_step=7,
+        checkpoint_id="ckpt-1",
+        checkpoint_step=90,
+        cause=Cause.NODE_LOST,
+        outcome="n2 was lost",
+    )
+
+    text = shown(ended, Attempt(number=2, node="n3", slot=0, start_time=NOON))
+
+    assert "n1 slot 0 and n2 slot 1" in text
+    assert "(25:00), from step 7, saved step 90 as ckpt-1" in text
+    assert "NODE_LOST  n2 was lost" in text
+    assert "from the start, saved nothing yet" in text
+
+
+def test_a_queued_job_is_shown_with_its_place_its_start_and_what_it_waits_for() -> None:
+    soon = datetime.now(UTC) + timedelta(minutes=12, seconds=5)
+    queue = QueueInfo(position=3, wait_reason="waiting for a free slot", estimated_start_time=soon)
+
+    text = shown(state=State.QUEUED, queue=queue, retry_time=soon)
+
+    assert "QUEUED  waiting for a free slot" in text
+    assert "number 3 in line, starts in about 12 min, not before " in text
+    assert "not before" not in shown(state=State.QUEUED, queue=queue)
+
+
+def test_a_job_that_stands_still_is_shown_without_speed_and_time_left() -> None:
+    progress = Progress(phase="training", step=1, total_steps=2, fraction=0.5, images_per_second=840, eta_seconds=60)
+
+    assert "840 images/s  1:00 left" in text_of(progress_view(progress, State.PAUSING))
+    assert "1 / 2" in text_of(progress_view(progress, State.PAUSED))
+    assert "left" not in text_of(progress_view(progress, State.PAUSED))
+
+
+def test_a_machine_is_shown_with_why_it_takes_no_jobs_its_versions_and_what_every_slot_does() -> None:
+    slots = (
+        Slot(index=0, model="H100", memory_bytes=80 << 30, job_id="job-a"),
+        Slot(index=1, model="H100", memory_bytes=80 << 30),
+        Slot(index=2, model="H100", trouble="process 7 holds 31 GiB"),
+    )
+    fields: dict[str, Any] = {"id": "n1", "pool": "large", "version": "1.0", "versions": {"driver": "570"}}
+
+    def lines(**changes: Any) -> Sequence[str]:
+        view = nodes_view([Node(**fields, slots=slots, **changes)])
+        return [line.strip() for line in text_of(view).splitlines()]
+
+    assert [
+        "n1  READY  pool large  podium 1.0, driver 570",
+        "0  H100  80.0 GiB  job-a",
+        "1  H100  80.0 GiB  free",
+        "2  H100            takes no jobs: process 7 holds 31 GiB",
+    ] == lines(state=NodeState.READY)
+    excluded = lines(state=NodeState.EXCLUDED, reason="its hardware failed")
+    assert "takes no jobs: its hardware failed" == excluded[1]
+    assert "1  H100  80.0 GiB  idle" in excluded

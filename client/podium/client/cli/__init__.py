@@ -13,13 +13,19 @@ COMMANDS = {
     "watch": ("watch", "Follow a job until it ends."),
     "metrics": ("results", "Print a job's metrics."),
     "fetch": ("results", "Download a job's checkpoint."),
-    "cancel": ("jobs", "Ask a job to end."),
-    "pool": ("catalogue", "Show the machines and what they run."),
+    "pause": ("control", "Have a job save its work and give up its slots."),
+    "resume": ("control", "Let a paused job go on."),
+    "update": ("control", "Change a queued job's priority or labels."),
+    "cancel": ("control", "Ask a job to end."),
+    "nodes": ("machines", "Show the machines and what they run."),
+    "drain": ("machines", "Have a machine take no new jobs and give up its own."),
+    "undrain": ("machines", "Let a machine take jobs again."),
     "sorters": ("catalogue", "List the sorters a spec may choose, or tell of one."),
     "backbones": ("catalogue", "List the backbones a spec may name."),
     "up": ("up", "Bring up Redis, a server and a worker on this machine."),
     "demo": ("demo", "Fine-tune twice and compare softmax with a top-k loss."),
 }
+_EARLIER_NAMES = {"pool": "nodes"}
 
 
 class _LazyGroup(click.Group):
@@ -27,10 +33,11 @@ class _LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
+        name = _EARLIER_NAMES.get(cmd_name, cmd_name)
+        if name not in COMMANDS:
             return None
-        module = import_module(f"podium.client.cli.{COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name)
+        module = import_module(f"podium.client.cli.{COMMANDS[name][0]}")
+        command: click.Command = getattr(module, name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -41,18 +48,17 @@ class _LazyGroup(click.Group):
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
+    # \b keeps click from joining the lines that follow.
+    help="Fine-tunes image classifiers for the ranks that matter.\n\n\b\n"
+    "No server yet?      podium demo          or   podium up --local\n"
+    "A first job:        podium submit examples/recipes/grocery-head.yaml --follow",
     epilog="The server is --server, or $PODIUM_SERVER, or the one that `podium up` runs here, or 127.0.0.1:50051. "
     "Exit codes: 0 well (the job SUCCEEDED), 1 failed (the job FAILED), 2 wrong usage or spec, 3 the job was "
     "CANCELLED, 4 no server answers, 5 not found, 130 interrupted.",
 )
 @click.version_option(package_name="podium", message="%(package)s %(version)s")
 def cli() -> None:
-    r"""Fine-tunes image classifiers for the ranks that matter.
-
-    \b
-    No server yet?      podium demo          or   podium up --local
-    A first job:        podium submit examples/recipes/grocery-head.yaml --follow
-    """
+    """Every command."""
 
 
 def main() -> None:

@@ -56,6 +56,8 @@ class Board:
         if isinstance(payload, Progress):
             self.job = replace(job, progress=payload, attempt=max(job.attempt, event.attempt))
         elif isinstance(payload, StateChange):
+            # What it waited for before says nothing of what it waits for when it comes back.
+            self.queue = None
             self.job = replace(
                 job,
                 state=payload.to_state,

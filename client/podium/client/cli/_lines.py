@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from podium.client.cli._text import count, duration, evaluated_splits, percent, printable
+from podium.client.cli._text import count, duration, evaluated_splits, percent, printable, standing
 from podium.jobs.events import JobEvent, LogBatch, MetricBatch, StateChange
 from podium.jobs.job import Checkpoint, Job, Progress
 
@@ -27,7 +27,7 @@ class Lines:
         elif isinstance(payload, LogBatch):
             told = [line.text for line in payload.lines]
         else:
-            told = _moves(payload)
+            told = _moves(event.job_id, payload)
         stamp = event.time.astimezone().strftime("%H:%M:%S ") if event.time else ""
         return [stamp + printable(line) for line in told]
 
@@ -43,13 +43,14 @@ class Lines:
         return [f"{progress.phase} {progress.fraction:.0%}{steps}{speed}{left}"]
 
 
-def _moves(payload: object) -> list[str]:
+def _moves(job_id: str, payload: object) -> list[str]:
     if isinstance(payload, Job):
-        reason = f" ({payload.state_reason})" if payload.state_reason else ""
-        return [f"{payload.id} is {payload.state.name}{reason}"]
+        waits = payload.queue.wait_reason if payload.queue else ""
+        reason = waits or standing(payload.id, payload.state.name, payload.state_reason)
+        return [f"{payload.id} is {payload.state.name}{f' ({reason})' if reason else ''}"]
     if isinstance(payload, StateChange):
-        reason = f": {payload.reason}" if payload.reason else ""
-        return [f"now {payload.to_state.name}{reason}"]
+        reason = standing(job_id, payload.to_state.name, payload.reason)
+        return [f"now {payload.to_state.name}{f': {reason}' if reason else ''}"]
     if isinstance(payload, Checkpoint):
         return [f"checkpoint {payload.id} after step {payload.step}{', the best so far' if payload.best else ''}"]
     return []

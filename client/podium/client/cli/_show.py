@@ -10,23 +10,26 @@ from rich.table import Table
 from rich.text import Text
 
 from podium.client._yaml import dump_spec
-from podium.client.cli._text import ago, count, duration, percent, printable
-from podium.client.cli._view import headline, progress_view
+from podium.client.cli._text import ago, clock, count, duration, percent, printable
+from podium.client.cli._view import headline, in_line, progress_view
 from podium.jobs.job import Attempt, Checkpoint, Job, slots_in_words
 
 
 def job_view(job: Job, checkpoints: Sequence[Checkpoint]) -> RenderableType:
     """Everything of a job, on one page."""
     parts: list[RenderableType] = [headline(job, job.queue)]
+    if job.queue is not None:
+        earliest = f", not before {clock(job.retry_time)}" if job.retry_time else ""
+        parts.append(Text(in_line(job.queue) + earliest))
     if job.progress is not None and not job.terminal:
-        parts.append(progress_view(job.progress))
+        parts.append(progress_view(job.progress, job.state))
     if job.error is not None:
         told = ((job.error.message, "red"), (job.error.remedy, ""), (job.error.traceback, "dim"))
         parts += [Text(printable(text), style=style) for text, style in told if text]
     if job.create_time:
         parts.append(_times(job, job.create_time))
     if job.attempts:
-        parts += [Text("\nattempts", style="dim"), _attempts(job.attempts)]
+        parts += [Text("\nattempts", style="dim"), attempts_view(job.attempts)]
     if checkpoints:
         parts += [Text("\ncheckpoints", style="dim"), _checkpoints(checkpoints)]
     parts += [Text("\nspec", style="dim"), Text(printable(dump_spec(job.spec)).rstrip())]
@@ -39,18 +42,39 @@ def _times(job: Job, created: datetime) -> Text:
         told.append(f"began {ago(job.start_time)} ago")
     if job.start_time and job.end_time:
         told.append(f"ended after {duration((job.end_time - job.start_time).total_seconds())}")
+    if job.stop_time:
+        told.append(f"asked to stop {ago(job.stop_time)} ago")
     if job.classes:
         told.append(f"{len(job.classes)} classes")
     return Text(", ".join(told), style="dim")
 
 
-def _attempts(attempts: Sequence[Attempt]) -> Table:
+def attempts_view(attempts: Sequence[Attempt]) -> Table:
+    """Every attempt: where, when, from where to where, and why it ended."""
     table = Table.grid(padding=(0, 2))
     for attempt in attempts:
-        resumed = f"from step {attempt.resumed_from_step}" if attempt.resumed_from_step else "from the start"
-        place = f"{attempt.node} {slots_in_words(attempt.slots)}"
-        table.add_row(f"  {attempt.number}", place, resumed, printable(attempt.outcome))
+        places = " and ".join(f"{member.node} {slots_in_words(member.slots)}" for member in attempt.members)
+        table.add_row(f"  {attempt.number}", Text(printable(places)))
+        table.add_row("", Text(f"{_when(attempt)}, {_steps(attempt)}", style="dim"))
+        if attempt.outcome or attempt.cause:
+            cause = (f"{attempt.cause.name}  " if attempt.cause else "", "magenta")
+            table.add_row("", Text.assemble(cause, printable(attempt.outcome)))
     return table
+
+
+def _when(attempt: Attempt) -> str:
+    begin, end = attempt.start_time, attempt.end_time
+    if begin is None:
+        return "not begun"
+    if end is None:
+        return f"since {clock(begin)}"
+    return f"{clock(begin)} to {clock(end)} ({duration((end - begin).total_seconds())})"
+
+
+def _steps(attempt: Attempt) -> str:
+    began = f"from step {attempt.resumed_from_step}" if attempt.resumed_from_step else "from the start"
+    saved = f"saved step {attempt.checkpoint_step} as {attempt.checkpoint_id}" if attempt.checkpoint_id else ""
+    return f"{began}, {saved or ('saved nothing' if attempt.end_time else 'saved nothing yet')}"
 
 
 def _checkpoints(checkpoints: Sequence[Checkpoint]) -> Table:

@@ -36,6 +36,33 @@ def ago(time: datetime | None, now: datetime | None = None) -> str:
     return f"{int(max(0.0, seconds))} s"
 
 
+def until(time: datetime, now: datetime | None = None) -> str:
+    """How far ahead, in one unit: "in about 12 min"."""
+    seconds = (time - (now or datetime.now(UTC))).total_seconds()
+    if seconds < 60:
+        return "within a minute"
+    size, unit = next(one for one in ((86400, "d"), (3600, "h"), (60, "min")) if seconds >= one[0])
+    return f"in about {round(seconds / size)} {unit}"
+
+
+def clock(time: datetime, now: datetime | None = None) -> str:
+    """A time of day here: "14:02:11"; of another day with its date: "Nov 24 14:02:11"."""
+    local, today = time.astimezone(), (now or datetime.now(UTC)).astimezone()
+    return f"{local:%H:%M:%S}" if local.date() == today.date() else f"{local:%b} {local.day} {local:%H:%M:%S}"
+
+
+def standing(job_id: str, state: str, reason: str) -> str:
+    """Why a job is in its state, and what comes next where that is not plain; may be empty.
+
+    >>> standing("job-1", "PAUSED", "lunch")
+    'lunch; `podium resume job-1` lets it go on'
+    """
+    saving = "it saves its work first"
+    paused = f"`podium resume {job_id}` lets it go on"
+    hint = {"PAUSING": saving, "CANCELLING": saving, "PAUSED": paused}.get(state, "")
+    return "; ".join(part for part in (reason, hint) if part)
+
+
 def count(number: float) -> str:
     """A large number: 5288548 -> "5.3 M"."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):

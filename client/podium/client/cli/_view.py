@@ -8,10 +8,20 @@ from rich.table import Table
 from rich.text import Text
 
 from podium.client.cli._board import Board
-from podium.client.cli._text import count, duration, evaluated_splits, k_distribution, percent, printable
+from podium.client.cli._text import (
+    count,
+    duration,
+    evaluated_splits,
+    k_distribution,
+    percent,
+    printable,
+    standing,
+    until,
+)
 from podium.jobs.events import Level
 from podium.jobs.job import Job, Progress, QueueInfo
 from podium.jobs.spec import JobSpec
+from podium.jobs.states import State
 
 STATE_STYLES = {
     "QUEUED": "yellow",
@@ -34,8 +44,10 @@ def board_view(board: Board, *, lines: bool = True) -> RenderableType:
     if board.job is None:
         return Text("connecting ...", style="dim")
     parts: list[RenderableType] = [headline(board.job, board.queue)]
+    if board.job.state is State.QUEUED and board.queue is not None:
+        parts.append(Text(in_line(board.queue), style="dim"))
     if board.job.progress is not None and not board.job.terminal:
-        parts.append(progress_view(board.job.progress))
+        parts.append(progress_view(board.job.progress, board.job.state))
     if evaluated_splits(board.numbers):
         parts.append(numbers_view(board))
     if lines:
@@ -52,10 +64,19 @@ def headline(job: Job, queue: QueueInfo | None) -> Text:
     text = Text.assemble((job.id, "bold"), "  ", describe(job.spec), "  ", (state, STATE_STYLES.get(state, "")))
     if job.attempt > 1:
         text.append(f"  attempt {job.attempt}", style="magenta")
-    reason = queue.wait_reason if queue and state == "QUEUED" else job.state_reason
+    if queue is not None and job.state is State.QUEUED:
+        reason = queue.wait_reason
+    else:
+        reason = standing(job.id, state, job.state_reason)
     if reason:
         text.append(f"  {printable(reason)}", style="dim")
     return text
+
+
+def in_line(queue: QueueInfo) -> str:
+    """A queued job's place and when it may start: "number 3 in line, starts in about 12 min"."""
+    start = f", starts {until(queue.estimated_start_time)}" if queue.estimated_start_time else ""
+    return f"number {queue.position} in line{start}"
 
 
 def describe(spec: JobSpec) -> str:
@@ -63,12 +84,13 @@ def describe(spec: JobSpec) -> str:
     return printable(spec.display_name) or f"{type(spec.sorter).__name__} {k_distribution(spec.k)}"
 
 
-def progress_view(progress: Progress) -> Table:
-    """One line: phase, bar, steps, speed, time left."""
+def progress_view(progress: Progress, state: State) -> Table:
+    """One line: phase, bar, steps, and where it is moving speed and time left."""
     grid = Table.grid(padding=(0, 2))
     steps = f"{progress.step} / {progress.total_steps}" if progress.total_steps else ""
-    speed = f"{count(progress.images_per_second)} images/s" if progress.images_per_second else ""
-    left = "" if progress.eta_seconds is None else f"{duration(progress.eta_seconds)} left"
+    moving = state in (State.RUNNING, State.PAUSING, State.CANCELLING)
+    speed = f"{count(progress.images_per_second)} images/s" if moving and progress.images_per_second else ""
+    left = f"{duration(progress.eta_seconds)} left" if moving and progress.eta_seconds is not None else ""
     bar = ProgressBar(total=1.0, completed=min(1.0, progress.fraction), width=32, complete_style="cyan")
     grid.add_row(printable(progress.phase), bar, f"{progress.fraction:4.0%}", steps, speed, left)
     return grid

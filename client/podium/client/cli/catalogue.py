@@ -1,4 +1,4 @@
-"""podium pool, sorters, backbones."""
+"""podium sorters, backbones."""
 
 from __future__ import annotations
 
@@ -10,33 +10,6 @@ from podium.client.cli._options import connect, console, json_option, print_json
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-
-@click.command()
-@json_option
-@server_option
-def pool(as_json: bool, server: str | None) -> None:
-    """Show the machines, their slots and what they run."""
-    from podium.client._wire import to_json
-    from podium.client.cli._text import ago, count
-
-    with connect(server) as client:
-        nodes = client.nodes()
-    if as_json:
-        print_json([to_json(node) for node in nodes])
-        return
-    if not nodes:
-        click.echo("No machines. Start one with: python -m podium.worker   (or everything with: podium up)", err=True)
-    table = _table("NODE", "POOL", "STATE", "SLOT", "DEVICE", "MEMORY", "JOB", "HEARD FROM")
-    for node in nodes:
-        for slot in node.slots:
-            memory = f"{count(slot.memory_bytes)}B" if slot.memory_bytes else ""
-            heard = f"{ago(node.heartbeat_time)} ago" if node.heartbeat_time else ""
-            table.add_row(
-                node.id, node.pool, node.state.name, str(slot.index), slot.model, memory, slot.job_id or "free", heard
-            )
-    if nodes:
-        console().print(table)
 
 
 @click.command()

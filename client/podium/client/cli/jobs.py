@@ -1,4 +1,4 @@
-"""podium submit, ls, show, cancel."""
+"""podium submit, ls, show."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def ls(states: tuple[str, ...], project: str, limit: int, as_json: bool, server:
 @json_option
 @server_option
 def show(job: str, as_json: bool, server: str | None) -> None:
-    """Show JOB: where it stands and why, its attempts, its checkpoints, its spec."""
+    """Show JOB: where it stands and why, when it may start, every attempt, its checkpoints, its spec."""
     from podium.client._wire import to_json
     from podium.client.cli._show import job_view
 
@@ -89,33 +89,19 @@ def show(job: str, as_json: bool, server: str | None) -> None:
         console().print(job_view(found, checkpoints))
 
 
-@click.command()
-@job_argument
-@click.option("--reason", default="", help="Why, for the record.")
-@json_option
-@server_option
-def cancel(job: str, reason: str, as_json: bool, server: str | None) -> None:
-    """Ask JOB to end. A running one writes a checkpoint first; `podium watch JOB` shows when it has ended."""
-    from podium.client._wire import to_json
-
-    with connect(server) as client:
-        cancelled = client.job(job).cancel(reason)
-    print_json(to_json(cancelled)) if as_json else click.echo(f"{cancelled.id} {cancelled.state.name}")
-
-
 def _print_jobs(jobs: list[Job]) -> None:
     from rich.table import Table
     from rich.text import Text
 
     from podium.client.cli._text import ago
-    from podium.client.cli._view import STATE_STYLES, describe
+    from podium.client.cli._view import STATE_STYLES, describe, in_line
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("JOB", "STATE", "PROGRESS", "AGE", "BACKBONE", "WHAT"):
-        table.add_column(name, no_wrap=name == "JOB")
+        table.add_column(name, no_wrap=name in ("JOB", "STATE", "AGE"), min_width=12 if name == "WHAT" else None)
     for job in jobs:
         state = Text(job.state.name, style=STATE_STYLES.get(job.state.name, ""))
         place = f"{job.progress.phase} {job.progress.fraction:.0%}" if job.progress and not job.terminal else ""
-        waits = f"number {job.queue.position} in line" if job.queue else ""
-        table.add_row(job.id, state, place or waits, ago(job.create_time), job.spec.backbone, describe(job.spec))
+        waits = in_line(job.queue) if job.queue else ""
+        table.add_row(job.id, state, waits or place, ago(job.create_time), job.spec.backbone, describe(job.spec))
     console().print(table)
