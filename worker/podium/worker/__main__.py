@@ -12,7 +12,7 @@ _NEEDED = ("redis", "rq", "psutil", "torch", "torchvision", "timm", "safetensors
 
 
 def main(arguments: list[str]) -> None:
-    """Works until SIGTERM or Ctrl-C."""
+    """Works until SIGTERM or Ctrl-C; after SIGUSR2, until the jobs that are here have ended."""
     options = _parse(arguments)
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
         sys.exit(f"{', '.join(missing)} not installed; run: pip install 'podium[worker]'")
@@ -56,13 +56,21 @@ def _work(options: argparse.Namespace) -> None:
         if options.gpus
         else inventory.own_slots()
     )
-    node = Node(id=options.node, pool=options.pool, state=NodeState.READY, slots=slots, version=version("podium"))
+    node = Node(
+        id=options.node,
+        pool=options.pool,
+        state=NodeState.READY,
+        slots=slots,
+        version=version("podium"),
+        address=inventory.own_address(settings.redis_url),
+    )
     node_mark = mark(settings, options.node)
     with _only_one(node_mark):
         store = RedisStore(connect(settings), leases=settings.leases)
-        agent = Agent(store, node, lease=settings.leases.node, mark=node_mark)
+        agent = Agent(store, node, leases=settings.leases, mark=node_mark)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: agent.request_stop())
+        signal.signal(signal.SIGUSR2, lambda *_: agent.request_finish())
         agent.run()
 
 

@@ -1,8 +1,15 @@
-"""The slots of this machine: its GPUs as nvidia-smi lists them, or its CPU. Nothing here imports torch."""
+"""The slots of this machine: its GPUs as nvidia-smi lists them, or its CPU; and what else the pool wants to know of it.
+
+Nothing here imports torch.
+"""
 
 import os
+import platform
+import socket
 import subprocess
 from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -10,7 +17,7 @@ from podium.jobs.job import Slot
 
 #: In the environment of a slot's processes: the devices of all slots of the machine, in the order of the slots.
 SLOT_DEVICES = "PODIUM_SLOT_DEVICES"
-_QUERY = ("nvidia-smi", "--query-gpu=uuid,name,memory.total", "--format=csv,noheader,nounits")
+_PATIENCE = 30.0
 
 
 def gpu_slots(wanted: str) -> tuple[Slot, ...]:
@@ -22,15 +29,15 @@ def gpu_slots(wanted: str) -> tuple[Slot, ...]:
     Raises:
         ValueError: a number is not one of a GPU here.
     """
-    found = _gpus()
+    found = _ask_nvidia("uuid", "name", "memory.total") or []
     try:
         numbers = list(range(len(found))) if wanted == "all" else [int(number) for number in wanted.split(",")]
         chosen = [found[number] for number in numbers]
     except (ValueError, IndexError):
         raise ValueError(f"--gpus {wanted}: this machine has {len(found)} GPUs; give numbers from 0, or all") from None
     return tuple(
-        Slot(index=index, device=uuid, model=model, memory_bytes=mebibytes << 20)
-        for index, (uuid, model, mebibytes) in enumerate(chosen)
+        Slot(index=index, device=uuid, model=model, memory_bytes=_mebibytes(memory) << 20)
+        for index, (uuid, model, memory) in enumerate(chosen)
     )
 
 
@@ -64,10 +71,62 @@ def devices(slots: Sequence[int], environment: Mapping[str, str] = os.environ) -
     return ",".join(filter(None, (known[slot] for slot in slots)))
 
 
-def _gpus() -> list[tuple[str, str, int]]:
+def gpu_memory() -> Mapping[str, tuple[int, int]] | None:
+    """GPU -> the free and the whole of its memory, in MiB, 0 where it cannot be told; None: nvidia-smi does not answer."""
+    rows = _ask_nvidia("uuid", "memory.free", "memory.total")
+    return None if rows is None else {uuid: (_mebibytes(free), _mebibytes(total)) for uuid, free, total in rows}
+
+
+def versions() -> dict[str, str]:
+    """Of what matters beside Podium: "python", "torch", and "driver" where there are GPUs."""
+    found = {"python": platform.python_version()}
     try:
-        answer = subprocess.run(_QUERY, capture_output=True, text=True, timeout=30, check=True).stdout
+        found["torch"] = version("torch")
+    except PackageNotFoundError:  # __main__ says what to do about it
+        pass
+    if drivers := _ask_nvidia("driver_version"):
+        found["driver"] = drivers[0][0]
+    return found
+
+
+def address(redis_url: str, environ: Mapping[str, str] = os.environ) -> str:
+    """Where other machines of the pool reach this one: PODIUM_ADDRESS, else the interface by which it reaches Redis.
+
+    Args:
+        redis_url: that of the settings; one of a Unix socket says that the pool is this machine.
+        environ: the agent's environment.
+    """
+    if given := environ.get("PODIUM_ADDRESS"):
+        return given
+    url = urlsplit(redis_url)
+    if url.scheme == "unix" or not url.hostname:
+        return "127.0.0.1"
+    try:
+        family, _, _, _, place = socket.getaddrinfo(url.hostname, url.port or 6379, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            # Sends nothing: the kernel only chooses the way.
+            probe.connect(place)
+            return str(probe.getsockname()[0])
+    except OSError:
+        return ""
+
+
+def parse_rows(answer: str) -> list[list[str]]:
+    """The fields of nvidia-smi's answer, a list for each GPU."""
+    return [[field.strip() for field in line.split(",")] for line in answer.splitlines() if line.strip()]
+
+
+def _mebibytes(text: str) -> int:
+    """A number of MiB; 0 for "[N/A]", as GPUs say that share the CPU's memory."""
+    return int(text) if text.isdecimal() else 0
+
+
+def _ask_nvidia(*fields: str) -> list[list[str]] | None:
+    """The fields of every GPU; None: nvidia-smi is not there, or does not answer as it should."""
+    query = ("nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits")
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=_PATIENCE, check=True).stdout
     except (OSError, subprocess.SubprocessError):
-        return []
-    rows = [[field.strip() for field in line.split(",")] for line in answer.splitlines() if line.strip()]
-    return [(uuid, model, int(memory) if memory.isdecimal() else 0) for uuid, model, memory in rows]
+        return None
+    rows = parse_rows(answer)
+    return rows if all(len(row) == len(fields) for row in rows) else None
