@@ -28,7 +28,7 @@ from podium.server.servicers import (
     ServerServicer,
 )
 from podium.server.services.checkpoints import Checkpoints
-from podium.server.services.demand import Demand
+from podium.server.services.demand import PoolDemand
 from podium.server.services.jobs import LARGEST_PAGE, Jobs
 from podium.server.services.metrics import MOST_POINTS, Metrics
 from podium.server.watch import Hub, Watches
@@ -136,7 +136,7 @@ def _servicers(store: JobStore, watches: Watches, settings: Settings) -> dict[st
         "CheckpointService": CheckpointServicer(Checkpoints(store, ArtifactStore(settings.artifacts))),
         "NodeService": NodeServicer(store),
         "ServerService": ServerServicer(info),
-        "ExternalScaler": ExternalScalerServicer(Demand(store)),
+        "ExternalScaler": ExternalScalerServicer(PoolDemand(store)),
     }
 
 

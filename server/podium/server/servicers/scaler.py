@@ -5,7 +5,7 @@ from typing import Any
 
 from podium.api.keda import external_scaler_service_pb2 as pb
 from podium.jobs.errors import FieldViolation, InvalidSpecError
-from podium.server.services.demand import Demand
+from podium.server.services.demand import PoolDemand
 
 _METRIC = "podium-slots"
 
@@ -13,7 +13,7 @@ _METRIC = "podium-slots"
 class ExternalScalerServicer:
     """Slots that a pool's jobs hold or wait for, and how many of them one machine has."""
 
-    def __init__(self, demand: Demand) -> None:
+    def __init__(self, demand: PoolDemand) -> None:
         self._demand = demand
 
     async def IsActive(self, request: pb.ScaledObjectRef, context: Any) -> pb.IsActiveResponse:

@@ -3,7 +3,7 @@
 from podium.jobs.store import JobStore
 
 
-class Demand:
+class PoolDemand:
     """The slots that the jobs of a pool hold or wait for.
 
     Those that are held count, since a pool that shrank to what merely waits would stop what runs.
@@ -20,8 +20,9 @@ class Demand:
             UnavailableError: the ledger cannot be reached.
         """
         waiting = self._waiting(pool)
-        running = [job for job, _, _ in self._store.holding() if job.spec.resources.pool == pool]
-        return waiting + sum(job.spec.resources.slots for job in running)
+        return waiting + sum(
+            bool(slot.job_id) for node in self._store.nodes() if node.pool == pool for slot in node.slots
+        )
 
     def _waiting(self, pool: str) -> int:
         """What a job needs never changes, so it is read once while the job waits: a long line takes seconds to read."""
