@@ -347,6 +347,7 @@ class TestKeys:
             "podium:job:ID",
             "podium:job:ID:events",
             "podium:jobs:default",
+            "podium:ended",
             "podium:created",
             "podium:nodes",
             "podium:node:n1",

@@ -3,6 +3,7 @@
     jobs/<job>/tmp/<attempt>-<uuid>/         being written; nobody reads it
     jobs/<job>/checkpoints/<checkpoint>/     committed: files and MANIFEST.json
     jobs/<job>/scratch/                      what the job's attempts hand on to one another; gone when it is done
+    jobs/<job>/history/<digest>.zip          the events of a job that has ended: podium.jobs.store.Archive
     cache/<kind>/<digest>                    what can be computed again
 
 A checkpoint is written beside, forced to disk, and its manifest last; renaming the directory is the commit. So a reader
@@ -15,7 +16,8 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from io import BufferedReader
 from pathlib import Path
@@ -186,6 +188,29 @@ class ArtifactStore:
     def drop_scratch(self, job_id: str) -> None:
         """Deletes what attempts handed on, of a job that has ended."""
         shutil.rmtree(self.scratch_path(job_id), ignore_errors=True)
+
+    def history_path(self, job_id: str, digest: str) -> Path:
+        """Where the history of an ended job lies."""
+        return self._job(job_id) / "history" / f"{check_name(digest)}.zip"
+
+    @contextmanager
+    def beside(self, job_id: str) -> Iterator[Path]:
+        """A directory for a file that is being written and moved to its place by `settle`; gone afterwards."""
+        directory = self._job(job_id) / "tmp" / f"0-{secrets.token_hex(8)}"
+        directory.mkdir(parents=True)
+        try:
+            yield directory
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    @staticmethod
+    def settle(file: Path, destination: Path) -> None:
+        """Moves a finished file to its place, in one step, so that it is there whole even after a power cut."""
+        _sync(file)
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        file.replace(destination)
+        _sync(destination.parent)
+        _sync(destination.parent.parent)
 
     def _job(self, job_id: str) -> Path:
         return self.root / "jobs" / check_name(job_id)

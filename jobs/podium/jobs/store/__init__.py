@@ -1,5 +1,6 @@
 """The ledger: one interface, one implementation in memory, one in Redis (podium.jobs.store.redis)."""
 
+from podium.jobs.store._archive import Archive
 from podium.jobs.store._base import (
     Assignment,
     Bell,
@@ -12,9 +13,11 @@ from podium.jobs.store._base import (
     Usage,
     Wish,
 )
+from podium.jobs.store._ledger import utc_now
 from podium.jobs.store._memory import MemoryStore
 
 __all__ = [
+    "Archive",
     "Assignment",
     "Bell",
     "Drain",
@@ -26,4 +29,5 @@ __all__ = [
     "StoredEvent",
     "Usage",
     "Wish",
+    "utc_now",
 ]

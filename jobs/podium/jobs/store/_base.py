@@ -354,7 +354,9 @@ class JobStore(Protocol):
 
         Raises:
             NotFoundError: no such job.
-            OutOfRangeError: events after `after` were trimmed (metadata oldest_sequence), or `after` is in the future.
+            OutOfRangeError: events after `after` were trimmed (metadata oldest_sequence), or `after` is in the future;
+                or they are in the archive, which this process gave the ledger none of.
+            DataLossError: they are in the archive, and missing or damaged there.
         """
 
     def bell(self) -> AbstractContextManager[Bell]:
@@ -365,6 +367,8 @@ class JobStore(Protocol):
 
         Raises:
             NotFoundError: no such job.
+            OutOfRangeError: they are in the archive, which this process gave the ledger none of.
+            DataLossError: they are in the archive, and missing or damaged there.
         """
 
     def checkpoints(self, job_id: str) -> Sequence[Checkpoint]:
@@ -379,6 +383,28 @@ class JobStore(Protocol):
 
         Raises:
             NotFoundError: no such checkpoint (reason CHECKPOINT_NOT_FOUND).
+        """
+
+    # The history of ended jobs
+
+    def ended(self, *, before: datetime, limit: int) -> Sequence[str]:
+        """The ids of jobs that ended before a time and whose history the ledger itself still holds, longest ago first.
+
+        Args:
+            before: the time, aware.
+            limit: at most so many.
+        """
+
+    def archive(self, job_id: str) -> None:
+        """Moves the history of an ended job into the archive; `events` and `metrics` then read it from there.
+
+        They find all that they would have found. Repeating it, or doing it twice at once, has the effect of one.
+
+        Raises:
+            NotFoundError: no such job.
+            FailedPreconditionError: it has not ended.
+            ValueError: this process gave the ledger no archive.
+            OSError: the archive refused; nothing has changed.
         """
 
     # Machines

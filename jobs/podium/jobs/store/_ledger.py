@@ -1,9 +1,10 @@
 """What is the same in every ledger: load, change, write unless overtaken."""
 
 import base64
+import itertools
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
@@ -18,7 +19,7 @@ from podium.jobs.errors import (
     StaleFenceError,
     UnavailableError,
 )
-from podium.jobs.events import LogBatch, LogLine, MetricBatch
+from podium.jobs.events import JobEvent, LogBatch, LogLine, MetricBatch
 from podium.jobs.job import (
     Cause,
     Checkpoint,
@@ -34,7 +35,8 @@ from podium.jobs.job import (
 from podium.jobs.spec import Priority
 from podium.jobs.states import State
 from podium.jobs.store import _record
-from podium.jobs.store._base import Assignment, Drain, EventPage, Leases, NewJob, Wish
+from podium.jobs.store._archive import Archive
+from podium.jobs.store._base import Assignment, Drain, EventPage, Leases, NewJob, StoredEvent, Wish
 from podium.jobs.store._record import Change, Record
 
 #: A write is tried again as often as others get in between; each of those got something done.
@@ -69,10 +71,18 @@ class Outcome(Enum):
 class Ledger(ABC):
     """The writing half of a JobStore, on top of `_load` and `_commit`."""
 
-    def __init__(self, *, clock: Callable[[], datetime], leases: Leases, new_id: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], datetime],
+        leases: Leases,
+        new_id: Callable[[], str],
+        archive: Archive | None,
+    ) -> None:
         self._clock = clock
         self._leases = leases
         self._new_id = new_id
+        self._archive = archive
 
     @abstractmethod
     def _load(self, job_id: str) -> Record | None:
@@ -107,6 +117,22 @@ class Ledger(ABC):
     @abstractmethod
     def _position(self, record: Record) -> int | None:
         """From 1, the place of a job in its queue; None: not there."""
+
+    @abstractmethod
+    def _page(self, job_id: str, after: int, limit: int) -> EventPage | str:
+        """What `events` is to answer, before it is checked; the digest of the history where it is in the archive.
+
+        Raises:
+            NotFoundError: no such job.
+        """
+
+    @abstractmethod
+    def _points(self, job_id: str) -> Iterator[StoredEvent]:
+        """All events with metrics, in order: of each the attempt and the metrics, whatever else."""
+
+    @abstractmethod
+    def _archived(self, job_id: str, digest: str) -> None:
+        """Notes that the history is in the archive, if that was not noted yet, and drops it here, in one step."""
 
     def create(self, new: NewJob) -> tuple[Job, bool]:
         """See JobStore.create."""
@@ -247,6 +273,43 @@ class Ledger(ABC):
             assignment,
             lambda record: _record.finished(record, assignment, state, reason, error, self._clock()),
         ).job
+
+    def events(self, job_id: str, *, after: int, limit: int = 1000) -> EventPage:
+        """See JobStore.events."""
+        page = self._page(job_id, after, limit)
+        if isinstance(page, str):
+            page = self._shelf(job_id).page(job_id, page, after=after, limit=limit)
+        return check_kept(page, after)
+
+    def metrics(self, job_id: str) -> Iterator[tuple[int, MetricBatch]]:
+        """See JobStore.metrics."""
+        self._known(job_id)
+        events = (wire.from_bytes(JobEvent, row.data) for row in self._points(job_id))
+        return ((event.attempt, event.payload) for event in events if isinstance(event.payload, MetricBatch))
+
+    def archive(self, job_id: str) -> None:
+        """See JobStore.archive."""
+        job = self._known(job_id).job
+        if not job.terminal:
+            raise FailedPreconditionError(f"{job_id} is {job.state.name}; the history of ended jobs alone is archived")
+        if self._archive is None:
+            raise ValueError("this ledger was made without an archive; give it one")
+        oldest = self.events(job_id, after=job.sequence).oldest_sequence
+        rows = self._rows(job_id, oldest)
+        self._archived(job_id, self._archive.write(job_id, oldest=oldest, last=job.sequence, rows=rows))
+
+    def _rows(self, job_id: str, oldest: int) -> Iterator[StoredEvent]:
+        """The metrics of events that are not kept any more, then the events: all that there is."""
+        yield from itertools.takewhile(lambda row: row.sequence < oldest, self._points(job_id))
+        after = oldest - 1
+        while page := self.events(job_id, after=after).events:
+            yield from page
+            after = page[-1].sequence
+
+    def _shelf(self, job_id: str) -> Archive:
+        if self._archive is None:
+            raise OutOfRangeError(f"the history of {job_id} is in the archive; ask the server for it")
+        return self._archive
 
     def _written(self, assignment: Assignment, change_of: Callable[[Record], Change]) -> Record:
         """What an attempt writes, or somebody about it."""

@@ -10,15 +10,15 @@ from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from podium.jobs import wire
-from podium.jobs.events import MetricBatch
+from podium.jobs.events import JobEvent, MetricBatch
 from podium.jobs.job import Checkpoint, Job, Node, Slot
 from podium.jobs.states import State
+from podium.jobs.store._archive import Archive
 from podium.jobs.store._base import Assignment, Bell, Drain, EventPage, Leases, StoredEvent, Usage
 from podium.jobs.store._ledger import (
     Ledger,
     Outcome,
     by_step,
-    check_kept,
     new_job_id,
     no_such_checkpoint,
     no_such_job,
@@ -41,9 +41,11 @@ class _Entry:
 
     record: Record
     events: list[StoredEvent] = field(default_factory=list)
-    metrics: list[tuple[int, MetricBatch]] = field(default_factory=list)
+    points: list[StoredEvent] = field(default_factory=list)
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     lease_until: datetime | None = None
+    archive: str = ""
+    """The digest of the history, once it is in the archive."""
 
 
 class MemoryStore(Ledger):
@@ -54,6 +56,7 @@ class MemoryStore(Ledger):
         leases: how long silence means nothing.
         events_kept: events a job, at most; older ones are trimmed.
         new_id: makes job ids.
+        archive: where the history of ended jobs goes.
     """
 
     def __init__(
@@ -63,8 +66,9 @@ class MemoryStore(Ledger):
         leases: Leases = Leases(),  # noqa: B008  # frozen
         events_kept: int = 20_000,
         new_id: Callable[[], str] = new_job_id,
+        archive: Archive | None = None,
     ) -> None:
-        super().__init__(clock=clock, leases=leases, new_id=new_id)
+        super().__init__(clock=clock, leases=leases, new_id=new_id, archive=archive)
         self._events_kept = events_kept
         self._lock = threading.RLock()
         self._numbers = itertools.count(1)
@@ -145,7 +149,8 @@ class MemoryStore(Ledger):
         for sequence, event in change.numbered:
             entry.events.append(StoredEvent(sequence=sequence, data=wire.to_bytes(event)))
             if isinstance(event.payload, MetricBatch):
-                entry.metrics.append((event.attempt, event.payload))
+                points = JobEvent(attempt=event.attempt, payload=event.payload)
+                entry.points.append(StoredEvent(sequence=sequence, data=wire.to_bytes(points)))
             if isinstance(event.payload, Checkpoint):
                 entry.checkpoints[event.payload.id] = event.payload
         del entry.events[: -self._events_kept]
@@ -230,16 +235,33 @@ class MemoryStore(Ledger):
             if self._leader and self._leader[0] == owner:
                 self._leader = None
 
-    def events(self, job_id: str, *, after: int, limit: int = 1000) -> EventPage:
-        """See JobStore.events."""
+    def _page(self, job_id: str, after: int, limit: int) -> EventPage | str:
         with self._lock:
             entry = self._entry(job_id)
-            page = EventPage(
+            return entry.archive or EventPage(
                 events=tuple(event for event in entry.events if event.sequence > after)[:limit],
                 oldest_sequence=entry.events[0].sequence,
                 last_sequence=entry.record.job.sequence,
             )
-        return check_kept(page, after)
+
+    def _points(self, job_id: str) -> Iterator[StoredEvent]:
+        with self._lock:
+            entry = self._entry(job_id)
+            points = tuple(entry.points)
+        return self._shelf(job_id).points(job_id, entry.archive) if entry.archive else iter(points)
+
+    def ended(self, *, before: datetime, limit: int) -> Sequence[str]:
+        """See JobStore.ended."""
+        with self._lock:
+            jobs = [entry.record.job for entry in self._entries.values() if not entry.archive]
+        ends = sorted((job.end_time, job.id) for job in jobs if job.end_time and job.end_time < before)
+        return [job_id for _, job_id in ends][:limit]
+
+    def _archived(self, job_id: str, digest: str) -> None:
+        with self._lock:
+            entry = self._entry(job_id)
+            entry.archive = entry.archive or digest
+            entry.events, entry.points = [], []
 
     @contextmanager
     def bell(self) -> Iterator[Bell]:
@@ -250,11 +272,6 @@ class MemoryStore(Ledger):
             yield bell
         finally:
             self._bells.discard(bell)
-
-    def metrics(self, job_id: str) -> Iterator[tuple[int, MetricBatch]]:
-        """See JobStore.metrics."""
-        with self._lock:
-            return iter(tuple(self._entry(job_id).metrics))
 
     def checkpoints(self, job_id: str) -> Sequence[Checkpoint]:
         """See JobStore.checkpoints."""
@@ -301,7 +318,7 @@ class MemoryStore(Ledger):
     def drain(self, node_id: str, drain: Drain) -> Node:
         """See JobStore.drain."""
         with self._lock:
-            if node_id not in self._nodes:
+            if node_id not in {node.id for node in self.nodes()}:
                 raise no_such_node(node_id)
             self._drains[node_id] = drain
             if drain is Drain.NO:

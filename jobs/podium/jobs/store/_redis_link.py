@@ -1,10 +1,11 @@
 """The way to Redis: the connection, the scripts, and the one place where its failures become ours."""
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
@@ -18,6 +19,7 @@ from podium.jobs.states import MOVES, State
 Word: TypeAlias = str | bytes | int
 Command: TypeAlias = tuple[Word, ...]
 Commands: TypeAlias = list[Command]
+T = TypeVar("T")
 
 _UNAVAILABLE = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, redis.exceptions.OutOfMemoryError)
 
@@ -55,6 +57,13 @@ def reaching() -> Iterator[None]:
             # Without redis-py's own words: they name addresses that are nobody's business outside.
             "the ledger cannot be reached; try again, and if that does not help look whether Redis is up"
         ) from error
+
+
+def pages(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
+    """The items, so many at a time."""
+    rest = iter(items)
+    while page := tuple(itertools.islice(rest, size)):
+        yield page
 
 
 @dataclass(frozen=True, kw_only=True)

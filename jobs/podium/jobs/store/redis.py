@@ -8,37 +8,25 @@ written is decided in Python, by podium.jobs.store._record, the same as for ever
 import itertools
 import math
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from datetime import datetime
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias
 
 import redis
 
-from podium.jobs import wire
 from podium.jobs.errors import UnavailableError
-from podium.jobs.events import MetricBatch
-from podium.jobs.job import Checkpoint, Job, Node
+from podium.jobs.job import Job
 from podium.jobs.states import State
-from podium.jobs.store._base import Assignment, Bell, Drain, EventPage, Leases, StoredEvent, Usage
-from podium.jobs.store._ledger import (
-    Ledger,
-    Outcome,
-    by_step,
-    check_kept,
-    new_job_id,
-    no_such_checkpoint,
-    no_such_job,
-    no_such_node,
-    node_state,
-    parse_cursor,
-    utc_now,
-)
+from podium.jobs.store._archive import Archive
+from podium.jobs.store._base import Assignment, Bell, Leases, Usage
+from podium.jobs.store._ledger import Outcome, new_job_id, parse_cursor, utc_now
 from podium.jobs.store._record import Change, Record
 from podium.jobs.store._redis_bell import RedisBell
+from podium.jobs.store._redis_history import RedisHistory
 from podium.jobs.store._redis_keys import FIELDS, Keys, amended, from_fields, to_fields
-from podium.jobs.store._redis_link import Command, Commands, Link, Move, connect
+from podium.jobs.store._redis_link import Command, Commands, Link, Move, connect, pages
+from podium.jobs.store._redis_nodes import RedisNodes
 
 __all__ = ["RedisStore", "connect"]
 
@@ -47,10 +35,9 @@ _JOBS = 100
 _ROWS = 500
 JobPage: TypeAlias = tuple[list[Job], str]
 Jobs: TypeAlias = list[Job]
-T = TypeVar("T")
 
 
-class RedisStore(Ledger):
+class RedisStore(RedisNodes, RedisHistory):
     """A JobStore that every process of the cluster shares. Threads may share it.
 
     Args:
@@ -60,6 +47,7 @@ class RedisStore(Ledger):
         prefix: of every key.
         events_kept: events a job, at most; older ones are trimmed.
         new_id: makes job ids.
+        archive: where the history of ended jobs goes, for who reads it or moves it there.
     """
 
     def __init__(
@@ -71,13 +59,14 @@ class RedisStore(Ledger):
         prefix: str = "podium:",
         events_kept: int = 20_000,
         new_id: Callable[[], str] = new_job_id,
+        archive: Archive | None = None,
     ) -> None:
-        super().__init__(clock=clock, leases=leases, new_id=new_id)
+        super().__init__(clock=clock, leases=leases, new_id=new_id, archive=archive)
         self._link = Link(client)
         self._keys = Keys(prefix=prefix)
         self._events_kept = events_kept
         self._unanswered: dict[Assignment, str] = {}
-        self._read: dict[str, tuple[bytes, Node]] = {}
+        self._read = {}
 
     def _load(self, job_id: str) -> Record | None:
         return from_fields(self._link.run(self._hash(job_id))[0])
@@ -129,7 +118,7 @@ class RedisStore(Ledger):
             failures, now = self._keys.failures(change.faulty), str(self._clock().timestamp())
             commands.append(("ZADD", failures, now, f"{job.id}-{job.attempt}"))
             commands.append(("EXPIRE", failures, 2 * _DAY))
-        for wanted, moves in (self._place(before, change), self._history(change)):
+        for wanted, moves in (self._place(before, change), self._written_history(before, change)):
             guards += wanted
             commands += moves
         move = Move(
@@ -165,29 +154,6 @@ class RedisStore(Ledger):
         if change.lease is not None:
             milliseconds = math.ceil(change.lease * 1000)
             commands.append(("SET", self._keys.lease(job.id), change.record.fence, "PX", milliseconds))
-        return guards, commands
-
-    def _history(self, change: Change) -> tuple[Commands, Commands]:
-        """Events, metrics and checkpoints; guards and commands."""
-        guards: Commands = []
-        commands: Commands = []
-        job_id, registered = change.record.job.id, self._keys.checkpoints(change.record.job.id)
-        kept = ("MAXLEN", self._events_kept)
-        for sequence, event in change.numbered:
-            row = f"{sequence}-0"
-            commands.append(("XADD", self._keys.events(job_id), *kept, row, "d", wire.to_bytes(event)))
-            if isinstance(event.payload, MetricBatch):
-                data = wire.to_bytes(event.payload)
-                commands.append(("XADD", self._keys.metrics(job_id), row, "a", event.attempt, "d", data))
-            if isinstance(event.payload, Checkpoint):
-                guards.append(("HEXISTS", registered, event.payload.id))
-                commands.append(("HSET", registered, event.payload.id, wire.to_bytes(event.payload)))
-                commands.append(("SET", self._keys.checkpoint(event.payload.id), job_id))
-        if change.forgotten:
-            commands.append(("HDEL", registered, change.forgotten))
-            commands.append(("DEL", self._keys.checkpoint(change.forgotten)))
-        if change.events:
-            commands.append(("PUBLISH", self._keys.bell, job_id))
         return guards, commands
 
     def begin(self, assignment: Assignment, *, resumed_from_step: int = 0, rendezvous: str = "") -> Job:
@@ -238,14 +204,15 @@ class RedisStore(Ledger):
 
     def known(self, job_ids: Sequence[str]) -> Sequence[Job]:
         """See JobStore.known."""
-        pages = _pages(job_ids, _JOBS)
-        answers = itertools.chain.from_iterable(self._link.run(*map(self._hash, page)) for page in pages)
+        answers = itertools.chain.from_iterable(
+            self._link.run(*map(self._hash, page)) for page in pages(job_ids, _JOBS)
+        )
         return [record.job for fields in answers if (record := from_fields(fields))]
 
     def holding(self, job_ids: Sequence[str] | None = None) -> Sequence[tuple[Job, Assignment, bool]]:
         """See JobStore.holding."""
         found: list[tuple[Job, Assignment, bool]] = []
-        for page in _pages(self._holders() if job_ids is None else job_ids, _JOBS):
+        for page in pages(self._holders() if job_ids is None else job_ids, _JOBS):
             # Both in one step, so that the lease is that of the very attempt that the record names.
             pairs = [(self._hash(name), ("EXISTS", self._keys.lease(name))) for name in page]
             answers = self._link.run(*itertools.chain.from_iterable(pairs))
@@ -258,10 +225,9 @@ class RedisStore(Ledger):
     def silent(self) -> Sequence[str]:
         """See JobStore.silent."""
         holders = self._holders()
-        pages = _pages(holders, _ROWS)
         alive = [
             answer
-            for page in pages
+            for page in pages(holders, _ROWS)
             for answer in self._link.run(*(("EXISTS", self._keys.lease(name)) for name in page))
         ]
         return [name for name, lives in zip(holders, alive, strict=True) if not lives]
@@ -292,139 +258,8 @@ class RedisStore(Ledger):
         """See JobStore.resign."""
         self._link.resign(self._keys.leader, owner)
 
-    def events(self, job_id: str, *, after: int, limit: int = 1000) -> EventPage:
-        """See JobStore.events."""
-        stream = self._keys.events(job_id)
-        first, last, rows = self._link.run(
-            ("XRANGE", stream, "-", "+", "COUNT", 1),
-            ("XREVRANGE", stream, "+", "-", "COUNT", 1),
-            # A stream's ids have 64 bits; check_kept refuses what lies in the future.
-            ("XRANGE", stream, f"{min(max(after, 0), 2**63) + 1}-0", "+", "COUNT", limit),
-        )
-        if not first:
-            raise no_such_job(job_id)
-        page = EventPage(
-            events=tuple(StoredEvent(sequence=_sequence(row), data=fields[b"d"]) for row, fields in rows),
-            oldest_sequence=_sequence(first[0][0]),
-            last_sequence=_sequence(last[0][0]),
-        )
-        return check_kept(page, after)
-
     @contextmanager
     def bell(self) -> Iterator[Bell]:
         """See JobStore.bell."""
         with closing(RedisBell(self._link, self._keys.bell)) as bell:
             yield bell
-
-    def metrics(self, job_id: str) -> Iterator[tuple[int, MetricBatch]]:
-        """See JobStore.metrics."""
-        self._known(job_id)
-        return self._metrics(job_id)
-
-    def _metrics(self, job_id: str) -> Iterator[tuple[int, MetricBatch]]:
-        start = "-"
-        while True:
-            (rows,) = self._link.run(("XRANGE", self._keys.metrics(job_id), start, "+", "COUNT", _ROWS))
-            for _, fields in rows:
-                yield int(fields[b"a"]), wire.from_bytes(MetricBatch, fields[b"d"])
-            if len(rows) < _ROWS:
-                return
-            start = f"{_sequence(rows[-1][0]) + 1}-0"
-
-    def checkpoints(self, job_id: str) -> Sequence[Checkpoint]:
-        """See JobStore.checkpoints."""
-        fields, listed = self._link.run(self._hash(job_id), ("HVALS", self._keys.checkpoints(job_id)))
-        record = from_fields(fields)
-        if record is None:
-            raise no_such_job(job_id)
-        return by_step([wire.from_bytes(Checkpoint, data) for data in listed], record.best)
-
-    def checkpoint(self, checkpoint_id: str) -> Checkpoint:
-        """See JobStore.checkpoint."""
-        job_id = self._link.run(("GET", self._keys.checkpoint(checkpoint_id)))[0]
-        for checkpoint in self.checkpoints(job_id.decode()) if job_id else ():
-            if checkpoint.id == checkpoint_id:
-                return checkpoint
-        raise no_such_checkpoint(checkpoint_id)
-
-    def heartbeat(self, node: Node) -> Drain:
-        """See JobStore.heartbeat."""
-        now = self._clock()
-        bare = replace(node, heartbeat_time=now, slots=tuple(replace(slot, job_id="") for slot in node.slots))
-        *_, asked = self._link.run(
-            ("SET", self._keys.node(node.id), wire.to_bytes(bare), "EX", 2 * _DAY),
-            ("SET", self._keys.node_lease(node.id), 1, "PX", math.ceil(self._leases.node * 1000)),
-            ("ZADD", self._keys.nodes, str(now.timestamp()), node.id),
-            ("ZREMRANGEBYSCORE", self._keys.nodes, "-inf", str(now.timestamp() - _DAY)),
-            ("GET", self._keys.drain(node.id)),
-        )
-        return Drain(asked.decode()) if asked else Drain.NO
-
-    def nodes(self) -> Sequence[Node]:
-        """See JobStore.nodes."""
-        since = f"({self._clock().timestamp() - _DAY}"
-        (ids,) = self._link.run(("ZRANGEBYSCORE", self._keys.nodes, since, "+inf"))
-        names = sorted(map(bytes.decode, ids))
-        self._read = {name: known for name, known in self._read.items() if name in set(names)}
-        found: list[Node] = []
-        for page in _pages(names, _JOBS):
-            rows = zip(page, self._about_nodes(page), strict=True)
-            found += [node for name, row in rows if (node := self._node(name, row))]
-        return found
-
-    def _about_nodes(self, node_ids: Sequence[str]) -> Iterable[Sequence[Any]]:
-        """Of each: its record, its lease, what is asked of it, its failures and who holds its slots."""
-        since = str(self._clock().timestamp() - _DAY)
-        keys, count = self._keys, len(node_ids)
-        # Few commands: a client in Python spends most of the time on each one's answer.
-        records, leases, drains, *rest = self._link.run(
-            ("MGET", *map(keys.node, node_ids)),
-            ("MGET", *map(keys.node_lease, node_ids)),
-            ("MGET", *map(keys.drain, node_ids)),
-            *(("ZCOUNT", keys.failures(node_id), since, "+inf") for node_id in node_ids),
-            *(("HGETALL", keys.slots(node_id)) for node_id in node_ids),
-        )
-        return zip(records, leases, drains, rest[:count], rest[count:], strict=True)
-
-    def _node(self, node_id: str, row: Sequence[Any]) -> Node | None:
-        data, alive, drain, failures, held = row
-        if data is None:
-            return None
-        known = self._read.get(node_id)
-        if known is None or known[0] != data:
-            known = self._read[node_id] = data, wire.from_bytes(Node, data)
-        node = known[1]
-        if held:
-            slots = (replace(slot, job_id=held.get(b"%d" % slot.index, b"").decode()) for slot in node.slots)
-            node = replace(node, slots=tuple(slots))
-        return node_state(node, lost=not alive, drain=Drain(drain.decode()) if drain else Drain.NO, failures=failures)
-
-    def drain(self, node_id: str, drain: Drain) -> Node:
-        """See JobStore.drain."""
-        if not self._link.run(("EXISTS", self._keys.node(node_id)))[0]:
-            raise no_such_node(node_id)
-        if drain is Drain.NO:
-            self._link.run(("DEL", self._keys.drain(node_id), self._keys.failures(node_id)))
-        else:
-            self._link.run(("SET", self._keys.drain(node_id), drain.value, "EX", 2 * _DAY))
-        (row,) = self._about_nodes([node_id])
-        node = self._node(node_id, row)
-        if node is None:
-            raise no_such_node(node_id)
-        return node
-
-    def remove_node(self, node_id: str) -> None:
-        """See JobStore.remove_node."""
-        gone = (self._keys.node(node_id), self._keys.node_lease(node_id), self._keys.drain(node_id))
-        self._link.run(("ZREM", self._keys.nodes, node_id), ("DEL", *gone))
-
-
-def _pages(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
-    """The items, so many at a time."""
-    rest = iter(items)
-    while page := tuple(itertools.islice(rest, size)):
-        yield page
-
-
-def _sequence(row: bytes) -> int:
-    return int(row.split(b"-")[0])

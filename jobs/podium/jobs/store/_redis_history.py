@@ -1,0 +1,147 @@
+"""A job's events, metrics and checkpoints, as they stand in Redis."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+
+from podium.api.v1 import event_pb2
+from podium.jobs import wire
+from podium.jobs.events import JobEvent, MetricBatch
+from podium.jobs.job import Checkpoint
+from podium.jobs.store._base import EventPage, StoredEvent
+from podium.jobs.store._ledger import Ledger, by_step, no_such_checkpoint, no_such_job
+from podium.jobs.store._record import Change, Record
+from podium.jobs.store._redis_keys import FIELDS, Keys, from_fields
+from podium.jobs.store._redis_link import Commands, Link
+
+_ROWS = 500
+
+
+class RedisHistory(Ledger):
+    """The part of RedisStore that is about what happened to a job."""
+
+    _link: Link
+    _keys: Keys
+    _events_kept: int
+
+    def _written_history(self, before: Record | None, change: Change) -> tuple[Commands, Commands]:
+        """Events, metrics and checkpoints; guards and commands."""
+        guards: Commands = []
+        commands: Commands = []
+        job, registered = change.record.job, self._keys.checkpoints(change.record.job.id)
+        for sequence, event in change.numbered:
+            commands += self._written_event(sequence, event)
+            if isinstance(event.payload, Checkpoint):
+                guards.append(("HEXISTS", registered, event.payload.id))
+                commands.append(("HSET", registered, event.payload.id, wire.to_bytes(event.payload)))
+                commands.append(("SET", self._keys.checkpoint(event.payload.id), job.id))
+        if change.forgotten:
+            commands.append(("HDEL", registered, change.forgotten))
+            commands.append(("DEL", self._keys.checkpoint(change.forgotten)))
+        if job.end_time is not None:
+            commands.append(("ZADD", self._keys.ended, str(job.end_time.timestamp()), job.id))
+        if change.events:
+            commands.append(("PUBLISH", self._keys.bell, job.id))
+        return guards, commands
+
+    def _written_event(self, sequence: int, event: JobEvent) -> Commands:
+        """Points stand in the stream that keeps them for ever, and only there: two of each would be half of a job."""
+        row, job_id = f"{sequence}-0", event.job_id
+        add = ("XADD", self._keys.events(job_id), "MAXLEN", self._events_kept, row)
+        if not isinstance(event.payload, MetricBatch):
+            return [(*add, "d", wire.to_bytes(event))]
+        message = wire.to_proto(event)
+        time = event_pb2.JobEvent(time=message.time).SerializeToString()
+        points = event_pb2.JobEvent(attempt=event.attempt, metrics=message.metrics).SerializeToString()
+        return [(*add, "t", time), ("XADD", self._keys.metrics(job_id), row, "m", points)]
+
+    def _page(self, job_id: str, after: int, limit: int) -> EventPage | str:
+        stream = self._keys.events(job_id)
+        # A stream's ids have 64 bits; what lies in the future is refused later.
+        start = f"{min(max(after, 0), 2**63) + 1}-0"
+        archived, first, last, rows, points = self._link.run(
+            ("HGET", self._keys.job(job_id), "archive"),
+            ("XRANGE", stream, "-", "+", "COUNT", 1),
+            ("XREVRANGE", stream, "+", "-", "COUNT", 1),
+            ("XRANGE", stream, start, "+", "COUNT", limit),
+            # Among so many events there are no more with metrics.
+            ("XRANGE", self._keys.metrics(job_id), start, "+", "COUNT", limit),
+        )
+        if archived:
+            digest: str = archived.decode()
+            return digest
+        if not first:
+            raise no_such_job(job_id)
+        named = event_pb2.JobEvent(job_id=job_id).SerializeToString()
+        metrics = {row: fields.get(b"m", b"") for row, fields in points}
+        return EventPage(
+            events=tuple(
+                # Messages of one type, one after the other, are their union.
+                StoredEvent(sequence=_sequence(row), data=fields.get(b"d") or named + fields[b"t"] + metrics[row])
+                for row, fields in rows
+            ),
+            oldest_sequence=_sequence(first[0][0]),
+            last_sequence=_sequence(last[0][0]),
+        )
+
+    def _points(self, job_id: str) -> Iterator[StoredEvent]:
+        after = 0
+        while True:
+            # Both in one step: from one page to the next, the rest may have moved into the archive.
+            archived, rows = self._link.run(
+                ("HGET", self._keys.job(job_id), "archive"),
+                ("XRANGE", self._keys.metrics(job_id), f"{after + 1}-0", "+", "COUNT", _ROWS),
+            )
+            if archived:
+                yield from self._shelf(job_id).points(job_id, archived.decode(), after=after)
+                return
+            for row, fields in rows:
+                after = _sequence(row)
+                yield StoredEvent(sequence=after, data=_points_of(fields))
+            if len(rows) < _ROWS:
+                return
+
+    def ended(self, *, before: datetime, limit: int) -> Sequence[str]:
+        """See JobStore.ended."""
+        until = f"({before.timestamp()}"
+        (ids,) = self._link.run(("ZRANGEBYSCORE", self._keys.ended, "-inf", until, "LIMIT", 0, limit))
+        return [job_id.decode() for job_id in ids]
+
+    def _archived(self, job_id: str, digest: str) -> None:
+        # In one step, and the first one counts: whoever comes later finds nothing left to drop.
+        self._link.run(
+            ("HSETNX", self._keys.job(job_id), "archive", digest),
+            ("DEL", self._keys.events(job_id), self._keys.metrics(job_id)),
+            ("ZREM", self._keys.ended, job_id),
+        )
+
+    def checkpoints(self, job_id: str) -> Sequence[Checkpoint]:
+        """See JobStore.checkpoints."""
+        fields, listed = self._link.run(
+            ("HMGET", self._keys.job(job_id), *FIELDS), ("HVALS", self._keys.checkpoints(job_id))
+        )
+        record = from_fields(fields)
+        if record is None:
+            raise no_such_job(job_id)
+        return by_step([wire.from_bytes(Checkpoint, data) for data in listed], record.best)
+
+    def checkpoint(self, checkpoint_id: str) -> Checkpoint:
+        """See JobStore.checkpoint."""
+        job_id = self._link.run(("GET", self._keys.checkpoint(checkpoint_id)))[0]
+        for checkpoint in self.checkpoints(job_id.decode()) if job_id else ():
+            if checkpoint.id == checkpoint_id:
+                return checkpoint
+        raise no_such_checkpoint(checkpoint_id)
+
+
+def _points_of(fields: Mapping[bytes, bytes]) -> bytes:
+    """An event with attempt and metrics alone, in whichever version's row."""
+    if b"m" in fields:
+        return fields[b"m"]
+    points = event_pb2.JobEvent(attempt=int(fields[b"a"]))
+    points.metrics.ParseFromString(fields[b"d"])
+    data: bytes = points.SerializeToString()
+    return data
+
+
+def _sequence(row: bytes) -> int:
+    return int(row.split(b"-")[0])

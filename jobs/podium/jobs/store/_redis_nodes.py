@@ -1,0 +1,101 @@
+"""The machines, as they stand in Redis."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from podium.jobs import wire
+from podium.jobs.job import Node
+from podium.jobs.store._base import Drain, Leases
+from podium.jobs.store._ledger import no_such_node, node_state
+from podium.jobs.store._redis_keys import Keys
+from podium.jobs.store._redis_link import Link, pages
+
+_DAY = 86_400
+_NODES = 100
+
+
+class RedisNodes:
+    """The part of RedisStore that is about machines."""
+
+    _link: Link
+    _keys: Keys
+    _clock: Callable[[], datetime]
+    _leases: Leases
+    _read: dict[str, tuple[bytes, Node]]
+    """By id, a machine's record, and what it says: most are the same from look to look."""
+
+    def heartbeat(self, node: Node) -> Drain:
+        """See JobStore.heartbeat."""
+        now = self._clock()
+        bare = replace(node, heartbeat_time=now, slots=tuple(replace(slot, job_id="") for slot in node.slots))
+        *_, asked = self._link.run(
+            ("SET", self._keys.node(node.id), wire.to_bytes(bare), "EX", 2 * _DAY),
+            ("SET", self._keys.node_lease(node.id), 1, "PX", math.ceil(self._leases.node * 1000)),
+            ("ZADD", self._keys.nodes, str(now.timestamp()), node.id),
+            ("ZREMRANGEBYSCORE", self._keys.nodes, "-inf", str(now.timestamp() - _DAY)),
+            ("GET", self._keys.drain(node.id)),
+        )
+        return Drain(asked.decode()) if asked else Drain.NO
+
+    def nodes(self) -> Sequence[Node]:
+        """See JobStore.nodes."""
+        since = f"({self._clock().timestamp() - _DAY}"
+        (ids,) = self._link.run(("ZRANGEBYSCORE", self._keys.nodes, since, "+inf"))
+        names = sorted(map(bytes.decode, ids))
+        self._read = {name: known for name, known in self._read.items() if name in set(names)}
+        found: list[Node] = []
+        for page in pages(names, _NODES):
+            rows = zip(page, self._about_nodes(page), strict=True)
+            found += [node for name, row in rows if (node := self._node(name, row))]
+        return found
+
+    def _about_nodes(self, node_ids: Sequence[str]) -> Iterable[Sequence[Any]]:
+        """Of each: its record, its lease, what is asked of it, its failures and who holds its slots."""
+        since = str(self._clock().timestamp() - _DAY)
+        keys, count = self._keys, len(node_ids)
+        # Few commands: a client in Python spends most of the time on each one's answer.
+        records, leases, drains, *rest = self._link.run(
+            ("MGET", *map(keys.node, node_ids)),
+            ("MGET", *map(keys.node_lease, node_ids)),
+            ("MGET", *map(keys.drain, node_ids)),
+            *(("ZCOUNT", keys.failures(node_id), since, "+inf") for node_id in node_ids),
+            *(("HGETALL", keys.slots(node_id)) for node_id in node_ids),
+        )
+        return zip(records, leases, drains, rest[:count], rest[count:], strict=True)
+
+    def _node(self, node_id: str, row: Sequence[Any]) -> Node | None:
+        data, alive, drain, failures, held = row
+        if data is None:
+            return None
+        known = self._read.get(node_id)
+        if known is None or known[0] != data:
+            known = self._read[node_id] = data, wire.from_bytes(Node, data)
+        node = known[1]
+        if held:
+            slots = (replace(slot, job_id=held.get(b"%d" % slot.index, b"").decode()) for slot in node.slots)
+            node = replace(node, slots=tuple(slots))
+        return node_state(node, lost=not alive, drain=Drain(drain.decode()) if drain else Drain.NO, failures=failures)
+
+    def drain(self, node_id: str, drain: Drain) -> Node:
+        """See JobStore.drain."""
+        (heard,) = self._link.run(("ZSCORE", self._keys.nodes, node_id))
+        if heard is None or float(heard) <= self._clock().timestamp() - _DAY:
+            raise no_such_node(node_id)
+        if drain is Drain.NO:
+            self._link.run(("DEL", self._keys.drain(node_id), self._keys.failures(node_id)))
+        else:
+            # For as long as nobody takes it back: a machine may be under repair for weeks.
+            self._link.run(("SET", self._keys.drain(node_id), drain.value))
+        (row,) = self._about_nodes([node_id])
+        node = self._node(node_id, row)
+        if node is None:
+            raise no_such_node(node_id)
+        return node
+
+    def remove_node(self, node_id: str) -> None:
+        """See JobStore.remove_node."""
+        gone = (self._keys.node(node_id), self._keys.node_lease(node_id), self._keys.drain(node_id))
+        self._link.run(("ZREM", self._keys.nodes, node_id), ("DEL", *gone))
