@@ -8,7 +8,7 @@ import redis
 
 from podium.api.v1 import job_service_pb2 as api
 from podium.api.v1.job_pb2 import Job as JobMessage
-from podium.jobs.delivery import queue_name
+from podium.jobs.delivery import delivery_id, queue_name
 from podium.jobs.job import Node, NodeState, Slot
 from podium.jobs.settings import Settings
 from podium.jobs.states import State
@@ -66,10 +66,15 @@ def test_a_dispatched_job_is_delivered_as_json_on_the_queue_of_its_slot(
     delivered = redis_client.hgetall(f"rq:job:{redis_client.lindex(key, 0).decode()}")
 
     assert State.STARTING is store.get(job_id).state
-    assert [f"{job_id}-1".encode()] == redis_client.lrange(key, 0, -1)
+    assert [_delivered(job_id, "gpu box")] == redis_client.lrange(key, 0, -1)
     assert (b"-1", b"86400") == (delivered[b"timeout"], delivered[b"result_ttl"])
     assert "podium.worker.entry.run" in _text(delivered[b"data"])
     assert {"job_id": job_id, "attempt": 1, "fence": 1} == json.loads(_text(delivered[b"data"]))[3]
+
+
+def _delivered(job_id: str, name: str) -> bytes:
+    """RQ's id of the delivery of a first attempt to the first slot of a machine."""
+    return delivery_id(Assignment(job_id=job_id, attempt=1, fence=1), queue_name(name, 0)).encode()
 
 
 def _text(data: bytes) -> str:
@@ -119,7 +124,7 @@ def test_a_job_of_two_slots_holds_both_and_is_delivered_to_the_first(server, sto
 
     assert (0, [0, 1]) == (shown.attempts[0].slot, list(shown.attempts[0].slots))
     assert [pair, pair] == [slot.job_id for slot in store.nodes()[0].slots]
-    assert [f"{pair}-1".encode()] == redis_client.lrange(f"rq:queue:{queue_name('n1', 0)}", 0, -1)
+    assert [_delivered(pair, "n1")] == redis_client.lrange(f"rq:queue:{queue_name('n1', 0)}", 0, -1)
     assert 0 == redis_client.llen(f"rq:queue:{queue_name('n1', 1)}")
 
 

@@ -7,7 +7,7 @@ import secrets
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from podium.jobs.store import JobStore
 from podium.jobs.store.redis import RedisStore, connect
 from podium.server.admission import Admission
 from podium.server.assembly import MAX_MESSAGE_BYTES, Assembled
-from podium.server.dispatcher import Dispatcher, Leader, Reconciler, RqDelivery
+from podium.server.dispatcher import Dispatcher, Leader, Lookout, Outlook, Reconciler, RqDelivery, Sharing
 from podium.server.servicers import (
     CheckpointServicer,
     ExternalScalerServicer,
@@ -50,6 +50,7 @@ class Options:
     keepalive: float = 15.0
     grace: float = 10.0
     """Seconds that calls in hand get to end."""
+    sharing: Sharing = field(default_factory=Sharing)
 
 
 class App:
@@ -59,14 +60,17 @@ class App:
         store = RedisStore(connect(settings), leases=settings.leases, events_kept=EVENTS_KEPT)
         self._options = options
         self._hub = Hub(store)
+        lookout = Lookout(store, settings.leases, options.sharing)
         self._leader = Leader(
             store,
-            Dispatcher(store, RqDelivery(connect(settings))),
-            Reconciler(store, settings.leases),
+            Dispatcher(store, RqDelivery(connect(settings)), lookout),
+            Reconciler(store, lookout, settings.leases),
             owner=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
         )
         watches = Watches(store, self._hub, keepalive=options.keepalive)
-        self._assembled = Assembled(_servicers(store, watches, settings), with_reflection=options.with_reflection)
+        self._assembled = Assembled(
+            _servicers(store, lookout, watches, settings), with_reflection=options.with_reflection
+        )
 
     async def start(self) -> str:
         """Serves, and returns the bound address.
@@ -120,8 +124,9 @@ async def serve(settings: Settings, options: Options) -> None:
     _LOG.info("stopped")
 
 
-def _servicers(store: JobStore, watches: Watches, settings: Settings) -> dict[str, object]:
-    jobs = Jobs(store, Admission(roots=settings.data_roots, uri_prefixes=settings.uri_prefixes, store=store))
+def _servicers(store: JobStore, lookout: Lookout, watches: Watches, settings: Settings) -> dict[str, object]:
+    admission = Admission(roots=settings.data_roots, uri_prefixes=settings.uri_prefixes, store=store)
+    jobs = Jobs(store, admission, Outlook(lookout))
     info = GetServerInfoResponse(
         version=version("podium"),
         max_message_bytes=MAX_MESSAGE_BYTES,

@@ -8,8 +8,8 @@ from podium.jobs.errors import UnavailableError
 from podium.jobs.job import Node, NodeState, Slot
 from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven, Resources
 from podium.jobs.states import State
-from podium.jobs.store import Assignment, JobStore, MemoryStore, NewJob
-from podium.server.dispatcher import Dispatcher
+from podium.jobs.store import Assignment, JobStore, Leases, MemoryStore, NewJob
+from podium.server.dispatcher import Dispatcher, Lookout, Sharing
 
 SPEC = JobSpec(backbone="resnet50", tuning=LinearHead(), dataset=ImageFolder(train="/data"), sorter=OddEven())
 
@@ -21,7 +21,7 @@ class Desk:
         self.store: JobStore = MemoryStore()
         self.delivered: list[tuple[str, str, int]] = []
         self.reachable = True
-        self.dispatcher = Dispatcher(self.store, self)
+        self.dispatcher = Dispatcher(self.store, self, Lookout(self.store, Leases(), Sharing()))
 
     def deliver(self, assignment: Assignment, node: str, slot: int) -> None:
         """See Delivery.deliver."""

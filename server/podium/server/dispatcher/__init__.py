@@ -1,8 +1,21 @@
-"""Who runs next, and what became of those that run: one leader among the servers decides."""
+"""Who runs next, and what became of those that run: one leader among the servers decides. See docs/scheduling.md."""
 
 from podium.server.dispatcher._delivery import Delivery, RqDelivery
 from podium.server.dispatcher._dispatch import Dispatcher
 from podium.server.dispatcher._leader import Leader
+from podium.server.dispatcher._lookout import Lookout
+from podium.server.dispatcher._outlook import Outlook
 from podium.server.dispatcher._reconcile import Reconciler
+from podium.server.dispatcher._shares import Sharing, sharing_from_environment
 
-__all__ = ["Delivery", "Dispatcher", "Leader", "Reconciler", "RqDelivery"]
+__all__ = [
+    "Delivery",
+    "Dispatcher",
+    "Leader",
+    "Lookout",
+    "Outlook",
+    "Reconciler",
+    "RqDelivery",
+    "Sharing",
+    "sharing_from_environment",
+]

@@ -1,16 +1,22 @@
-"""Gives free slots to waiting jobs: by priority, then first come, first served."""
+"""Gives slots to waiting jobs, as the plan says, and keeps the account of what projects use."""
 
 import logging
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+import time
 
-from podium.jobs.errors import FailedPreconditionError, UnavailableError
-from podium.jobs.job import Node, NodeState, slots_in_words
-from podium.jobs.store import JobStore
+from podium.jobs.errors import FailedPreconditionError, NotFoundError, StaleFenceError, UnavailableError
+from podium.jobs.job import slots_in_words
+from podium.jobs.store import JobStore, Usage
 from podium.server.dispatcher._delivery import Delivery
+from podium.server.dispatcher._lookout import Lookout
 from podium.server.dispatcher._plan import Placement, plan
+from podium.server.dispatcher._pool import Pool
+from podium.server.dispatcher._preempt import Preemption
 
 _LOG = logging.getLogger(__name__)
+#: Seconds of starting jobs at one look, so that no look outlasts the leader's term. The rest starts at the next one.
+_LONGEST = 1.0
+#: Seconds between two writes of the account.
+_WRITE_EVERY = 5.0
 
 
 class Dispatcher:
@@ -19,51 +25,79 @@ class Dispatcher:
     Args:
         store: the ledger.
         delivery: brings assignments to machines.
+        lookout: knows what waits and what runs.
     """
 
-    def __init__(self, store: JobStore, delivery: Delivery) -> None:
+    def __init__(self, store: JobStore, delivery: Delivery, lookout: Lookout) -> None:
         self._store = store
         self._delivery = delivery
-        self._needs: dict[str, dict[str, int]] = {}
+        self._lookout = lookout
+        self._usage: Usage | None = None
+        self._written: Usage | None = None
+
+    def take_over(self) -> None:
+        """Goes on from the account that the last leader wrote."""
+        self._usage = None
 
     def dispatch(self) -> int:
-        """Takes one look at every pool, and starts what `plan` says; the number of jobs that were started.
+        """Takes one look at every pool, and does what `plan` says; the number of jobs that were started.
 
         Raises:
             UnavailableError: the ledger cannot be reached.
         """
-        by_pool: dict[str, list[Node]] = defaultdict(list)
-        for node in self._store.nodes():
-            if node.state is NodeState.READY:
-                by_pool[node.pool].append(node)
-        return sum(self._fill(pool, nodes) for pool, nodes in by_pool.items())
+        picture = self._lookout.look(self._usage)
+        self._usage = picture.usage
+        self._write(picture.usage)
+        if not picture.complete:
+            return 0
+        deadline = time.monotonic() + _LONGEST
+        return sum(self._serve(pool, deadline) for pool in picture.pools.values() if pool.waiting)
 
-    def _fill(self, pool: str, nodes: Sequence[Node]) -> int:
+    def _write(self, usage: Usage) -> None:
+        if self._written is None or (usage.time - self._written.time).total_seconds() >= _WRITE_EVERY:
+            self._store.write_usage(usage)
+            self._written = usage
+
+    def _serve(self, pool: Pool, deadline: float) -> int:
         started = 0
-        for placement in plan(self._waiting(pool), nodes):
+        found = plan(pool)
+        for placement in found.placements:
+            if time.monotonic() > deadline:
+                return started
             try:
                 self._start(placement)
-            except FailedPreconditionError as error:
+            except (FailedPreconditionError, NotFoundError) as error:
                 if error.reason == "SLOT_TAKEN":
                     # The plan is old. A new one at the next look, rather than a later job before this one.
-                    break
+                    return started
+                self._lookout.forget(placement.job_id)
             else:
                 started += 1
+        for preemption in found.preemptions:
+            self._preempt(preemption)
         return started
 
-    def _waiting(self, pool: str) -> Iterator[tuple[str, int]]:
-        """The jobs in line and the slots that each needs: a spec never changes, so it is read once while it waits."""
-        known, self._needs[pool] = self._needs.get(pool, {}), {}
-        for job_id in self._store.pending(pool):
-            need = known.get(job_id) or self._store.get(job_id).spec.resources.gpus
-            self._needs[pool][job_id] = need
-            yield job_id, need
-
     def _start(self, placement: Placement) -> None:
-        job_id, node, slots = placement.job_id, placement.node, placement.slots
-        assignment = self._store.dispatch(job_id, node, *slots)
-        _LOG.info("dispatched %s, attempt %d, to %s of %s", job_id, assignment.attempt, slots_in_words(slots), node)
+        first, *others = placement.members
+        assignment = self._store.dispatch(placement.job_id, first.node, *first.slots, elsewhere=others)
+        self._lookout.forget(placement.job_id)
+        places = "; ".join(f"{slots_in_words(member.slots)} of {member.node}" for member in placement.members)
+        _LOG.info("dispatched %s, attempt %d, to %s", placement.job_id, assignment.attempt, places)
+        for member in placement.members:
+            try:
+                self._delivery.deliver(assignment, member.node, member.slots[0])
+            except UnavailableError as error:
+                _LOG.warning("%s; it goes back to the queue when its lease is over", error.message)
+
+    def _preempt(self, preemption: Preemption) -> None:
+        assignment = preemption.victim.assignment
+        if assignment is None:
+            return
         try:
-            self._delivery.deliver(assignment, node, slots[0])
-        except UnavailableError as error:
-            _LOG.warning("%s; it goes back to the queue when its lease is over", error.message)
+            self._store.preempt(assignment, preemption.reason)
+        except StaleFenceError:
+            # It has just ended by itself.
+            return
+        finally:
+            self._lookout.forget(preemption.victim.id)
+        _LOG.info("preempted %s, attempt %d: %s", assignment.job_id, assignment.attempt, preemption.reason)

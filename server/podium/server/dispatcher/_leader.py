@@ -78,6 +78,7 @@ class Leader:
         if leads is not self._leads:
             self._leads = leads
             _LOG.info("%s %s", self._owner, "leads" if leads else "no longer leads")
+            self._dispatcher.take_over()
         if not leads:
             return
         self._dispatcher.dispatch()

@@ -1,76 +1,134 @@
 """Which waiting job gets which slots. Pure, so that what it promises can be tested without a ledger."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import inf
 
-from podium.jobs.job import Node
+from podium.jobs.job import Member
+from podium.server.dispatcher._machines import Kept, Machine, Machines, Share
+from podium.server.dispatcher._order import Order
+from podium.server.dispatcher._pool import Demand, Pool, Waiting
+from podium.server.dispatcher._preempt import Preemption, Preemptions
 
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Free slots of one machine for one job."""
+    """Free slots for one job, on one machine or several."""
 
     job_id: str
-    node: str
-    slots: tuple[int, ...]
+    members: tuple[Member, ...]
+    backfill: bool = False
+    """Whether some of them are kept for a job before it, which they will be free for in time."""
 
 
-class _Machine:
-    """A machine while a plan is made."""
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """What a job waits for that cannot start yet, though machines are kept for it."""
 
-    def __init__(self, node: Node) -> None:
-        self.id = node.id
-        self.size = len(node.slots)
-        self.free = [slot.index for slot in node.slots if not slot.job_id]
-
-    def take(self, count: int) -> tuple[int, ...]:
-        taken, self.free = self.free[:count], self.free[count:]
-        return tuple(taken)
+    machines: tuple[str, ...]
+    until: float
+    """When it starts at the latest, as far as running jobs have a bound; infinite where they have none."""
+    stopping: bool
+    """Whether jobs have been asked to make room for it, or stop anyway."""
 
 
-def plan(waiting: Iterable[tuple[str, int]], nodes: Sequence[Node]) -> Iterator[Placement]:
-    """Gives free slots to waiting jobs, strictly in their order, each job's all on one machine.
+@dataclass(kw_only=True)
+class Plan:
+    """What is to be done now."""
 
-    Where no machine has room for a job now but some are large enough, one of these is kept for it: the one with the
-    most free slots, which nobody behind that job gets. They can only become more from look to look, so the job starts
-    once enough of that machine's jobs have ended, however many small ones come after it. The other machines serve the
-    rest of the line. A job that is larger than every machine is passed over and holds nobody up.
+    placements: list[Placement] = field(default_factory=list)
+    preemptions: list[Preemption] = field(default_factory=list)
+    held: dict[str, Held] = field(default_factory=dict)
+    """By the job that waits."""
 
-    A job of one slot goes to the machine with the fewest busy ones, since jobs on one machine share its processor,
-    memory and disk. A job of several goes where it leaves the fewest free, so that room for the next one stays.
 
-    Args:
-        waiting: jobs in line, each with the slots that it needs, at least 1; read only as far as there are free slots.
-        nodes: the machines of the pool that take jobs.
+def plan(pool: Pool) -> Plan:
+    """Gives free slots to waiting jobs in their order, all that a job needs or none.
+
+    A job that does not fit has others interrupted for it, where it may, or machines kept for it that could hold it.
+    Those behind it get nothing that is kept, unless they are sure to be gone in time. A job that no machines of the
+    pool could hold is passed over and holds nobody up.
     """
-    machines = [_Machine(node) for node in nodes]
-    if not _any_free(machines):
-        return
-    for job_id, wanted in waiting:
-        roomy = [machine for machine in machines if len(machine.free) >= wanted]
-        if roomy:
-            chosen = min(roomy, key=_emptiest if wanted == 1 else _tightest)
-            yield Placement(job_id=job_id, node=chosen.id, slots=chosen.take(wanted))
-        elif large := [machine for machine in machines if machine.size >= wanted]:
-            machines.remove(min(large, key=_most_free))
-        if not _any_free(machines):
-            return
+    return _Planner(pool).plan()
 
 
-def _any_free(machines: Sequence[_Machine]) -> bool:
-    return any(machine.free for machine in machines)
+class _Planner:
+    """One plan in the making."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._now = pool.now
+        self._order = Order(pool)
+        self._machines = Machines(pool)
+        self._preemptions = Preemptions(pool, self._machines)
+        self._backfill = _Backfill(self._machines)
+        self._stuck: set[Demand] = set()
+        self._plan = Plan()
+
+    def plan(self) -> Plan:
+        for job in self._order:
+            may_clear = self._preemptions.possible(job)
+            if not (self._machines.free or may_clear or self._backfill.latest > self._now):
+                break
+            if job.retry > self._now:
+                continue
+            end = self._now + job.seconds
+            stuck = job.demand in self._stuck
+            if not stuck and (members := self._machines.fit(job.demand, end)):
+                self._start(Placement(job_id=job.id, members=members), job)
+            elif end <= self._backfill.latest and (member := self._backfill.fit(job.demand, end)):
+                self._start(Placement(job_id=job.id, members=(member,), backfill=True), job)
+            elif may_clear and (cleared := self._preemptions.clear(job, self._order.within(job))):
+                self._plan.preemptions += cleared[1]
+                self._hold(cleared[0], job, stopping=True)
+            elif not stuck and (kept := self._machines.keep(job.demand)):
+                self._hold(kept, job, stopping=False)
+            else:
+                self._stuck.add(job.demand)
+        return self._plan
+
+    def _start(self, placement: Placement, job: Waiting) -> None:
+        self._plan.placements.append(placement)
+        self._order.charge(job)
+
+    def _hold(self, kept: Kept, job: Waiting, *, stopping: bool) -> None:
+        machines = tuple(share.machine.id for share in kept.shares)
+        self._plan.held[job.id] = Held(machines=machines, until=kept.until, stopping=stopping)
+        self._backfill.add(kept)
+        # What is kept counts as given, so that one project's large jobs do not keep everything.
+        self._order.charge(job)
 
 
-# The id comes last in each, so that the choice is the same at every look as long as nothing has changed.
+class _Backfill:
+    """Slots that are kept, for jobs that are gone before they are needed."""
 
+    def __init__(self, machines: Machines) -> None:
+        self._machines = machines
+        self._kept: list[tuple[float, Share]] = []
+        self._in_vain: dict[Demand, float] = {}
+        self.latest = -inf
+        """The latest time at which any of them is needed. Where it is not known when, they are given to nobody."""
 
-def _emptiest(machine: _Machine) -> tuple[int, str]:
-    return machine.size - len(machine.free), machine.id
+    def add(self, kept: Kept) -> None:
+        """More slots are kept."""
+        shares = [share for share in kept.shares if share.slots]
+        if shares and kept.until < inf:
+            self._kept += [(kept.until, share) for share in shares]
+            self._kept.sort(key=lambda entry: (entry[0], entry[1].machine.place))
+            self._in_vain.clear()
+            self.latest = self._kept[-1][0]
 
+    def fit(self, demand: Demand, end: float) -> Member | None:
+        """Slots of one machine for a job that ends by `end`; those that are needed soonest first."""
+        if demand.nodes > 1 or end >= self._in_vain.get(demand, inf):
+            return None
+        for until, share in self._kept:
+            if end <= until and (slots := self._suitable(share, demand)):
+                share.slots[:] = [slot for slot in share.slots if slot not in slots]
+                return Member(node=share.machine.id, slots=tuple(slots))
+        self._in_vain[demand] = end
+        return None
 
-def _tightest(machine: _Machine) -> tuple[int, str]:
-    return len(machine.free), machine.id
-
-
-def _most_free(machine: _Machine) -> tuple[int, str]:
-    return -len(machine.free), machine.id
+    def _suitable(self, share: Share, demand: Demand) -> Sequence[int]:
+        machine: Machine = share.machine
+        slots = [slot for slot in share.slots if self._machines.suits(machine, demand, slot)][: demand.gpus]
+        return slots if len(slots) == demand.gpus else ()

@@ -2,17 +2,17 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 
 from podium.api.v1.job_service_pb2 import CreateJobRequest
 from podium.jobs.errors import FieldViolation, InvalidSpecError, OutOfRangeError
-from podium.jobs.job import Job, Node, NodeState, QueueInfo
-from podium.jobs.spec import Priority, Resources
+from podium.jobs.job import Job
+from podium.jobs.spec import Priority
 from podium.jobs.states import State
 from podium.jobs.store import JobStore, NewJob
 from podium.server.admission import Admission
 from podium.server.context import JOB
+from podium.server.dispatcher import Outlook
 from podium.server.services._paging import bad_token, make_token, read_token
 
 _LOG = logging.getLogger(__name__)
@@ -24,11 +24,18 @@ _MOST_LABELS = 64
 
 
 class Jobs:
-    """The jobs in the ledger."""
+    """The jobs in the ledger.
 
-    def __init__(self, store: JobStore, admission: Admission) -> None:
+    Args:
+        store: the ledger.
+        admission: says whether a spec will do.
+        outlook: says what a queued job waits for.
+    """
+
+    def __init__(self, store: JobStore, admission: Admission, outlook: Outlook) -> None:
         self._store = store
         self._admission = admission
+        self._outlook = outlook
 
     def create(self, request: CreateJobRequest) -> Job:
         """Accepts a job, or says everything that is wrong with it; with validate_only the job has no id.
@@ -45,7 +52,7 @@ class Jobs:
             earlier = self._store.replayed(project, request.request_id, asked)
             if earlier is not None:
                 _LOG.info("repeated the request for %s", earlier.id)
-                return self._explained([earlier])[0]
+                return self._outlook.explained([earlier])[0]
         admitted = self._admission.admit(request)
         if request.validate_only:
             return Job(id="", project=project, spec=admitted.spec, state=State.QUEUED, classes=admitted.classes)
@@ -60,11 +67,11 @@ class Jobs:
         )
         JOB.set(job.id)
         _LOG.info("%s %s", "accepted" if new else "repeated the request for", job.id)
-        return self._explained([job])[0]
+        return self._outlook.explained([job])[0]
 
     def get(self, job_id: str) -> Job:
         """The job as it stands, with what it waits for."""
-        return self._explained([self._store.get(job_id)])[0]
+        return self._outlook.explained([self._store.get(job_id)])[0]
 
     def page(self, *, project: str, states: frozenset[State], page_size: int, page_token: str) -> tuple[list[Job], str]:
         """A page of jobs, newest first, and the token of the next page.
@@ -81,7 +88,7 @@ class Jobs:
             )
         except OutOfRangeError:
             raise bad_token("is not a token of this server") from None
-        return self._explained(jobs), make_token(cursor, filters)
+        return self._outlook.explained(jobs), make_token(cursor, filters)
 
     def update(self, job_id: str, *, priority: Priority | None, labels: Mapping[str, str]) -> Job:
         """Changes a queued job.
@@ -104,7 +111,7 @@ class Jobs:
                 f"would be {count} with those that the job has, and {_MOST_LABELS} are the most; "
                 "remove some by giving them an empty value",
             )
-        return self._explained([self._store.update(job_id, priority=priority, labels=labels)])[0]
+        return self._outlook.explained([self._store.update(job_id, priority=priority, labels=labels)])[0]
 
     def cancel(self, job_id: str, reason: str, *, force: bool) -> Job:
         """Asks the job to end; with `force` it has ended.
@@ -128,50 +135,8 @@ class Jobs:
         Raises:
             FailedPreconditionError: it ended, is being cancelled, or still saves its work.
         """
-        return self._explained([self._store.resume(job_id)])[0]
-
-    def _explained(self, jobs: Sequence[Job]) -> list[Job]:
-        if not any(job.queue for job in jobs):
-            return list(jobs)
-        nodes = self._store.nodes()
-        return [
-            replace(job, queue=replace(job.queue, wait_reason=wait_reason(job.spec.resources, job.queue, nodes)))
-            if job.queue
-            else job
-            for job in jobs
-        ]
+        return self._outlook.explained([self._store.resume(job_id)])[0]
 
 
 def _wrong(field: str, description: str) -> InvalidSpecError:
     return InvalidSpecError([FieldViolation(field=field, description=description)])
-
-
-def wait_reason(resources: Resources, queue: QueueInfo, nodes: Sequence[Node]) -> str:
-    """What a queued job waits for, in words.
-
-    Args:
-        resources: what it needs.
-        queue: its place in line.
-        nodes: the machines of all pools.
-    """
-    pool, wanted = resources.pool, resources.gpus
-    alive = [node for node in nodes if node.pool == pool and node.state is not NodeState.LOST]
-    ready = [node for node in alive if node.state is NodeState.READY and node.slots]
-    if not alive:
-        return f"no worker in pool {pool}: start one with `podium up --local` or `python -m podium.worker`"
-    if not ready:
-        return f"every worker in pool {pool} is draining: start another with `python -m podium.worker`"
-    largest = max(len(node.slots) for node in ready)
-    if wanted > largest:
-        return (
-            f"needs {wanted} slots of one machine; the largest that takes jobs in pool {pool} has {largest}: "
-            f"start a larger one, or submit with resources.gpus of at most {largest}"
-        )
-    slots = sum(len(node.slots) for node in ready)
-    busy = sum(bool(slot.job_id) for node in ready for slot in node.slots)
-    if wanted > max(sum(not slot.job_id for slot in node.slots) for node in ready):
-        what = "a free slot" if wanted == 1 else f"{wanted} free slots of one machine"
-        return f"waiting for {what} in pool {pool}: {busy} of {slots} busy"
-    if queue.position > 1:
-        return f"waiting for its turn in pool {pool}: free slots go to jobs before it; {busy} of {slots} busy"
-    return f"about to start in pool {pool}: {busy} of {slots} slots are busy"

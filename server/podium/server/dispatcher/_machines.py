@@ -1,0 +1,224 @@
+"""The machines of a pool while a plan is made: what is free, what will be, and what is kept for whom."""
+
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import inf
+
+from podium.jobs.job import Member, Node
+from podium.server.dispatcher._pool import Demand, Pool
+
+
+class Machine:
+    """One machine. Slots are named by their index."""
+
+    def __init__(self, node: Node, place: int) -> None:
+        self.id = node.id
+        self.node = node
+        self.place = place
+        self.reachable = bool(node.address)
+        self.free = [slot.index for slot in node.slots if not (slot.job_id or slot.trouble)]
+        self.busy = sum(bool(slot.job_id) for slot in node.slots)
+        self.soon: list[int] = []
+        """Slots whose jobs have been asked to stop, and that nobody has claimed yet."""
+        self.kept = False
+        """Whether a job waits for more of its slots than are free, and nobody behind that one may."""
+        self.given: dict[int, float] = {}
+        """Slots that this plan gave away, and until when at the latest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """Free slots of one machine that are kept for a job."""
+
+    machine: Machine
+    slots: list[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """What is kept for a job that cannot start yet."""
+
+    shares: Sequence[Share]
+    until: float
+    """When it can start at the latest, provided that nobody gets what is kept; infinite where that is not known."""
+
+
+class Machines:
+    """The machines that take jobs."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._now = pool.now
+        self._running = pool.running
+        self._all = [Machine(node, place) for place, node in enumerate(sorted(pool.ready, key=lambda node: node.id))]
+        self._views: dict[tuple[str, int], _View] = {}
+        self._waits: dict[Demand, list[tuple[float, int, int]]] = {}
+        self.free = sum(len(machine.free) for machine in self._all)
+        """Slots that anybody may have."""
+
+    def __iter__(self) -> Iterator[Machine]:
+        return iter(self._all)
+
+    def fit(self, demand: Demand, until: float) -> tuple[Member, ...] | None:
+        """Takes free slots for a job; None: there are none for it.
+
+        A job of one slot gets it where the fewest are busy, as jobs on one machine share its processor, memory and
+        disk. A job of several goes where it leaves the fewest free, so that room for the next large one stays.
+
+        Args:
+            demand: what it needs.
+            until: when it ends at the latest.
+        """
+        if self.free < demand.slots:
+            return None
+        machines = self._view(demand).choose(demand)
+        return tuple(self.take(machine, demand, until) for machine in machines) if machines else None
+
+    def take(self, machine: Machine, demand: Demand, until: float) -> Member:
+        """Gives a job its slots of one machine that has enough."""
+        return Member(node=machine.id, slots=tuple(self.set_aside(machine, demand, until)))
+
+    def set_aside(self, machine: Machine, demand: Demand, until: float) -> list[int]:
+        """Takes as many free slots as the demand has of one machine, or as many as there are."""
+        slots = self._view(demand).free(machine)[: demand.gpus]
+        taken = set(slots)
+        machine.free = [slot for slot in machine.free if slot not in taken]
+        machine.busy += len(slots)
+        machine.given.update(dict.fromkeys(slots, until))
+        self.free -= len(slots)
+        for view in self._views.values():
+            view.moved(machine)
+        return slots
+
+    def room(self, machine: Machine, demand: Demand) -> int:
+        """How many free slots of the machine would do."""
+        return self._view(demand).room(machine)
+
+    def fitting(self, demand: Demand) -> Iterable[Machine]:
+        """The machines that could hold the job's part, were they empty."""
+        view = self._view(demand)
+        return (machine for machine in self._all if view.size(machine) >= demand.gpus and view.reaches(machine, demand))
+
+    def suits(self, machine: Machine, demand: Demand, slot: int) -> bool:
+        """Whether the slot is of the kind that the job needs."""
+        return slot in self._view(demand).suited[machine.place]
+
+    def keep(self, demand: Demand) -> Kept | None:
+        """Keeps machines for a job that no free slots will do for; None: they are too small, or kept for others.
+
+        Those that have enough room first, by what is known of the jobs on them; then those with the most free slots.
+        What is free of them only grows from look to look, so the job starts, however many small ones come after it.
+        """
+        found = self._soonest(demand)
+        if len(found) < demand.nodes:
+            return None
+        until = max(end for end, _ in found)
+        shares = [Share(machine=machine, slots=self.set_aside(machine, demand, inf)) for _, machine in found]
+        for share in shares:
+            share.machine.kept = share.machine.kept or len(share.slots) < demand.gpus
+        return Kept(shares=shares, until=until)
+
+    def _soonest(self, demand: Demand) -> list[tuple[float, Machine]]:
+        """As many machines as the job needs, those that are kept already left out; fewer: there are no more."""
+        waits = self._waits.get(demand)
+        if waits is None:
+            waits = self._waits[demand] = [self._wait(machine, demand) for machine in self.fitting(demand)]
+            heapq.heapify(waits)
+        found: list[tuple[float, Machine]] = []
+        while waits and len(found) < demand.nodes:
+            machine = self._all[waits[0][2]]
+            # What a machine offers only shrinks while a plan is made, so an old entry is at worst too good.
+            if machine.kept:
+                heapq.heappop(waits)
+            elif (wait := self._wait(machine, demand)) != waits[0]:
+                heapq.heapreplace(waits, wait)
+            else:
+                found.append((wait[0], machine))
+                heapq.heappop(waits)
+        return found
+
+    def _wait(self, machine: Machine, demand: Demand) -> tuple[float, int, int]:
+        """When the machine has room for the job's part at the latest; how many slots are free; the machine."""
+        view = self._view(demand)
+        room = view.room(machine)
+        if room >= demand.gpus:
+            return self._now, -room, machine.place
+        ends = sorted(self._end(machine, slot) for slot in view.suited[machine.place] if slot not in machine.free)
+        return max(ends[demand.gpus - room - 1], self._now), -room, machine.place
+
+    def _end(self, machine: Machine, index: int) -> float:
+        if index in machine.given:
+            return machine.given[index]
+        holder = next(slot.job_id for slot in machine.node.slots if slot.index == index)
+        return self._running[holder].until if holder in self._running else inf
+
+    def _view(self, demand: Demand) -> "_View":
+        kind = (demand.model, demand.memory_gib)
+        if kind not in self._views:
+            self._views[kind] = _View(self._all, demand)
+        return self._views[kind]
+
+
+class _View:
+    """The machines as jobs of one kind see them: only slots of that model and memory."""
+
+    def __init__(self, machines: Sequence[Machine], kind: Demand) -> None:
+        self._machines = machines
+        self.suited = [{slot.index for slot in machine.node.slots if kind.suits(slot)} for machine in machines]
+        """Of each machine the slots of the kind, held or free."""
+        self._by_busy = [(machine.busy, machine.place) for machine in machines if self.room(machine)]
+        heapq.heapify(self._by_busy)
+        self._by_room: dict[int, list[int]] = defaultdict(list)
+        for machine in machines:
+            self._by_room[self.room(machine)].append(machine.place)
+
+    def size(self, machine: Machine) -> int:
+        return len(self.suited[machine.place])
+
+    def free(self, machine: Machine) -> list[int]:
+        suited = self.suited[machine.place]
+        return [slot for slot in machine.free if slot in suited]
+
+    def room(self, machine: Machine) -> int:
+        return len(self.suited[machine.place].intersection(machine.free))
+
+    def reaches(self, machine: Machine, demand: Demand) -> bool:
+        return machine.reachable or demand.nodes == 1
+
+    def moved(self, machine: Machine) -> None:
+        """Some of its slots were taken."""
+        heapq.heappush(self._by_room[self.room(machine)], machine.place)
+
+    def choose(self, demand: Demand) -> Sequence[Machine]:
+        """Machines with room for the job; none: there are not enough."""
+        if demand.nodes > 1:
+            roomy = [machine for machine in self._machines if machine.reachable and self.room(machine) >= demand.gpus]
+            roomy.sort(key=self.room)
+            return roomy[: demand.nodes] if len(roomy) >= demand.nodes else ()
+        chosen = self._emptiest() if demand.gpus == 1 else self._tightest(demand.gpus)
+        return (chosen,) if chosen else ()
+
+    # What is in the heaps may be old: it is looked at again when it comes to the top. The place comes last in each, so
+    # that the choice is the same at every look as long as nothing has changed.
+
+    def _emptiest(self) -> Machine | None:
+        while self._by_busy:
+            busy, place = self._by_busy[0]
+            machine = self._machines[place]
+            if not self.room(machine):
+                heapq.heappop(self._by_busy)
+            elif busy != machine.busy:
+                heapq.heapreplace(self._by_busy, (machine.busy, place))
+            else:
+                return machine
+        return None
+
+    def _tightest(self, gpus: int) -> Machine | None:
+        for room in sorted(self._by_room):
+            places = self._by_room[room] if room >= gpus else []
+            while places:
+                if self.room(self._machines[places[0]]) == room:
+                    return self._machines[places[0]]
+                heapq.heappop(places)
+        return None

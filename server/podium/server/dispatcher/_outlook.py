@@ -1,0 +1,180 @@
+"""What a queued job is told: its place in line, what it waits for in words, and when it is likely to start."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cached_property
+from math import inf
+
+from podium.jobs.job import Job, NodeState, QueueInfo
+from podium.server.dispatcher._forecast import Forecast, forecast
+from podium.server.dispatcher._lookout import Lookout, Picture
+from podium.server.dispatcher._plan import Held, Plan, plan
+from podium.server.dispatcher._pool import Demand, Pool, demand_of
+
+_MOST_NAMED = 3
+
+
+class Outlook:
+    """Explains queued jobs, on a server that leads and on one that does not.
+
+    Args:
+        lookout: knows what waits and what runs.
+    """
+
+    def __init__(self, lookout: Lookout) -> None:
+        self._lookout = lookout
+        self._seen: tuple[Picture, dict[str, _Scene]] | None = None
+
+    def explained(self, jobs: Sequence[Job]) -> list[Job]:
+        """The jobs, those that are queued with everything that can be said of their waiting.
+
+        Raises:
+            UnavailableError: the ledger cannot be reached.
+        """
+        if not any(job.queue for job in jobs):
+            return list(jobs)
+        picture = self._lookout.recent()
+        seen = self._seen
+        if seen is None or seen[0] is not picture:
+            seen = self._seen = picture, {}
+        return [replace(job, queue=self._about(job, job.queue, *seen)) if job.queue else job for job in jobs]
+
+    def _about(self, job: Job, queue: QueueInfo, picture: Picture, scenes: "dict[str, _Scene]") -> QueueInfo:
+        name = job.spec.resources.pool
+        if name not in scenes:
+            scenes[name] = _Scene(picture.pools.get(name, Pool(name=name)))
+        return scenes[name].about(job, queue)
+
+
+class _Scene:
+    """One pool at one moment, and what would happen there now."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    @cached_property
+    def _plan(self) -> Plan:
+        return plan(self._pool)
+
+    @cached_property
+    def _placed(self) -> frozenset[str]:
+        return frozenset(placement.job_id for placement in self._plan.placements)
+
+    @cached_property
+    def _forecast(self) -> Mapping[str, Forecast]:
+        return forecast(self._pool)
+
+    def about(self, job: Job, queue: QueueInfo) -> QueueInfo:
+        foreseen = self._forecast.get(job.id)
+        start = foreseen.start if foreseen else inf
+        if (held := self._plan.held.get(job.id)) is not None:
+            start = min(start, held.until)
+        return QueueInfo(
+            position=foreseen.position if foreseen else queue.position,
+            wait_reason=self._reason(job, foreseen),
+            estimated_start_time=datetime.fromtimestamp(start, UTC) if start < inf else None,
+        )
+
+    def _reason(self, job: Job, foreseen: Forecast | None) -> str:
+        pool, demand = self._pool, demand_of(job)
+        if not pool.ready:
+            return _nobody(pool)
+        if (lacking := _lacking(pool, demand)) is not None:
+            return lacking
+        if job.retry_time is not None and job.retry_time.timestamp() > pool.now:
+            return f"tried again at {job.retry_time:%H:%M:%S} UTC, as the last attempt failed: {job.state_reason}"
+        if (held := self._plan.held.get(job.id)) is not None:
+            return self._held(demand, held)
+        if job.id in self._placed:
+            return f"about to start in pool {pool.name}: {self._busy} slots are busy"
+        if self._beyond(job, demand):
+            quota, project = pool.sharing.quotas[job.project], job.project
+            return (
+                f"project {project} holds {pool.held.get(project, 0)} of its quota of {quota} slots of pool "
+                f"{pool.name}: it gets more once nobody within a quota waits; {self._busy} busy"
+            )
+        if demand.nodes > 1 or not _has_room(pool, demand):
+            return f"waiting for {_slots(demand, 'free ')} in pool {pool.name}: {self._busy} busy"
+        return f"waiting for its turn in pool {pool.name}: free slots go to jobs before it; {self._busy} busy"
+
+    def _beyond(self, job: Job, demand: Demand) -> bool:
+        quota = self._pool.sharing.quotas.get(job.project)
+        return quota is not None and self._pool.held.get(job.project, 0) + demand.slots > quota
+
+    def _held(self, demand: Demand, held: Held) -> str:
+        names = _named(held.machines)
+        if held.stopping:
+            return f"about to start in pool {self._pool.name}: jobs on {names} are saving their work to make room"
+        return (
+            f"waiting for {_slots(demand, 'free ')} in pool {self._pool.name}: {self._busy} busy; {names} kept for it"
+        )
+
+    @cached_property
+    def _busy(self) -> str:
+        slots = [slot for node in self._pool.ready for slot in node.slots if slot.job_id or not slot.trouble]
+        return f"{sum(bool(slot.job_id) for slot in slots)} of {len(slots)}"
+
+
+def _nobody(pool: Pool) -> str:
+    """Why no machine of the pool takes jobs."""
+    alive = [node for node in pool.nodes if node.state is not NodeState.LOST]
+    if not alive:
+        return f"no worker in pool {pool.name}: start one with `podium up --local` or `python -m podium.worker`"
+    states = [f"{node.id} is {node.state.name.lower()}{f' ({node.reason})' if node.reason else ''}" for node in alive]
+    return (
+        f"no worker in pool {pool.name} takes jobs: {_named(states)}; "
+        "start another with `python -m podium.worker`, or see `podium nodes`"
+    )
+
+
+def _lacking(pool: Pool, demand: Demand) -> str | None:
+    """What the pool would lack even if it were empty; None: nothing."""
+    start = f"needs {_slots(demand)}"
+    kind = Demand(model=demand.model, memory_gib=demand.memory_gib)
+    sizes = [sum(kind.suits(slot) for slot in node.slots) for node in pool.ready]
+    largest = max(sizes)
+    if not any(not slot.trouble for node in pool.ready for slot in node.slots):
+        troubles = sorted({slot.trouble for node in pool.ready for slot in node.slots})
+        return f"no slot in pool {pool.name} takes jobs: {_named(troubles)}; see `podium nodes`"
+    if largest == 0:
+        offered = sorted(
+            {f"{slot.model} ({slot.memory_bytes >> 30} GiB)" for node in pool.ready for slot in node.slots}
+        )
+        return (
+            f"{start}; pool {pool.name} has {_named(offered)}: start a machine that has them, or submit with another "
+            f"{'resources.gpu_model' if demand.model else 'resources.min_memory_gib'}"
+        )
+    if demand.gpus > largest:
+        return (
+            f"{start}; the largest that takes jobs in pool {pool.name} has {largest}: "
+            f"start a larger one, or submit with resources.gpus of at most {largest}"
+        )
+    if demand.nodes > 1:
+        large = [node for node, size in zip(pool.ready, sizes, strict=True) if size >= demand.gpus]
+        reachable = sum(bool(node.address) for node in large)
+        if reachable < demand.nodes:
+            without = f", and {len(large) - reachable} more that no other can reach" if reachable < len(large) else ""
+            return (
+                f"{start}; pool {pool.name} has {reachable} such machine{'s' if reachable != 1 else ''}{without}: "
+                f"start more, or submit with resources.nodes of at most {max(reachable, 1)}"
+            )
+    return None
+
+
+def _has_room(pool: Pool, demand: Demand) -> bool:
+    return any(sum(demand.suits(slot) and not slot.job_id for slot in node.slots) >= demand.gpus for node in pool.ready)
+
+
+def _slots(demand: Demand, free: str = "") -> str:
+    """The demand in words."""
+    kind = f' whose model has "{demand.model}" in its name' if demand.model else ""
+    kind += f" with {demand.memory_gib} GiB" if demand.memory_gib else ""
+    if demand.nodes > 1:
+        return f"{demand.gpus} {free}slot{'s' if demand.gpus > 1 else ''}{kind} on each of {demand.nodes} machines"
+    return f"a {free}slot{kind}" if demand.gpus == 1 else f"{demand.gpus} {free}slots{kind} of one machine"
+
+
+def _named(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
