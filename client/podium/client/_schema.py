@@ -88,7 +88,10 @@ def _single(field: FieldDescriptor, value: Any, path: str, violations: Violation
 def _enum(enum: EnumDescriptor, value: Any, path: str, violations: Violations) -> Any:
     names = [name for name, member in enum.values_by_name.items() if member.number]
     if value not in names:
-        near = _nearest(str(value).upper(), names)
+        written = str(value).upper()
+        # Without what all of them begin with: high for PRIORITY_HIGH.
+        meant = [name for name in names if name.endswith(f"_{written}")]
+        near = f"; did you mean {meant[0]}?" if meant else _nearest(written, names)
         _say(violations, path, f"{_shown(value)} is none of {', '.join(names)}{near}")
     return value
 

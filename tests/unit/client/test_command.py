@@ -83,12 +83,19 @@ def test_an_earlier_name_of_a_command_still_works_and_is_not_in_the_help(capsys)
     assert "  pool " not in capsys.readouterr().out
 
 
+def test_every_priority_can_be_asked_for():
+    from podium.client import Priority
+    from podium.client.cli.control import PRIORITIES
+
+    assert [priority.name.lower() for priority in Priority] == list(PRIORITIES)
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         ([], "give --priority, --label or both"),
         (["--label", "team"], "write NAME=VALUE, or NAME= to remove it"),
-        (["--priority", "urgent"], "'low', 'normal', 'high'"),
+        (["--priority", "now"], "'low', 'normal', 'high', 'urgent'"),
     ],
 )
 def test_an_update_that_cannot_be_meant_is_told_what_to_write(words, told, capsys):

@@ -9,6 +9,8 @@ from podium.client import (
     ImageManifest,
     InvalidSpecError,
     LinearHead,
+    Priority,
+    Resources,
     Softmax,
     Subset,
     TorchvisionDataset,
@@ -111,6 +113,15 @@ def test_relative_paths_of_every_kind_of_dataset_count_from_the_files_folder(wri
     assert read(tmp_path) == load_spec(file).dataset
 
 
+def test_what_a_job_needs_of_the_pool_is_written_like_the_rest():
+    resources = "resources: {nodes: 2, gpus: 8, pool: big, gpu_model: h100, min_memory_gib: 79}"
+    spec = load_spec(f"{SPEC}{resources}\npriority: PRIORITY_HIGH\nstall_timeout_seconds: 1200\n")
+
+    assert Resources(nodes=2, gpus=8, pool="big", gpu_model="h100", min_memory_gib=79) == spec.resources
+    assert (Priority.HIGH, 1200) == (spec.priority, spec.stall_timeout_seconds)
+    assert spec == load_spec(dump_spec(spec))
+
+
 def test_what_is_dumped_is_read_back():
     spec = load_spec(SPEC + 'labels: {team: "1", x: a}\nseed: 9007199254740993\n')
 
@@ -138,6 +149,11 @@ def test_what_is_dumped_is_read_back():
         (("head:", "m: 2.5\nhead:"), "spec.m", "2.5 should be a whole number"),
         (("learning_rate: 1e-3", "learning_rate: fast"), "spec.adamw.learning_rate", "'fast' should be a number"),
         (("head:", "precision: bf16\nhead:"), "spec.precision", "'bf16' is none of PRECISION_FP32, PRECISION_BF16"),
+        (("head:", "priority: high\nhead:"), "spec.priority", "did you mean PRIORITY_HIGH?"),
+        (("head:", "resources: {node: 2}\nhead:"), "spec.resources.node", "did you mean nodes?"),
+        (("head:", "resources: {gpu_model: 100}\nhead:"), "spec.resources.gpu_model", 'should be text, such as "100"'),
+        (("head:", "resources: {min_memory_gib: 40GiB}\nhead:"), "spec.resources.min_memory_gib", "a whole number"),
+        (("head:", "stall_timeout_seconds: 10m\nhead:"), "spec.stall_timeout_seconds", "a whole number"),
         (("{1: 0.5, 5: 0.5}", "[0.5, 0.5]"), "spec.k", "should be pairs, such as {1: 0.5, 5: 0.5}"),
         (("{1: 0.5", "{top1: 0.5"), "spec.k[top1]", "should be a whole number"),
         (("head:", "labels: {team: 1}\nhead:"), "spec.labels[team]", 'should be text, such as "1"'),

@@ -11,7 +11,7 @@ from podium.client.cli._options import connect, job_argument, json_option, print
 if TYPE_CHECKING:
     from podium.jobs.job import Job
 
-_PRIORITIES = ("low", "normal", "high")
+PRIORITIES = ("low", "normal", "high", "urgent")
 
 reason_option = click.option("--reason", default="", help="Why, for the record.")
 
@@ -39,7 +39,7 @@ def resume(job: str, as_json: bool, server: str | None) -> None:
 
 @click.command()
 @job_argument
-@click.option("--priority", type=click.Choice(_PRIORITIES, case_sensitive=False), help="The class it waits in.")
+@click.option("--priority", type=click.Choice(PRIORITIES, case_sensitive=False), help="The class it waits in.")
 @click.option(
     "--label", "labels", multiple=True, metavar="NAME=VALUE", help="Sets a label; NAME= removes it. May be repeated."
 )
