@@ -15,9 +15,8 @@ from podium.worker.fit.local import LocalContext
 from podium.worker.job_context import Saved, Stopped, StopReason
 from podium.worker.rank_context import RankContext
 from podium.worker.rank_line import Line
-from podium.worker.ranks import RankDied, RankFailed, verdict
+from podium.worker.ranks import RankDied, RankFailed, is_settled, verdict
 from podium.worker.switchboard import Switchboard, Word
-
 
 TWO = ["here", "here"]
 
@@ -63,6 +62,34 @@ def test_a_rank_that_torchrun_ended_because_of_another_is_not_the_cause():
 def test_a_rank_that_died_before_its_first_word_is_named_too():
     assert "of rank 1 of 2 ended by itself with exit code 3" == str(verdict([Word(0, "vanished")], {1: 3}, TWO))
     assert isinstance(verdict([], {}, TWO), RankDied)
+
+
+def test_what_befell_a_rank_is_told_with_its_machine_where_there_are_several():
+    nodes = ["n1", "n1", "n2", "n2"]
+    absence = failed(0, "Connection closed by peer", consequence=True)
+
+    assert "rank 3 of 4 on n2: it broke" == str(verdict([absence, failed(3)], {0: 1}, nodes))
+    died = verdict([absence, Word(2, "vanished")], {0: 1, 2: -9}, nodes)
+    assert isinstance(died, RankDied)
+    assert ("of rank 2 of 4 was killed by signal 9 (SIGKILL)", "n2") == (str(died), died.node)
+
+
+def test_ranks_of_several_machines_that_only_lost_one_another_are_no_fault_of_the_job():
+    lost = verdict([failed(0, "Connection reset by peer", consequence=True)], {0: 1}, ["n1", "n2"])
+
+    assert isinstance(lost, RankDied)
+    assert ("of rank 0 of 2 lost another one: Connection reset by peer", "n1") == (str(lost), lost.node)
+
+
+def test_it_is_settled_how_ranks_ended_only_when_the_cause_is_known():
+    absence = failed(0, consequence=True)
+
+    assert not is_settled([absence, Word(1, "vanished")], {0: 1})
+    assert is_settled([absence, Word(1, "vanished")], {0: 1, 1: -9})
+    assert is_settled([absence], {0: 1, 1: 3})
+    assert is_settled([absence, failed(1)], {})
+    assert is_settled([stopped(0)], {})
+    assert not is_settled([stopped(1), Word(2, "done")], {})
 
 
 @given(st.permutations([failed(1), failed(2, consequence=True), Word(3, "vanished")]), st.integers(0, 3))

@@ -41,10 +41,11 @@ class Invitation:
         Raises:
             ValueError: the text is none.
         """
-        match json.loads(text):
-            case {"address": str(address), "line": int(line), "store": int(store), "token": str(token)}:
-                return cls(address=address, line=line, store=store, token=token)
-        raise ValueError("what the ledger has of the meeting is no invitation; it is not repeated, for its token")
+        with suppress(ValueError):
+            match json.loads(text):
+                case {"address": str(address), "line": int(line), "store": int(store), "token": str(token)}:
+                    return cls(address=address, line=line, store=store, token=token)
+        raise ValueError("what the ledger has is no invitation; it is not repeated here, as a token may be in it")
 
     def call(self) -> socket.socket:
         """A connection to the attempt, let in.

@@ -45,10 +45,10 @@ class RankDied(Exception):
     Args:
         how: the words.
         status: its wait status; 0 where it is not known.
-        node: the machine that it was on; empty: that of the attempt's process.
+        node: the machine that it was on.
     """
 
-    def __init__(self, how: str, status: int = 0, node: str = "") -> None:
+    def __init__(self, how: str, status: int = 0, *, node: str) -> None:
         super().__init__(how)
         self.status = status
         self.node = node
@@ -195,7 +195,7 @@ def verdict(words: Sequence[Word], codes: Mapping[int, int], nodes: Sequence[str
             return Stopped(StopReason(word.message["reason"]))
     wrong = _wrong(words, codes)
     if not wrong:
-        return RankDied("ended: torchrun did not start its ranks; its words are in the worker's own log")
+        return RankDied("ended: torchrun did not start its ranks; its words are in the worker's own log", node=nodes[0])
     first = min(wrong, key=lambda word: not _is_cause(word, codes))
     who, node, said = f"rank {first.rank} of {len(nodes)}", nodes[first.rank], first.message
     several = len(set(nodes)) > 1
@@ -204,7 +204,7 @@ def verdict(words: Sequence[Word], codes: Mapping[int, int], nodes: Sequence[str
         if code is None:
             return RankDied(f"of {who} died with torchrun", node=node)
         status = -code if code < 0 else code << 8
-        return RankDied(f"of {who} {describe_exit(status)}", status, node)
+        return RankDied(f"of {who} {describe_exit(status)}", status, node=node)
     if several and said["consequence"]:
         # All machines are there and no rank is to blame: it was the network.
         return RankDied(f"of {who} lost another one: {said['message']}", node=node)

@@ -2,12 +2,12 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from podium.jobs.job import Cause
 from podium.jobs.store import Leases
 from podium.worker.job_context import StopReason
-from podium.worker.rank_line import Line
+from podium.worker.rank_line import Message
 from podium.worker.stop import StopFlag
 
 
@@ -34,7 +34,7 @@ class Roll:
         self.failed = False
         """Whether ranks of another machine ended otherwise than well."""
 
-    def listen(self, node: str, line: Line) -> None:
+    def listen(self, node: str, line: Iterable[Message]) -> None:
         """Hears what a machine says, to the end of its line."""
         if node not in self._words:
             return

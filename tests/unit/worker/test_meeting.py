@@ -1,0 +1,186 @@
+"""Who may speak on a line that comes from another machine, and how lines of ranks get there."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from podium.jobs.job import Cause
+from podium.jobs.store import Leases
+from podium.worker.fit.local import LocalContext
+from podium.worker.job_context import StopReason
+from podium.worker.launch import interface
+from podium.worker.meeting import Invitation, Meeting
+from podium.worker.rank_context import RankContext
+from podium.worker.rank_line import Line, Message
+from podium.worker.relay import relaying
+from podium.worker.roll import Roll
+from podium.worker.stop import StopFlag
+from podium.worker.switchboard import Switchboard, Word
+
+HEAD = "127.0.0.2"
+
+
+@pytest.fixture
+def meeting() -> Iterator[Meeting]:
+    with Meeting(HEAD) as meeting:
+        yield meeting
+
+
+@pytest.fixture
+def stop() -> StopFlag:
+    return StopFlag()
+
+
+@pytest.fixture
+def roll(stop: StopFlag) -> Roll:
+    return Roll(["n2", "n3"], stop, Leases())
+
+
+@pytest.fixture
+def board(job, images, tmp_path: Path, roll: Roll) -> Switchboard:
+    return Switchboard(job(images("train")), LocalContext(tmp_path / "local"), roll)
+
+
+@given(st.text(), st.integers(1, 65535), st.integers(1, 65535), st.text())
+def test_an_invitation_survives_the_ledger(address: str, line: int, store: int, token: str):
+    invitation = Invitation(address=address, line=line, store=store, token=token)
+
+    assert invitation == Invitation.parse(str(invitation))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"address": "n1", "line": 1, "token": "geheim"}'])
+def test_what_is_no_invitation_is_refused_without_repeating_it(text: str):
+    with pytest.raises(ValueError, match=r"no invitation") as refused:
+        Invitation.parse(text)
+
+    assert "geheim" not in str(refused.value)
+
+
+def test_no_token_is_shown_where_an_invitation_is(meeting: Meeting):
+    assert meeting.invitation.token not in repr(meeting.invitation)
+
+
+def test_a_machine_listens_on_no_other_address_than_its_own(meeting: Meeting):
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", meeting.invitation.line), timeout=5)
+
+
+@pytest.mark.parametrize("said", [b"", b"guess\n", b"x" * 10_000, b"\n", b'{"kind": "hello", "rank": 0}\n'])
+def test_who_does_not_know_the_token_is_hung_up_on_and_not_heard(meeting, board, tmp_path, said):
+    address = (HEAD, meeting.invitation.line)
+    with board.listening(tmp_path / "line", meeting), socket.create_connection(address, timeout=10) as stranger:
+        stranger.sendall(said)
+        stranger.shutdown(socket.SHUT_WR)
+        with suppress(ConnectionResetError):  # where not all was read
+            assert b"" == stranger.recv(1)
+
+    assert [] == board.words
+
+
+def test_a_rank_on_another_machine_has_its_line_through_a_relay(meeting, board, tmp_path):
+    with board.listening(tmp_path / "line", meeting), relaying(tmp_path / "far", meeting.invitation.call):
+        line = Line.to(tmp_path / "far")
+        line.send("hello", rank=3)
+        welcome = line.receive()
+        context = RankContext(line)
+        listener = threading.Thread(target=context.listen)
+        listener.start()
+        assert context.newest() is None  # answered
+        board.pass_on(StopReason.PREEMPTED)
+        context.best()  # answers come after what was said before
+        told = context.should_stop()
+        line.send("failed", cause="DATA", message="x.png", remedy="", traceback="", consequence=False)
+        line.end()
+        listener.join()
+        line.close()
+
+    assert welcome is not None
+    assert "job" == welcome["kind"]
+    assert StopReason.PREEMPTED is told
+    assert [(3, "failed", "x.png")] == [(word.rank, word.kind, word.message["message"]) for word in board.words]
+
+
+def test_the_line_of_a_rank_ends_with_the_attempt_on_the_other_machine(meeting, board, tmp_path):
+    with relaying(tmp_path / "far", meeting.invitation.call):
+        line = Line.to(tmp_path / "far")
+        with board.listening(tmp_path / "line", meeting):
+            line.send("hello", rank=1)
+            assert line.receive() is not None
+        assert line.receive() is None
+        line.close()
+
+    assert [Word(1, "vanished")] == board.words
+
+
+def test_what_a_machine_says_is_on_the_roll(meeting, board, roll, stop, tmp_path):
+    with board.listening(tmp_path / "line", meeting):
+        line = Line(meeting.invitation.call())
+        line.send("here", node="n2")
+        line.send("stop", reason="drained")
+        line.send("ended", well=False, exits={"1": -9}, cause="OOM_HOST")
+        line.end()
+        line.close()
+        stranger = Line(meeting.invitation.call())
+        stranger.send("here", node="n7")
+        stranger.end()
+        stranger.close()
+
+    assert StopReason.DRAINED is stop.reason
+    assert (True, {1: -9}, {"n2": Cause.OOM_HOST}) == (roll.failed, roll.exits, roll.causes)
+
+
+class Time:
+    """A clock that stands still unless it is moved."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_machine_is_missing_that_did_not_come_in_time_or_fell_silent_or_left(stop):
+    time, told = Time(), []
+    roll = Roll(["n2"], stop, Leases(starting=60, attempt=30), clock=time)
+
+    def look(now: float) -> None:
+        time.now = now
+        told.append(roll.missing)
+
+    def says() -> Iterator[Message]:
+        yield {"kind": "alive"}
+        look(89)
+        look(90)
+        yield {"kind": "alive"}
+        look(90)
+
+    look(59)
+    look(60)
+    roll.listen("n2", says())
+    look(90)
+
+    silent, late, gone = "n2 fell silent", "n2 did not come within 60 s", "n2 left without a word"
+    assert ["", late, "", silent, "", gone] == told
+
+
+def test_a_machine_whose_ranks_have_ended_is_not_missed(stop):
+    time = Time()
+    roll = Roll(["n2"], stop, Leases(), clock=time)
+
+    roll.listen("n2", iter([{"kind": "ended", "well": True, "exits": {}, "cause": "INTERNAL"}]))
+    time.now = 1000
+
+    assert ("", False) == (roll.missing, roll.failed)
+
+
+def test_ranks_use_the_network_device_that_has_the_machines_address():
+    names = {name for name, own in psutil.net_if_addrs().items() for one in own if one.address == "127.0.0.1"}
+
+    assert {interface("127.0.0.1"), interface("127.0.0.2"), interface("localhost")} == names
+    assert "" == interface("203.0.113.7")
