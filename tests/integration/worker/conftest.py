@@ -57,20 +57,20 @@ class Site:
         self.artifacts = ArtifactStore(self.settings.artifacts)
         self.agents: list[subprocess.Popen[bytes]] = []
 
-    def start_agent(self, slots: int = 1) -> "subprocess.Popen[bytes]":
+    def start_agent(self, slots: int = 1, *, node: str = NODE, **environment: str) -> "subprocess.Popen[bytes]":
         """An agent with so many CPU slots, once the pool knows it."""
-        environment = os.environ | {
+        given = {
             "PODIUM_REDIS_URL": self.redis_url,
             "PODIUM_ARTIFACTS": self.settings.artifacts,
             "PODIUM_LEASE_ATTEMPT": str(LEASES.attempt),
             "PODIUM_LEASE_NODE": str(LEASES.node),
         }
-        for node in self.store.nodes():
-            self.store.remove_node(node.id)
-        command = (sys.executable, "-m", "podium.worker", "--node", NODE, "--cpu-slots", str(slots))
-        agent = subprocess.Popen(command, env=environment)
+        self.store.remove_node(node)
+        command = (sys.executable, "-m", "podium.worker", "--node", node, "--cpu-slots", str(slots))
+        agent = subprocess.Popen(command, env={**os.environ, **given, **environment})
         self.agents.append(agent)
-        self.until(lambda: [NodeState.READY] == [node.state for node in self.store.nodes()], "the agent to come up")
+        ready = (node, NodeState.READY)
+        self.until(lambda: ready in [(one.id, one.state) for one in self.store.nodes()], "the agent to come up")
         return agent
 
     def create(self, images: str, **changes: object) -> Job:
@@ -146,13 +146,13 @@ class Site:
         return found
 
     def horse(self) -> psutil.Process:
-        """The process of slot 0: of its attempt, or the spare one."""
+        """The process of slot 0: of its attempt, or where none runs the spare one, which is the younger."""
 
         def found() -> list[psutil.Process]:
             return [one for one in self.processes("podium.worker.horse") if one.cmdline()[3].endswith(":0")]
 
-        self.until(lambda: len(found()) == 1, "a horse")
-        return found()[0]
+        self.until(found, "a horse")
+        return min(found(), key=lambda one: one.create_time())
 
     def until(self, condition: Callable[[], object], what: str, seconds: float = 120) -> None:
         """Waits until a condition holds."""

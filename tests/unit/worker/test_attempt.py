@@ -16,7 +16,6 @@ from podium.jobs.states import State
 from podium.jobs.store import Assignment, Leases, MemoryStore, NewJob
 from podium.worker.attempt import DRAINED, Attempt
 from podium.worker.job_context import StopReason
-from podium.worker.memory import OUT_OF_MEMORY
 from podium.worker.stop import StopFlag
 
 
@@ -157,31 +156,6 @@ def test_missing_images_fail_the_job(site, images, job, tmp_path):
 
     assert Cause.DATA is done.error.cause
     assert "does not exist" in done.error.message
-
-
-def test_a_job_that_kills_every_attempt_is_failed_in_the_end(site, images, job):
-    created = site.create(job(images("train")))
-    for _ in range(5):
-        assignment = site.store.dispatch(created.id, "n", 0)
-        site.store.begin(assignment)
-        site.store.recover(assignment, "the attempt's process was killed by signal 9 (SIGKILL) on n")
-    done = site.run(created)
-
-    assert State.FAILED is done.state
-    assert "5 attempts in a row died" in done.error.message
-    assert "SIGKILL" in done.error.message
-
-
-def test_a_job_that_the_kernel_kills_for_its_memory_is_told_so_in_the_end(site, images, job):
-    created = site.create(job(images("train")))
-    for _ in range(5):
-        assignment = site.store.dispatch(created.id, "n", 0)
-        site.store.begin(assignment)
-        site.store.recover(assignment, f"the attempt's process was killed by signal 9 (SIGKILL) on n{OUT_OF_MEMORY}")
-    done = site.run(created)
-
-    assert Cause.OOM_HOST is done.error.cause
-    assert "halve batch_size" in done.error.remedy
 
 
 class Flaky:

@@ -2,7 +2,8 @@ import signal
 
 import pytest
 
-from podium.worker.memory import OUT_OF_MEMORY, MemoryWatch, oom_kills
+from podium.jobs.job import Cause
+from podium.worker.memory import MemoryWatch, oom_kills
 
 
 @pytest.fixture
@@ -28,9 +29,9 @@ def test_the_groups_own_count_goes_before_the_machines(machine):
 
 def test_only_a_sigkill_while_memory_ran_out_is_explained_by_it(machine):
     watch = MemoryWatch(machine)
-    assert "" == watch.explain(signal.SIGKILL)
+    assert Cause.INTERNAL is watch.cause(signal.SIGKILL)
     (machine / "sys/fs/cgroup/system.slice/podium.service/memory.events").write_text("oom_kill 2\n")
 
-    assert OUT_OF_MEMORY == watch.explain(signal.SIGKILL)
-    assert "" == watch.explain(signal.SIGSEGV)
-    assert "" == watch.explain(1 << 8)
+    assert Cause.OOM_HOST is watch.cause(signal.SIGKILL)
+    assert Cause.INTERNAL is watch.cause(signal.SIGSEGV)
+    assert Cause.INTERNAL is watch.cause(1 << 8)

@@ -62,6 +62,7 @@ def _work(options: argparse.Namespace) -> None:
         state=NodeState.READY,
         slots=slots,
         version=version("podium"),
+        versions=inventory.versions(),
         address=inventory.own_address(settings.redis_url),
     )
     node_mark = mark(settings, options.node)

@@ -3,25 +3,35 @@
 import contextlib
 import logging
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 
 from podium.jobs.errors import StaleFenceError, UnavailableError
-from podium.jobs.job import Node, NodeState, Slot
-from podium.jobs.store import JobStore
+from podium.jobs.job import Cause, Job, Node, NodeState, Slot
+from podium.jobs.store import Assignment, Drain, JobStore, Leases
 from podium.worker.inventory import SLOT_DEVICES, slot_devices
-from podium.worker.processes import GRACE, is_of_ranks, kill, marked, ranks_mark, slot_mark, wait_until
+from podium.worker.lookout import Lookout
+from podium.worker.noticeboard import FOLDER, Noticeboard
+from podium.worker.processes import is_of_ranks, kill, marked, ranks_mark, slot_mark, wait_until
 
 _LOG = logging.getLogger(__name__)
 _TICK = 0.5
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 #: A supervisor that lived so long, in seconds, starts again without a pause.
 _HEALTHY = 60.0
+#: How long the agent waits beyond the grace of its attempts: their supervisors end them, and say why, before it does.
+_FOR_SUPERVISORS = 5.0
+#: How long an agent that leaves tries to reach the ledger, in seconds; then the leases say what it could not.
+_LAST_WORDS = 15.0
 
 
 class Supervisor:
@@ -31,7 +41,8 @@ class Supervisor:
         slot: the slot.
         start: starts its process.
         leftovers: the processes of this slot that still run.
-        recover: gives the slot's job back, when nothing of it runs any more.
+        recover: gives the slot's job back, when nothing of it runs any more, and says why.
+        grace: how long what is left of a dead one may take to save its work, in seconds.
     """
 
     def __init__(
@@ -40,9 +51,11 @@ class Supervisor:
         *,
         start: Callable[[], "subprocess.Popen[bytes]"],
         leftovers: Callable[[], list[psutil.Process]],
-        recover: Callable[[], None],
+        recover: Callable[[Cause, str], None],
+        grace: float,
     ) -> None:
         self.slot = slot
+        self._grace = grace
         self._start = start
         self._leftovers = leftovers
         self._recover = recover
@@ -73,17 +86,24 @@ class Supervisor:
     def _buried(self, dead_for: float) -> bool:
         """Whether nothing is left of the slot's last life, and its pause is over."""
         if not self._clean:
-            if (left := self._leftovers()) and dead_for < GRACE:
+            if (left := self._leftovers()) and dead_for < self._grace:
                 return False
             kill(left)
-            self._recover()
+            self._recover(Cause.INTERNAL, "its supervisor died")
             self._clean = True
         return dead_for >= self._pause
 
     def stop(self) -> None:
         """Asks the process to let its attempt save its work, and to leave."""
+        self._signal(signal.SIGTERM)
+
+    def requeue(self) -> None:
+        """Asks the process to let its attempt, if it has one, save its work and give its job back, and to stay."""
+        self._signal(signal.SIGUSR1)
+
+    def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
+            self._process.send_signal(number)
 
     def reap(self) -> None:
         """Kills what is left, and gives the job back."""
@@ -91,7 +111,7 @@ class Supervisor:
             self._process.kill()
             self._process.wait()
         kill(self._leftovers())
-        self._recover()
+        self._recover(Cause.PREEMPTED, "its machine left the pool, and it had not saved its work in time")
 
 
 class Agent:
@@ -100,41 +120,53 @@ class Agent:
     Args:
         store: the ledger.
         node: the machine's record.
-        lease: of the node, in seconds; renewed at a third of it.
+        leases: how often to be heard, and how long attempts may take to save their work.
         mark: the argument that all processes of this node carry.
     """
 
-    def __init__(self, store: JobStore, node: Node, *, lease: float, mark: str) -> None:
+    def __init__(self, store: JobStore, node: Node, *, leases: Leases, mark: str) -> None:
         self._store = store
         self._node = node
-        self._interval = lease / 3
+        self._interval = leases.node / 3
+        self._grace = leases.grace
         self._mark = mark
         self._last_heartbeat = float("-inf")
-        self._stopping = False
+        self._stopping = self._finishing = False
+        self._board = Noticeboard(Path(tempfile.mkdtemp(prefix="podium-agent-")))
+        self._lookout = Lookout(node.slots, self._board)
         self._supervisors = [self._supervisor(slot) for slot in node.slots]
 
     def request_stop(self) -> None:
         """Ends `run` in good order. For signal handlers."""
         self._stopping = True
 
+    def request_finish(self) -> None:
+        """The same, once the jobs that are here have ended; no others are taken. For signal handlers."""
+        self._finishing = True
+
     def run(self) -> None:
         """Works until asked to stop; then lets every attempt save its work, and leaves the pool."""
+        # Who starts a process passes this on: a supervisor that gets SIGUSR1 before it is ready does not die of it.
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         self._bury_predecessor()
+        self._lookout.start()
         while not self._stopping:
             self._heartbeat()
             for supervisor in self._supervisors:
                 self._reaching(supervisor.keep)
             time.sleep(_TICK)
-        self._drain()
+        self._leave()
+        shutil.rmtree(self._board.folder, ignore_errors=True)
 
     def _bury_predecessor(self) -> None:
         """What an agent that was killed left here may save its work first; then its jobs go back."""
         for process in marked(lambda argument: self._is_ours(argument) and not is_of_ranks(argument)):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.terminate()
-        wait_until(lambda: not self._strays(), GRACE)
+        wait_until(lambda: not self._strays(), self._grace)
         kill(self._strays())
-        while not self._stopping and not self._reaching(lambda: self._recover(None)):
+        why = "its machine was started again, or its agent was"
+        while not self._stopping and not self._reaching(lambda: self._recover(None, Cause.NODE_LOST, why)):
             time.sleep(_TICK)
 
     def _strays(self) -> list[psutil.Process]:
@@ -143,34 +175,56 @@ class Agent:
     def _is_ours(self, argument: str) -> bool:
         return argument.startswith(f"{self._mark}:")
 
-    def _drain(self) -> None:
+    def _leave(self) -> None:
         _LOG.info("draining: attempts save their work and go back to the queue")
         self._node = replace(self._node, state=NodeState.DRAINING)
         self._last_heartbeat = float("-inf")
-        end = time.monotonic() + GRACE
+        end = time.monotonic() + self._grace + _FOR_SUPERVISORS
         for supervisor in self._supervisors:
             supervisor.stop()
         while any(supervisor.running for supervisor in self._supervisors) and time.monotonic() < end:
             self._heartbeat()
             time.sleep(_TICK / 5)
         for supervisor in self._supervisors:
-            self._reaching(supervisor.reap)
-        self._reaching(lambda: self._store.remove_node(self._node.id))
+            self._insist(supervisor.reap)
+        self._insist(lambda: self._store.remove_node(self._node.id))
+
+    def _insist(self, call: Callable[[], None]) -> None:
+        wait_until(lambda: self._reaching(call), _LAST_WORDS)
 
     def _heartbeat(self) -> None:
         if time.monotonic() - self._last_heartbeat >= self._interval:
             self._last_heartbeat = time.monotonic()
-            self._reaching(lambda: self._store.heartbeat(self._node))
+            self._reaching(self._report)
 
-    def _recover(self, slot: int | None) -> None:
-        """Gives back the jobs that the ledger shows on a slot, or on any, of this machine, where nothing runs now."""
+    def _report(self) -> None:
+        """Says how the machine is, and does what is asked of it."""
+        troubles = self._lookout.troubles()
+        slots = tuple(replace(slot, trouble=troubles.get(slot.index, "")) for slot in self._node.slots)
+        state = NodeState.DRAINING if self._finishing else self._node.state
+        drain = self._store.heartbeat(replace(self._node, slots=slots, state=state))
+        if drain is Drain.REQUEUE:
+            for supervisor in self._supervisors:
+                supervisor.requeue()
+        if self._finishing and not self._holding(None):
+            self._stopping = True
+
+    def _holding(self, slot: int | None) -> list[tuple[Job, Assignment]]:
+        """The jobs that the ledger shows on a slot, or on any, of this machine."""
+        found = []
         for job, assignment, _ in self._store.holding():
-            attempt = job.attempts[-1]
-            if attempt.node == self._node.id and slot in (None, attempt.slot):
-                try:
-                    self._store.recover(assignment, f"the worker of slot {attempt.slot} on {self._node.id} died")
-                except StaleFenceError:
-                    continue
+            ours = [member for member in job.attempts[-1].members if member.node == self._node.id]
+            # The supervisor of the first slot has the attempt's process.
+            if any(slot in (None, member.slots[0]) for member in ours):
+                found.append((job, assignment))
+        return found
+
+    def _recover(self, slot: int | None, cause: Cause, why: str) -> None:
+        """Gives back the jobs on a slot, or on any, of this machine, where nothing runs now."""
+        for job, assignment in self._holding(slot):
+            outcome = f"the attempt ended with slot {job.attempts[-1].slot} of {self._node.id}: {why}"
+            with contextlib.suppress(StaleFenceError):
+                self._store.recover(assignment, outcome, cause=cause)
 
     def _reaching(self, call: Callable[[], None]) -> bool:
         """Whether the ledger could be reached; where not, the next tick tries again."""
@@ -183,11 +237,17 @@ class Agent:
 
     def _supervisor(self, slot: Slot) -> Supervisor:
         own = slot_mark(self._mark, slot.index)
+
+        def recover(cause: Cause, why: str) -> None:
+            self._recover(slot.index, cause, why)
+            self._board.vacate(slot.index)
+
         return Supervisor(
             slot,
             start=lambda: self._spawn(slot, own),
             leftovers=lambda: marked(lambda argument: argument in (own, ranks_mark(own))),
-            recover=lambda: self._recover(slot.index),
+            recover=recover,
+            grace=self._grace,
         )
 
     def _spawn(self, slot: Slot, own: str) -> "subprocess.Popen[bytes]":
@@ -201,6 +261,7 @@ class Agent:
             "CUDA_VISIBLE_DEVICES": slot_devices((slot,)),
             # For attempts that hold more slots than this one.
             SLOT_DEVICES: slot_devices(self._node.slots),
+            FOLDER: str(self._board.folder),
             # Nothing is downloaded behind anybody's back.
             "HF_HUB_OFFLINE": "1",
         }

@@ -2,26 +2,29 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 
 from podium.jobs.artifacts import ArtifactStore
 from podium.jobs.errors import StaleFenceError
 from podium.jobs.events import Level
-from podium.jobs.job import Cause, Job, JobError
+from podium.jobs.job import Cause, Job, JobError, Member
 from podium.jobs.settings import Settings
 from podium.jobs.states import State
 from podium.jobs.store import Assignment, JobStore
 from podium.worker.checkpoints import Checkpoints
+from podium.worker.follower import Follower
 from podium.worker.heartbeat import Heartbeat
-from podium.worker.inventory import devices
+from podium.worker.inventory import ADDRESS, devices, own_address
 from podium.worker.job_context import JobContext, Saved, Stopped, StopReason
 from podium.worker.ledger_context import LedgerContext
-from podium.worker.memory import OUT_OF_MEMORY, MemoryWatch
+from podium.worker.meeting import Meeting
+from podium.worker.memory import MemoryWatch
 from podium.worker.patience import insist
-from podium.worker.processes import PROCESS_DIED, ranks_mark
-from podium.worker.ranks import RankDied, RankFailed, Ranks
+from podium.worker.processes import death_of, node_of, ranks_mark
+from podium.worker.pulse import Pulse
+from podium.worker.ranks import MachineMissing, RankDied, RankFailed, Ranks
 from podium.worker.stop import StopFlag
 from podium.worker.trainer import trainer
 from podium.worker.writer import Writer
@@ -29,8 +32,10 @@ from podium.worker.writer import Writer
 _LOG = logging.getLogger(__name__)
 
 DRAINED = "the machine asked for its slot back; the attempt saved its work"
-#: So many processes in a row may die on the spot before the job counts as what kills them.
-_MOST_DEATHS = 5
+PAUSED = "paused; the attempt saved a checkpoint where it had trained"
+PREEMPTED = "another job took the slot; the attempt saved its work"
+#: What another attempt may do better: the storage may be back, another machine may be sound.
+_TRIED_AGAIN = frozenset({Cause.STORAGE, Cause.NODE_LOST})
 
 
 def _now() -> datetime:
@@ -48,6 +53,7 @@ class Attempt:
         stop: the flag that a signal handler raises.
         threads: how many threads may decode images.
         mark: the argument that all processes of the slot carry.
+        pulse: the sign for the supervisor that the attempt gets on.
         clock: the time, aware.
     """
 
@@ -61,6 +67,7 @@ class Attempt:
         *,
         threads: int,
         mark: str = "",
+        pulse: Pulse | None = None,
         clock: Callable[[], datetime] = _now,
     ) -> None:
         self._store = store
@@ -70,7 +77,9 @@ class Attempt:
         self._stop = stop
         self._threads = threads
         self._mark = mark
+        self._pulse = pulse or Pulse(None)
         self._clock = clock
+        self._meeting: Meeting | None = None
 
     def run(self) -> None:
         """Does the job as far as it may, and tells the ledger how it ended. A stale assignment leaves at once."""
@@ -81,18 +90,70 @@ class Attempt:
 
     def _run(self) -> None:
         before = insist(lambda: self._store.get(self._assignment.job_id))
+        if (member := self._follows(before)) is not None:
+            self._follow(before, member)
+        elif before.spec.resources.nodes == 1:
+            self._lead(before)
+        elif (meeting := self._met()) is not None:
+            with meeting as self._meeting:
+                self._lead(before)
+
+    def _follows(self, job: Job) -> Member | None:
+        """This machine's part, where the attempt is another machine's."""
+        if job.attempt != self._assignment.attempt:
+            return None
+        return next((other for other in job.attempts[-1].others if other.node == node_of(self._mark)), None)
+
+    def _follow(self, job: Job, member: Member) -> None:
+        Follower(
+            self._store,
+            self._assignment,
+            self._stop,
+            node=member.node,
+            address=own_address(self._settings.redis_url),
+            mark=ranks_mark(self._mark),
+            environment=_seeing(member.slots),
+        ).run(job)
+
+    def _met(self) -> Meeting | None:
+        """Where the other machines find this one; None: nowhere, and the job has been given back."""
+        address = own_address(self._settings.redis_url)
+        try:
+            return Meeting(address)
+        except OSError as error:
+            outcome = f"others cannot reach {node_of(self._mark)} at {address!r}: {error}; set {ADDRESS} there"
+            insist(self._giving_back(outcome, Cause.INTERNAL))
+            return None
+
+    def _lead(self, before: Job) -> None:
         checkpoints = self._checkpoints(before)
-        resume_from = insist(checkpoints.newest)
+        try:
+            resume_from = insist(checkpoints.newest)
+        except OSError as error:
+            outcome = f"the job's checkpoints cannot be read: {error}"
+            insist(lambda: self._store.recover(self._assignment, outcome, cause=Cause.STORAGE))
+            return
         step = resume_from.step if resume_from else 0
-        job = insist(lambda: self._store.begin(self._assignment, resumed_from_step=step))
+        invitation = str(self._meeting.invitation) if self._meeting else ""
+        job = insist(lambda: self._store.begin(self._assignment, resumed_from_step=step, rendezvous=invitation))
+        self._pulse.beat()
         with Heartbeat(self._store, self._assignment, self._stop, self._settings.leases.attempt):
             writer = Writer(self._store, self._assignment, self._stop)
             try:
                 end = self._work(job, writer, checkpoints, resume_from)
-                writer.flush()
-                insist(end)
+                insist(self._flushed(job, writer) or end, waiting=self._pulse.beat)
             finally:
                 writer.close()
+
+    def _flushed(self, job: Job, writer: Writer) -> Callable[[], object] | None:
+        """Writes everything that was said; returns the call that ends the attempt where that is not possible."""
+        try:
+            writer.flush(waiting=self._pulse.beat)
+        except StaleFenceError:
+            raise
+        except Exception as error:  # such as a checkpoint that could not be removed
+            return self._failed(job, _described(error))
+        return None
 
     def _work(
         self, job: Job, writer: Writer, checkpoints: Checkpoints, resume_from: Saved | None
@@ -104,15 +165,16 @@ class Attempt:
             artifacts=self._artifacts,
             job_id=job.id,
             stop=self._stop,
+            pulse=self._pulse,
             resume_from=resume_from,
             clock=self._clock,
         )
         if job.state is State.CANCELLING:
             self._stop.request(StopReason.CANCELLED)
+        if job.state is State.PAUSING:
+            self._stop.request(StopReason.PAUSED)
         if job.spec.max_duration_seconds:
             self._stop.end_in(job.spec.max_duration_seconds - _spent(job))
-        if (error := _crash_loop(job)) is not None:
-            return self._failing(error)
         insist(lambda: checkpoints.sweep(resume_from))
         return self._train(job, context)
 
@@ -125,18 +187,30 @@ class Attempt:
         except StaleFenceError:
             raise
         except RankDied as died:
-            outcome = f"{PROCESS_DIED} {died} on {job.attempts[-1].node}{memory.explain(died.status)}"
-            return lambda: self._store.recover(self._assignment, outcome)
+            cause = died.cause or memory.cause(died.status)
+            return self._giving_back(death_of(str(died), died.node, cause), cause)
+        except MachineMissing as missing:
+            return self._giving_back(str(missing), Cause.INTERNAL)
         except Exception as error:  # whatever it is, the user is told
             described = _described(error)
             context.log(described.message, Level.ERROR)
-            return self._failing(described)
+            if described.cause in _TRIED_AGAIN:
+                for line in described.traceback.splitlines():
+                    context.log(line, Level.ERROR)
+            return self._failed(job, described)
         return self._finishing(State.SUCCEEDED, "trained to the end")
 
     def _fit(self, job: Job, context: JobContext) -> None:
-        if job.spec.resources.gpus > 1:
-            visible = {"CUDA_VISIBLE_DEVICES": devices(job.attempts[-1].slots)}
-            Ranks(job, context, self._stop, mark=ranks_mark(self._mark), environment=os.environ | visible).run()
+        if job.spec.resources.slots > 1:
+            Ranks(
+                job,
+                context,
+                self._stop,
+                mark=ranks_mark(self._mark),
+                environment=_seeing(job.attempts[-1].slots),
+                meeting=self._meeting,
+                leases=self._settings.leases,
+            ).run()
             return
         # Only now: importing torch takes seconds, and the lease is alive.
         trainer().run(job, context, threads=self._threads)
@@ -148,16 +222,29 @@ class Attempt:
                     State.CANCELLED, "cancelled; the attempt saved a checkpoint where it had trained"
                 )
             case StopReason.DRAINED:
-                return lambda: self._store.recover(self._assignment, DRAINED)
+                return self._giving_back(DRAINED, Cause.PREEMPTED)
+            case StopReason.PAUSED:
+                return self._giving_back(PAUSED, Cause.PREEMPTED)
+            case StopReason.PREEMPTED:
+                return self._giving_back(PREEMPTED, Cause.PREEMPTED)
             case StopReason.DEADLINE:
                 message = f"not done after max_duration_seconds = {job.spec.max_duration_seconds}"
                 remedy = "raise max_duration_seconds, or start a job from the last checkpoint"
-                return self._failing(JobError(cause=Cause.DEADLINE, message=message, remedy=remedy))
+                return self._failed(job, JobError(cause=Cause.DEADLINE, message=message, remedy=remedy))
             case StopReason.FENCED:
                 raise StaleFenceError(f"a newer attempt holds {job.id}")
 
-    def _failing(self, error: JobError) -> Callable[[], object]:
-        return self._finishing(State.FAILED, error.message, error)
+    def _failed(self, job: Job, error: JobError) -> Callable[[], object]:
+        """Gives the job back where another attempt may do better, else ends it."""
+        if error.cause not in _TRIED_AGAIN:
+            return self._finishing(State.FAILED, error.message, error)
+        attempt = job.attempts[-1]
+        # Of several machines it is not known which one failed.
+        faulty = attempt.node if error.cause is Cause.NODE_LOST and not attempt.others else ""
+        return self._giving_back(error.message, error.cause, faulty)
+
+    def _giving_back(self, outcome: str, cause: Cause, faulty: str = "") -> Callable[[], object]:
+        return lambda: self._store.recover(self._assignment, outcome, cause=cause, faulty=faulty)
 
     def _finishing(self, state: State, reason: str, error: JobError | None = None) -> Callable[[], object]:
         def finish() -> None:
@@ -170,6 +257,11 @@ class Attempt:
     def _checkpoints(self, job: Job) -> Checkpoints:
         versions = {name: version(name) for name in ("podium", "torch", "torchvision", "timm")}
         return Checkpoints(self._store, self._artifacts, job, self._assignment, versions)
+
+
+def _seeing(slots: Sequence[int]) -> Mapping[str, str]:
+    """The environment of ranks on the slots of this machine."""
+    return os.environ | {"CUDA_VISIBLE_DEVICES": devices(slots)}
 
 
 def _described(error: Exception) -> JobError:
@@ -185,22 +277,3 @@ def _spent(job: Job) -> float:
         for attempt in job.attempts
         if attempt.start_time and attempt.end_time
     )
-
-
-def _crash_loop(job: Job) -> JobError | None:
-    """Why not to try again: process after process died, on machines that live, without getting any further."""
-    *earlier, present = job.attempts
-    deaths = 0
-    for attempt in reversed(earlier):
-        if not attempt.outcome.startswith(PROCESS_DIED) or attempt.resumed_from_step != present.resumed_from_step:
-            break
-        deaths += 1
-    if deaths < _MOST_DEATHS:
-        return None
-    message = (
-        f"{deaths} attempts in a row died after step {present.resumed_from_step}; the last one: {earlier[-1].outcome}"
-    )
-    if earlier[-1].outcome.endswith(OUT_OF_MEMORY):
-        remedy = "halve batch_size, use a smaller backbone, or have fewer slots on the machine"
-        return JobError(cause=Cause.OOM_HOST, message=message, remedy=remedy)
-    return JobError(cause=Cause.NODE_LOST, message=message, remedy="look at the job's log and the worker's own")

@@ -83,8 +83,16 @@ class Checkpoints:
             _LOG.warning("%s stays on disk: %s", checkpoint.id, error)
 
     def newest(self) -> Saved | None:
-        """The newest whole one; None: there is none."""
-        return self._first_whole(reversed(self._store.checkpoints(self._job.id)))
+        """The newest whole one; None: there is none.
+
+        Raises:
+            OSError: the storage has nothing of what the ledger lists. To begin again would waste what was trained.
+        """
+        listed = self._store.checkpoints(self._job.id)
+        found = self._first_whole(reversed(listed))
+        if listed and found is None and not self._artifacts.manifests(self._job.id):
+            raise OSError(f"none of {len(listed)} checkpoints is in {self._artifacts.root}; is that the right place?")
+        return found
 
     def best(self) -> Saved | None:
         """The one marked best, if it is whole."""

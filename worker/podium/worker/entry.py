@@ -10,8 +10,11 @@ from podium.jobs.store import Assignment
 from podium.jobs.store.redis import RedisStore, connect
 from podium.worker.attempt import Attempt
 from podium.worker.job_context import StopReason
-from podium.worker.processes import GRACE
+from podium.worker.pulse import Pulse, attempt_folder
 from podium.worker.stop import StopFlag
+
+#: So many seconds after its grace a process ends itself; a supervisor that is left has done so before, in better words.
+_FOR_THE_SUPERVISOR = 5.0
 
 
 def run(job_id: str, attempt: int, fence: int, *, mark: str) -> None:
@@ -27,13 +30,14 @@ def run(job_id: str, attempt: int, fence: int, *, mark: str) -> None:
     """
     settings = from_environment()
     store = RedisStore(connect(settings), leases=settings.leases)
-    stop = StopFlag()
+    stop, pulse = StopFlag(), Pulse(attempt_folder())
+    # The kernel ends a process that hangs, even where Python no longer runs and no supervisor is left to do it.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
     def drain(_signal: int, _frame: FrameType | None) -> None:
         stop.request(StopReason.DRAINED)
-        # The kernel ends a process that hangs, even where Python no longer runs.
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(GRACE)
+        if not signal.getitimer(signal.ITIMER_REAL)[0]:  # asked again, it has no more time than it had
+            signal.setitimer(signal.ITIMER_REAL, settings.leases.grace + _FOR_THE_SUPERVISOR)
 
     signal.signal(signal.SIGTERM, drain)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -45,6 +49,7 @@ def run(job_id: str, attempt: int, fence: int, *, mark: str) -> None:
         stop,
         threads=int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1),
         mark=mark,
+        pulse=pulse,
     ).run()
     # All is said and done; that a process on its way out is asked to leave is not to look like its death.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

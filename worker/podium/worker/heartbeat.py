@@ -10,8 +10,13 @@ from podium.worker.job_context import StopReason
 from podium.worker.stop import StopFlag
 
 _LOG = logging.getLogger(__name__)
-#: How long a cancellation may go unheard, in seconds.
+#: How long a wish may go unheard, in seconds.
 _HEARING = 1.0
+_REASONS = {
+    Wish.CANCEL: StopReason.CANCELLED,
+    Wish.PAUSE: StopReason.PAUSED,
+    Wish.PREEMPT: StopReason.PREEMPTED,
+}
 
 
 class Heartbeat:
@@ -20,7 +25,7 @@ class Heartbeat:
     Args:
         store: the ledger.
         assignment: whose lease.
-        stop: raised when the user cancels, or a newer attempt holds the job.
+        stop: raised when the attempt is to save its work and end, or a newer one holds the job.
         lease: the lease, in seconds; renewed three times as often, and at least once a second.
     """
 
@@ -43,8 +48,8 @@ class Heartbeat:
     def _run(self) -> None:
         while not self._end.wait(self._interval):
             try:
-                if self._store.renew(self._assignment) is Wish.CANCEL:
-                    self._stop.request(StopReason.CANCELLED)
+                if (reason := _REASONS.get(self._store.renew(self._assignment))) is not None:
+                    self._stop.request(reason)
             except StaleFenceError:
                 self._stop.request(StopReason.FENCED)
                 return

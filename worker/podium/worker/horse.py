@@ -1,36 +1,52 @@
-"""`python -m podium.worker.horse MARK PARENT`: the process of one attempt, whose ids come on its standard input.
+"""`python -m podium.worker.horse MARK PARENT [beside]`: the process of one attempt, whose ids come on standard input.
 
 While they do not come, it imports what an attempt needs, and nothing more: no device is touched, no seed set.
-SIGUSR1 makes it write the stacks of its threads to stderr, to see where one hangs.
+SIGUSR1 makes it write the stacks of its threads: see `stacks`.
 """
 
-import faulthandler
 import json
 import logging
+import os
 import select
-import signal
 import sys
+import threading
 
 from podium.worker import entry
 from podium.worker.processes import die_with_parent
+from podium.worker.spare import BESIDE
+from podium.worker.stacks import show_on_signal
 from podium.worker.trainer import trainer
+
+#: How much an import beside an attempt gives way to it; not more, as the next attempt may be waiting for it.
+_NICE = 5
 
 
 def main(arguments: list[str]) -> None:
     """Waits for the ids of an attempt, and runs it."""
-    mark, parent = arguments
+    mark, parent, *how = arguments
     die_with_parent(int(parent))
-    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    show_on_signal("attempt")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if not select.select([sys.stdin], [], [], 0)[0]:
-        _warm_up()
+        _warm_up(beside=BESIDE in how)
     # Without an order nobody is left to give one.
     if order := sys.stdin.readline():
         entry.run(**json.loads(order), mark=mark)
 
 
-def _warm_up() -> None:
-    trainer()
+def _warm_up(*, beside: bool) -> None:
+    if not beside or sys.platform != "linux":
+        trainer()
+        return
+
+    def gently() -> None:
+        # On Linux each thread has its own niceness. Nobody could take back the process's own for the attempt.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        trainer()
+
+    thread = threading.Thread(target=gently, name="import")
+    thread.start()
+    thread.join()
 
 
 if __name__ == "__main__":

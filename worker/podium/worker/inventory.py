@@ -3,12 +3,15 @@
 Nothing here imports torch.
 """
 
+import contextlib
 import os
 import platform
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from ipaddress import ip_address
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
@@ -17,6 +20,8 @@ from podium.jobs.job import Slot
 
 #: In the environment of a slot's processes: the devices of all slots of the machine, in the order of the slots.
 SLOT_DEVICES = "PODIUM_SLOT_DEVICES"
+#: In the environment of the agent: where other machines reach this one.
+ADDRESS = "PODIUM_ADDRESS"
 _PATIENCE = 30.0
 
 
@@ -72,7 +77,7 @@ def devices(slots: Sequence[int], environment: Mapping[str, str] = os.environ) -
 
 
 def gpu_memory() -> Mapping[str, tuple[int, int]] | None:
-    """GPU -> the free and the whole of its memory, in MiB, 0 where it cannot be told; None: nvidia-smi does not answer."""
+    """GPU -> the free and the whole of its memory, in MiB, 0 where it cannot be told; None: nvidia-smi says nothing."""
     rows = _ask_nvidia("uuid", "memory.free", "memory.total")
     return None if rows is None else {uuid: (_mebibytes(free), _mebibytes(total)) for uuid, free, total in rows}
 
@@ -80,35 +85,53 @@ def gpu_memory() -> Mapping[str, tuple[int, int]] | None:
 def versions() -> dict[str, str]:
     """Of what matters beside Podium: "python", "torch", and "driver" where there are GPUs."""
     found = {"python": platform.python_version()}
-    try:
+    with contextlib.suppress(PackageNotFoundError):  # __main__ says what to do about it
         found["torch"] = version("torch")
-    except PackageNotFoundError:  # __main__ says what to do about it
-        pass
     if drivers := _ask_nvidia("driver_version"):
         found["driver"] = drivers[0][0]
     return found
 
 
-def address(redis_url: str, environ: Mapping[str, str] = os.environ) -> str:
+def own_address(redis_url: str, environ: Mapping[str, str] = os.environ) -> str:
     """Where other machines of the pool reach this one: PODIUM_ADDRESS, else the interface by which it reaches Redis.
 
     Args:
-        redis_url: that of the settings; one of a Unix socket says that the pool is this machine.
+        redis_url: that of the settings; one of this machine says nothing of others.
         environ: the agent's environment.
+
+    Returns:
+        A host; empty: it cannot be told, and the machine takes no jobs of several.
+
+    Raises:
+        ValueError: PODIUM_ADDRESS is no address of this machine.
     """
-    if given := environ.get("PODIUM_ADDRESS"):
+    if given := environ.get(ADDRESS):
+        try:
+            with _socket_for(given, 0) as (probe, place):
+                probe.bind(place)
+        except OSError:
+            message = f"{ADDRESS}={given} is no address of this machine; give one by which others reach it"
+            raise ValueError(message) from None
         return given
     url = urlsplit(redis_url)
     if url.scheme == "unix" or not url.hostname:
-        return "127.0.0.1"
+        return ""
     try:
-        family, _, _, _, place = socket.getaddrinfo(url.hostname, url.port or 6379, type=socket.SOCK_DGRAM)[0]
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        with _socket_for(url.hostname, url.port or 6379) as (probe, place):
             # Sends nothing: the kernel only chooses the way.
             probe.connect(place)
-            return str(probe.getsockname()[0])
+            found = str(probe.getsockname()[0])
     except OSError:
         return ""
+    return "" if ip_address(found).is_loopback else found
+
+
+@contextlib.contextmanager
+def _socket_for(host: str, port: int) -> Iterator[tuple[socket.socket, Any]]:
+    """A UDP socket of the family of an address, and the address as sockets take it."""
+    family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        yield probe, place
 
 
 def parse_rows(answer: str) -> list[list[str]]:

@@ -10,6 +10,7 @@ from podium.jobs.job import Progress
 from podium.worker.checkpoints import Checkpoints
 from podium.worker.job_context import Saved, StopReason
 from podium.worker.patience import insist
+from podium.worker.pulse import Pulse
 from podium.worker.stop import StopFlag
 from podium.worker.writer import Writer
 
@@ -23,6 +24,7 @@ class LedgerContext:
         artifacts: where features and scratch are kept.
         job_id: whose scratch.
         stop: the flag.
+        pulse: the sign for the supervisor that the attempt gets on.
         resume_from: the checkpoint that this attempt starts from.
         clock: the time, aware.
     """
@@ -35,6 +37,7 @@ class LedgerContext:
         artifacts: ArtifactStore,
         job_id: str,
         stop: StopFlag,
+        pulse: Pulse,
         resume_from: Saved | None,
         clock: Callable[[], datetime],
     ) -> None:
@@ -43,15 +46,19 @@ class LedgerContext:
         self._artifacts = artifacts
         self._job_id = job_id
         self._stop = stop
+        self._pulse = pulse
         self._resume_from = resume_from
         self._clock = clock
+        self._start = resume_from.step if resume_from else 0
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """See `JobContext`."""
+        self._pulse.beat(stepped=step > self._start)
         self._writer.metrics(step, metrics)
 
     def progress(self, progress: Progress) -> None:
         """See `JobContext`."""
+        self._pulse.beat(stepped=progress.step > self._start)
         self._writer.progress(progress)
 
     def log(self, text: str, level: Level = Level.INFO) -> None:
@@ -64,7 +71,9 @@ class LedgerContext:
 
     def save(self, step: int, write: Callable[[Path], None], *, metrics: Mapping[str, float], best: bool) -> None:
         """See `JobContext`. The bytes are on disk when this returns; the ledger lists them after the points so far."""
+        self._pulse.beat()
         checkpoint = self._checkpoints.commit(step, write, metrics, best)
+        self._pulse.beat()
         self._writer.then(lambda: self._checkpoints.register(checkpoint))
 
     def newest(self) -> Saved | None:
@@ -73,12 +82,13 @@ class LedgerContext:
 
     def best(self) -> Saved | None:
         """See `JobContext`."""
-        self._writer.flush()
-        return insist(self._checkpoints.best)
+        # Waiting for the ledger is no stall.
+        self._writer.flush(waiting=self._pulse.beat)
+        return insist(self._checkpoints.best, waiting=self._pulse.beat)
 
     def checkpoint(self, checkpoint_id: str) -> Saved:
         """See `JobContext`."""
-        return insist(lambda: self._checkpoints.any(checkpoint_id))
+        return insist(lambda: self._checkpoints.any(checkpoint_id), waiting=self._pulse.beat)
 
     def features(self, key: str) -> Path:
         """See `JobContext`."""

@@ -4,8 +4,7 @@ import os
 import signal
 from pathlib import Path
 
-#: How the outcome of an attempt whose process was killed for its memory ends.
-OUT_OF_MEMORY = ", the machine ran out of memory"
+from podium.jobs.job import Cause
 
 
 def oom_kills(root: Path = Path("/")) -> int:
@@ -38,10 +37,14 @@ class MemoryWatch:
         self._root = root
         self._before = oom_kills(root)
 
-    def explain(self, status: int) -> str:
-        """What to add to the description of a wait status: OUT_OF_MEMORY, or nothing."""
+    def cause(self, status: int) -> Cause:
+        """Why a process died that did not end by itself: OOM_HOST, or INTERNAL where nothing is known.
+
+        Args:
+            status: how it ended, a wait status.
+        """
         killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-        return OUT_OF_MEMORY if killed and oom_kills(self._root) > self._before else ""
+        return Cause.OOM_HOST if killed and oom_kills(self._root) > self._before else Cause.INTERNAL
 
 
 def _group(root: Path) -> Path:

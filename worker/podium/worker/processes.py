@@ -15,12 +15,9 @@ from collections.abc import Callable, Sequence
 
 import psutil
 
+from podium.jobs.job import Cause
 from podium.jobs.settings import Settings
 
-#: How long an attempt may take to save its work after SIGTERM, in seconds.
-GRACE = 120
-#: How the outcome of an attempt begins whose process died while its machine lived.
-PROCESS_DIED = "the attempt's process"
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _RANKS = ":ranks"
 
@@ -48,6 +45,11 @@ def mark(settings: Settings, node: str) -> str:
 def slot_mark(node_mark: str, slot: int) -> str:
     """The same, of one slot."""
     return f"{node_mark}:{slot}"
+
+
+def node_of(slot_mark: str) -> str:
+    """The node of a mark that `slot_mark` made; empty: of none."""
+    return slot_mark.partition(":")[2].partition(":")[2].rpartition(":")[0]
 
 
 def ranks_mark(slot_mark: str) -> str:
@@ -82,6 +84,24 @@ def kill(processes: Sequence[psutil.Process]) -> None:
         except psutil.NoSuchProcess:
             continue
     psutil.wait_procs(processes, timeout=10)
+
+
+def death_of(how: str, node: str, cause: Cause) -> str:
+    """The outcome of an attempt whose process died while its machine lived.
+
+    Args:
+        how: see `describe_exit`.
+        node: the machine.
+        cause: OOM_HOST is said too.
+    """
+    return f"the attempt's process {how} on {node}" + (
+        ", the machine ran out of memory" if cause is Cause.OOM_HOST else ""
+    )
+
+
+def wait_status(code: int) -> int:
+    """The wait status of an exit code; negative: a signal."""
+    return -code if code < 0 else code << 8
 
 
 def describe_exit(status: int) -> str:

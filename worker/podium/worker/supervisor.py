@@ -6,31 +6,33 @@ say about a job is never acted on, and nothing that a record names is imported o
 
 import contextlib
 import logging
-import os
-import signal
 import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-import psutil
 import redis
 from rq import Queue
 from rq.exceptions import DeserializationError, StopRequested
 from rq.executions import Execution
 from rq.job import Job as RqJob
+from rq.utils import now as rq_now
 from rq.worker import SpawnWorker
 
 from podium.jobs.delivery import FUNCTION
-from podium.jobs.errors import PodiumError, StaleFenceError
-from podium.jobs.job import Job
-from podium.jobs.states import State
+from podium.jobs.errors import PodiumError
+from podium.jobs.job import Cause
 from podium.jobs.store import Assignment, JobStore
-from podium.worker.memory import MemoryWatch
-from podium.worker.processes import GRACE, PROCESS_DIED, describe_exit, kill
+from podium.worker.attendant import Attendant, give_back
+from podium.worker.noticeboard import Noticeboard
 from podium.worker.spare import Spare
+from podium.worker.vigil import Ending
 
 _LOG = logging.getLogger(__name__)
+#: How often RQ hears that an attempt runs, in seconds.
+_RQ_HEARTBEAT = 10.0
+#: When an attempt has run for so long, in seconds, the next one's process is started beside it.
+_SETTLED = 10.0
 
 
 class Refused(Exception):
@@ -73,29 +75,35 @@ def assignment_of(job: RqJob) -> Assignment:
 class SlotWorker(SpawnWorker):
     """Reads the one queue of one slot.
 
-    Set `store`, `node` and `mark` before `warm_up` and `work`.
+    Set `store`, `node`, `slot`, `mark`, `board` and `grace` before `warm_up` and `work`.
     """
 
     store: JobStore
     node: str
+    slot: int
     mark: str
+    board: Noticeboard
+    grace: float
     _handling = False
-    _status: int | None = None
-    _unwanted_since: float | None = None
+    _asked = False
+    """Whether the attempt at hand is to save its work and give its job back."""
+    _attendant: Attendant | None = None
     _spare: Spare | None = None
+    _told_rq = 0.0
 
     def execute_job(self, job: RqJob, queue: Queue) -> None:
         """Runs one delivery to its end in a process of its own."""
-        self._handling, self._status = True, None
-        execution = self.prepare_execution(job)
+        self._handling, self._asked = True, self._stop_requested
         try:
             assignment = assignment_of(job)
         except Refused as refusal:
             _LOG.error("refused: %s", refusal)
-            queue.intermediate_queue.remove(job.id)
-            self.handle_job_failure(job, queue, exc_string=str(refusal), execution=execution)
+            with _redis_may_be_away():
+                execution = self.prepare_execution(job)
+                queue.intermediate_queue.remove(job.id)
+                self.handle_job_failure(job, queue, exc_string=str(refusal), execution=execution)
         else:
-            self._supervise(job, queue, execution, assignment)
+            self._supervise(job, queue, assignment)
         self.set_state("idle")
         self._handling = False
         if self._stop_requested:
@@ -103,80 +111,113 @@ class SlotWorker(SpawnWorker):
         if self._spare is None:
             self.warm_up()
 
-    def _supervise(self, job: RqJob, queue: Queue, execution: Execution, assignment: Assignment) -> None:
-        job.timeout = -1
-        self.prepare_job_execution(job, remove_from_intermediate_queue=True)
-        self._assignment, self._unwanted_since, self._memory = assignment, None, MemoryWatch()
-        self.fork_work_horse(job, queue)
-        if self._stop_requested:
-            self._pass_on_stop()
-        self.monitor_work_horse(job, queue, execution)
-        if self._status == 0:
-            self._finalize_success(job, queue, execution, None)
+    def _supervise(self, job: RqJob, queue: Queue, assignment: Assignment) -> None:
+        """An attempt, with RQ's records of it, where RQ can be told."""
+        execution = None
+        with _redis_may_be_away():
+            execution = self.prepare_execution(job)
+            job.timeout = -1
+            self.prepare_job_execution(job, remove_from_intermediate_queue=True)
+        wrong = self._run(job, execution, assignment)
+        if execution is None:
+            return
+        self.executions.pop(execution.id, None)
+        job.ended_at = rq_now()
+        with _redis_may_be_away():
+            if wrong:
+                self.handle_job_failure(job, queue, exc_string=wrong, execution=execution)
+            else:
+                self._finalize_success(job, queue, execution, None)
 
-    def fork_work_horse(self, job: RqJob, queue: Queue) -> None:
+    def _run(self, job: RqJob, execution: Execution | None, assignment: Assignment) -> str:
+        """Runs an attempt to its end; returns what went wrong, or nothing."""
+        if trouble := self.board.trouble(self.slot):
+            # The delivery came before the ledger knew of it.
+            outcome = f"slot {self.slot} of {self.node}: {trouble}"
+            give_back(self.store, assignment, Ending(cause=Cause.PREEMPTED, outcome=outcome))
+            return outcome
+        self.board.occupy(self.slot, self._slots(assignment))
+        try:
+            process = self._started(assignment)
+            self._attendant = Attendant(process, assignment, self.store, node=self.node, grace=self.grace)
+            if self._asked:
+                self._attendant.ask()
+            return self._attendant.attend(
+                meanwhile=lambda seconds: self._meanwhile(job, execution, seconds),
+                spared=lambda: self._spare.pid if self._spare else None,
+            )
+        finally:
+            self._attendant = None
+            self.board.vacate(self.slot)
+
+    def _slots(self, assignment: Assignment) -> tuple[int, ...]:
+        """The slots of this machine that an attempt holds."""
+        with contextlib.suppress(PodiumError):
+            attempt = self.store.get(assignment.job_id).attempts[assignment.attempt - 1]
+            for member in attempt.members:
+                if member.node == self.node:
+                    return member.slots
+        return (self.slot,)
+
+    def _started(self, assignment: Assignment) -> Spare:
         """Has the spare run the attempt; another process where it has died."""
-        spare, self._spare = self._spare or Spare(self.mark), None
-        while not spare.give(self._assignment):
-            spare = Spare(self.mark)
-        self._horse_pid = spare.pid
+        spare, self._spare = self._spare or Spare(self.mark, self.board.folder), None
+        while not spare.give(assignment):
+            spare = Spare(self.mark, self.board.folder)
+        return spare
+
+    def _meanwhile(self, job: RqJob, execution: Execution | None, seconds: float) -> None:
+        if self._spare is None and seconds >= _SETTLED and not self._stop_requested:
+            self._spare = Spare(self.mark, self.board.folder, beside=True)
+        if execution is not None and time.monotonic() - self._told_rq >= _RQ_HEARTBEAT:
+            self._told_rq = time.monotonic()
+            with _redis_may_be_away():
+                self.maintain_heartbeats(job, execution)
 
     def warm_up(self) -> None:
-        """Starts the process of the next attempt. Not while one runs, which needs the machine."""
-        self._spare = Spare(self.mark)
-
-    def wait_for_horse(self) -> tuple[int | None, int | None, Any]:
-        """Waits for the process, and remembers how it ended."""
-        pid, self._status, usage = super().wait_for_horse()
-        return pid, self._status, usage
-
-    def handle_work_horse_killed(self, job: RqJob, retpid: int, ret_val: int, rusage: Any) -> None:
-        """Gives the job of a process that died without a word back at once."""
-        outcome = f"{PROCESS_DIED} {describe_exit(ret_val)} on {self.node}{self._memory.explain(ret_val)}"
-        _LOG.warning("%s: %s", self._assignment.job_id, outcome)
-        # Its orphans, which the slot has adopted: the next attempt is to find their devices free.
-        kill(psutil.Process().children(recursive=True))
-        with contextlib.suppress(StaleFenceError):
-            self.store.recover(self._assignment, outcome)
+        """Starts the process of the next attempt. While one runs, only once it no longer needs the whole machine."""
+        self._spare = Spare(self.mark, self.board.folder)
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         """SIGTERM: the attempt saves its work and gives its job back, then this worker leaves; any number of times."""
         self._stop_requested = True
         if not self._handling:
             raise StopRequested
-        self._pass_on_stop()
+        self.request_requeue(signum, frame)
 
-    def _pass_on_stop(self) -> None:
-        if self.horse_pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.horse_pid, signal.SIGTERM)
+    def request_requeue(self, signum: int, frame: FrameType | None) -> None:
+        """SIGUSR1: the attempt, if there is one, saves its work and gives its job back; this worker stays."""
+        self._asked = True
+        if self._attendant is not None:
+            self._attendant.ask()
+
+    # What RQ would do of itself
+
+    def check_for_suspension(self, burst: bool) -> None:
+        """Nothing: a machine is drained by the ledger."""
+
+    def subscribe(self) -> None:
+        """To nothing: RQ's own commands kill without a checkpoint."""
+
+    def set_state(self, *arguments: Any, **options: Any) -> None:
+        """As RQ's, but Redis being away is no reason to leave."""
+        with _redis_may_be_away():
+            super().set_state(*arguments, **options)
 
     def heartbeat(self, *arguments: Any, **options: Any) -> None:
-        """As RQ's, but Redis being away is no reason to leave a running attempt alone."""
+        """As RQ's, with the same exception."""
         with _redis_may_be_away():
             super().heartbeat(*arguments, **options)
 
-    def maintain_heartbeats(self, job: RqJob, execution: Execution) -> None:
-        """As RQ's, with the same exception; and an attempt that hangs when it should have left is ended."""
+    def run_maintenance_tasks(self) -> None:
+        """As RQ's, with the same exception."""
         with _redis_may_be_away():
-            super().maintain_heartbeats(job, execution)
-        with contextlib.suppress(PodiumError):
-            self._end_the_unwanted(self.store.get(self._assignment.job_id), time.monotonic())
-
-    def _end_the_unwanted(self, job: Job, now: float) -> None:
-        """The escalation: a cancelled or replaced attempt had its grace to leave by itself."""
-        if job.attempt == self._assignment.attempt and job.state in (State.STARTING, State.RUNNING):
-            self._unwanted_since = None
-        elif self._unwanted_since is None:
-            self._unwanted_since = now
-        elif now - self._unwanted_since > GRACE:
-            _LOG.warning("%s, attempt %d, should have left: killed", job.id, self._assignment.attempt)
-            self.kill_horse()
+            super().run_maintenance_tasks()  # type: ignore[no-untyped-call]  # RQ
 
 
 @contextlib.contextmanager
 def _redis_may_be_away() -> Iterator[None]:
     try:
         yield
-    except (redis.ConnectionError, redis.TimeoutError) as error:
-        _LOG.warning("no heartbeat to RQ: %s", error)
+    except redis.RedisError as error:
+        _LOG.warning("RQ's records are left as they are: %s", error)

@@ -12,6 +12,23 @@ _TRACEBACK_CHARACTERS = 20_000
 #: How CUDA and its libraries say that the device's memory is full, where torch's own allocator was not asked.
 _DEVICE_FULL = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
+#: How CUDA says that the machine is at fault and not what runs there, in lower case. Not here: what a wrong program can
+#: cause as well, such as an illegal memory access.
+_HARDWARE = (
+    "uncorrectable ecc error",
+    "uncorrectable nvlink error",
+    "hardware stack error",
+    "fallen off the bus",
+    "device(s) is/are busy or unavailable",
+    "no cuda-capable device is detected",
+    "cuda driver initialization failed",
+    "system not yet initialized",
+    "unsupported display driver / cuda driver combination",
+    "cuda unknown error",
+    "cuda error: unknown error",
+    "cuda error: initialization error",
+)
+
 
 class FitError(Exception):
     """The job cannot go on, for a reason that its user should know."""
@@ -42,6 +59,9 @@ def _judge(error: BaseException) -> tuple[Cause, str, str]:
             "double accumulation_steps or halve batch_size, use PRECISION_BF16, or a smaller backbone or image_size"
         )
         return Cause.OOM_DEVICE, f"the device ran out of memory: {first_line(error)}", remedy
+    if isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _HARDWARE):
+        remedy = "look after the machine's GPUs and its driver"
+        return Cause.NODE_LOST, f"the device failed: {first_line(error)}", remedy
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
         return Cause.OOM_HOST, "the machine ran out of memory", "halve batch_size, or use a smaller backbone"
     if isinstance(error, (OSError, DataLossError)):

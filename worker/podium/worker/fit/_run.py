@@ -14,9 +14,10 @@ from torch import nn
 
 from podium.jobs.errors import PodiumError
 from podium.jobs.events import Level
-from podium.jobs.job import Job
+from podium.jobs.job import Cause, Job, Progress
 from podium.jobs.spec import FullFineTuning, LastBlocks, LinearHead
 from podium.worker.fit import backbones, checkpoint, weights
+from podium.worker.fit._failures import FitError
 from podium.worker.fit.backbones import Backbone
 from podium.worker.fit.blocks import Block, blocks, freeze_below
 from podium.worker.fit.data import Split, open_splits
@@ -31,8 +32,18 @@ from podium.worker.job_context import JobContext, Stopped, StopReason
 
 
 def choose_device() -> torch.device:
-    """The GPU of this slot, the CPU where there is none."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The GPU of this slot, the CPU where it has none.
+
+    Raises:
+        FitError: it has one that cannot be used; on the CPU the job would hold it for days.
+    """
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
+        message = f"torch {torch.__version__} cannot use {visible}"
+        remedy = "look after the GPU and its driver, or install a build of torch for this driver"
+        raise FitError(Cause.NODE_LOST, message, remedy)
+    return torch.device("cpu")
 
 
 def run(
@@ -53,15 +64,14 @@ def run(
     """
     device = device or choose_device()
     spec, world = job.spec, world or alone(device)
-    if device.type == "cpu" and os.environ.get("CUDA_VISIBLE_DEVICES"):
-        context.log(
-            "torch cannot use this slot's GPU, so the CPU trains; install a build of torch for its driver, "
-            "or start the worker with --cpu-slots",
-            Level.WARNING,
-        )
     _be_deterministic()
     _seed(spec.seed)
+    # What comes before the first step may take long; each part of it that is done is a sign that the attempt gets on.
+    saved = context.newest()
+    before = saved.step if saved else 0
+    context.progress(Progress(phase="listing images", step=before))
     dataset = open_splits(spec, job.classes)
+    context.progress(Progress(phase="loading weights", step=before))
     splits = {"train": dataset.train, "val": dataset.val} | ({"test": dataset.test} if dataset.test else {})
     backbone = backbones.resolve(spec.backbone, spec.preprocessing.image_size)
     model = backbone.build(len(job.classes))

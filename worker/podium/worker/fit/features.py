@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from podium.jobs.datasets import DatasetError
-from podium.jobs.job import Cause
+from podium.jobs.job import Cause, Progress
 from podium.jobs.spec import Precision, Preprocessing, Unreadable
 from podium.worker.fit._failures import FitError
 from podium.worker.fit._fuse import fused
@@ -158,7 +158,11 @@ class Extractor:
         places = torch.split(torch.arange(len(images)), _CHUNK)
         files = [folder / f"{number:06}.safetensors" for number in range(len(places))][which]
         places = places[which]
-        known = [self._known(file, images, chunk) for file, chunk in zip(files, places, strict=True)]
+        known = []
+        for file, chunk in zip(files, places, strict=True):
+            known.append(self._known(file, images, chunk))
+            # Many files may take long, and no batch is done meanwhile.
+            self._context.progress(Progress(phase="looking for features"))
         new = self._compute(images, [chunk for chunk, rows in zip(places, known, strict=True) if rows is None], meter)
         for file, rows in zip(files, known, strict=True):
             if rows is None:

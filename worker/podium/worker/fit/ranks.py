@@ -7,12 +7,10 @@ import torch
 from torch import distributed
 
 from podium.jobs.job import Job
-from podium.worker.fit._run import run
+from podium.worker.fit._run import choose_device, run
 from podium.worker.fit.world import World
 from podium.worker.job_context import JobContext
 
-#: So long a rank waits for the others before it gives up. Rank 0 may have a checkpoint to write meanwhile.
-_PATIENCE = timedelta(minutes=30)
 #: How it reads when another rank went away; torch has no class for that.
 _GONE = ("gloo", "Connection closed by peer", "Connection reset by peer")
 
@@ -29,11 +27,13 @@ def run_as_rank(job: Job, context: JobContext, *, threads: int) -> None:
         Stopped: the attempt is to end before the job does.
         FitError: the job cannot go on; so may what `run` raises say. See `describe`.
     """
-    device = torch.device("cpu")
-    if torch.cuda.is_available():
+    device = choose_device()
+    if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    # Longer than the supervisor waits for a sign of any: it knows what a stall is, and shows where the ranks hang.
+    patience = timedelta(seconds=4 * job.spec.stall_timeout_seconds + 600)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=patience)
     world = World(device=device, rank=distributed.get_rank(), size=distributed.get_world_size())
     run(job, context, device=device, threads=threads, world=world)
     # Who leaves first would take the last messages to the others along.
