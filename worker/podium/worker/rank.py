@@ -2,11 +2,10 @@
 
 FIRST is the first rank on this machine: torchrun's own count need not begin where the attempt is.
 
-SIGUSR1 makes it write the stacks of its threads to stderr, to see where one hangs.
+SIGUSR1 makes it write the stacks of its threads: see `stacks`.
 """
 
 import base64
-import faulthandler
 import logging
 import os
 import signal
@@ -21,6 +20,7 @@ from podium.worker.job_context import Stopped
 from podium.worker.processes import die_with_parent
 from podium.worker.rank_context import RankContext
 from podium.worker.rank_line import Line
+from podium.worker.stacks import show_on_signal
 from podium.worker.trainer import trainer
 
 
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> None:
     # torchrun's launcher ignores SIGTERM, which a child inherits; torchrun ends the ranks that are left over by it.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     die_with_parent(int(parent), signal.SIGKILL)
-    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    show_on_signal(f"rank {os.environ['RANK']}")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     line = Line.to(Path(path))
     line.send("hello", rank=int(os.environ["RANK"]))
