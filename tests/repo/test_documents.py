@@ -11,8 +11,9 @@ from podium.client import load_spec
 from podium.jobs import errors as tree
 from podium.jobs.catalogue import datasets
 from podium.jobs.job import Cause
+from podium.jobs.retries import LIMITS
 from podium.jobs.spec import Dataset
-from podium.jobs.states import State
+from podium.jobs.states import MOVES, State
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -76,3 +77,37 @@ def test_every_error_cause_and_state_is_explained():
     explained = {name for heading in re.findall(r"^### (.*)$", errors, re.MULTILINE) for name in heading.split(", ")}
     assert {cause.name for cause in Cause} == explained
     assert [] == [state.name for state in State if state.name not in lifecycle]
+
+
+def rows(path: Path, head: str) -> dict[str, list[str]]:
+    """The cells of the table whose first column is called `head`, by each of the names in the first cell of a row."""
+    lines = path.read_text().partition(f"| {head} |")[2].partition("\n\n")[0].splitlines()[2:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {name: cell[1:] for cell in cells for name in cell[0].split(", ")}
+
+
+def test_the_moves_that_are_told_are_the_legal_ones():
+    told = {
+        state: set() if moves == "nothing" else set(moves.split(", "))
+        for state, (_, moves, _) in rows(ROOT / "docs/job-lifecycle.md", "state").items()
+    }
+
+    assert {state.name: {to.name for to in moves} for state, moves in MOVES.items()} == told
+
+
+def test_how_often_each_cause_is_tried_again_is_told_as_it_is():
+    told = {cause: limit for cause, (limit, _) in rows(ROOT / "docs/job-lifecycle.md", "cause").items()}
+
+    limits = {cause.name: str(LIMITS.get(cause, 1)) for cause in Cause}
+    assert {**limits, "PREEMPTED": "any number"} == told
+
+
+def test_every_reason_of_an_error_is_in_the_table():
+    table = (ROOT / "docs/errors.md").read_text()
+    sources = [path for room in ("jobs", "server", "client") for path in (ROOT / room).rglob("*.py")]
+    # What is wrong with images is said as a violation of a spec or as the error of a job, never as a status of its own.
+    sources = [path for path in sources if "datasets" not in path.parts]
+    reasons = {reason for path in sources for reason in re.findall(r'reason="([A-Z_]+)"', path.read_text())}
+
+    assert len(reasons) > 5
+    assert [] == sorted(reason for reason in reasons if reason not in table)
