@@ -4,11 +4,13 @@ import itertools
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import redis
 
-from podium.jobs.store import JobStore, Leases, MemoryStore
+from podium.jobs.artifacts import ArtifactStore
+from podium.jobs.store import Archive, JobStore, Leases, MemoryStore
 from podium.jobs.store.redis import RedisStore
 
 LEASES = Leases(attempt=0.4, starting=0.4, node=0.4)
@@ -30,11 +32,13 @@ class Clock:
 class World:
     """A ledger and the time that passes in it."""
 
-    def __init__(self, store: JobStore, clock: Clock, *, trimming: JobStore) -> None:
+    def __init__(self, store: JobStore, clock: Clock, *, trimming: JobStore, artifacts: ArtifactStore) -> None:
         self.store = store
         self.clock = clock
         self.trimming = trimming
         """Another one, which keeps 5 events a job."""
+        self.artifacts = artifacts
+        """Where both keep the history of ended jobs."""
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Lets time pass, at most seconds, until something holds."""
@@ -46,17 +50,18 @@ class World:
 
 
 @pytest.fixture(params=["memory", "redis"])
-def world(request: pytest.FixtureRequest) -> World:
-    clock = Clock()
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
+    clock, artifacts = Clock(), ArtifactStore(str(tmp_path / "artifacts"))
+    archive = Archive(artifacts)
     ids = map("job-{:016d}".format, itertools.count())
     if request.param == "memory":
-        store: JobStore = MemoryStore(clock=clock, leases=LEASES, new_id=ids.__next__)
-        trimming: JobStore = MemoryStore(clock=clock, leases=LEASES, events_kept=5)
+        store: JobStore = MemoryStore(clock=clock, leases=LEASES, new_id=ids.__next__, archive=archive)
+        trimming: JobStore = MemoryStore(clock=clock, leases=LEASES, events_kept=5, archive=archive)
     else:
         client: redis.Redis = request.getfixturevalue("redis_client")
-        store = RedisStore(client, clock=clock, leases=LEASES, new_id=ids.__next__)
-        trimming = RedisStore(client, clock=clock, leases=LEASES, events_kept=5, prefix="trimming:")
-    return World(store, clock, trimming=trimming)
+        store = RedisStore(client, clock=clock, leases=LEASES, new_id=ids.__next__, archive=archive)
+        trimming = RedisStore(client, clock=clock, leases=LEASES, events_kept=5, prefix="trimming:", archive=archive)
+    return World(store, clock, trimming=trimming, artifacts=artifacts)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ history is. The same history has the same digest: who writes it again, after a c
 harm.
 """
 
+import errno
 import hashlib
 import json
 import struct
@@ -22,7 +23,7 @@ from typing import Any
 
 from podium.api.v1.event_pb2 import JobEvent
 from podium.jobs.artifacts import ArtifactStore
-from podium.jobs.errors import DataLossError, UnavailableError
+from podium.jobs.errors import DataLossError, PodiumError, UnavailableError
 from podium.jobs.store._base import EventPage, StoredEvent
 
 _FORMAT = 1
@@ -121,23 +122,27 @@ class Archive:
         try:
             with zipfile.ZipFile(path) as archive:
                 yield archive
-        except (*_DAMAGE, FileNotFoundError) as error:
-            what = "is missing" if isinstance(error, FileNotFoundError) else "is damaged"
-            raise DataLossError(
-                f"the history of {job_id} {what}; see that the artifact store is the one that it was written to, "
-                f"or restore {_below(path)} from a backup",
-                reason="HISTORY_LOST",
-                metadata={"job_id": job_id},
-            ) from error
-        except OSError as error:
-            raise UnavailableError(
-                f"the history of {job_id} cannot be read now ({error.strerror}); try again, and if that does not help "
-                "look at the artifact store"
-            ) from error
+        except (*_DAMAGE, OSError) as error:
+            raise _unreadable(job_id, path, error) from error
+
+
+def _unreadable(job_id: str, path: Path, error: Exception) -> PodiumError:
+    # EINVAL: a place before the file's beginning, which only a damaged directory names.
+    if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) and error.errno != errno.EINVAL:
+        return UnavailableError(
+            f"the history of {job_id} cannot be read now ({error.strerror}); try again, and if that does not help look "
+            "at the artifact store"
+        )
+    return DataLossError(
+        f"the history of {job_id} is {'missing' if isinstance(error, FileNotFoundError) else 'damaged'}; see that the "
+        f"artifact store is the one that it was written to, or restore {_below(path)} from a backup",
+        reason="HISTORY_LOST",
+        metadata={"job_id": job_id},
+    )
 
 
 def _below(path: Path) -> str:
-    """The path below the store's root, which is nobody's business outside."""
+    """The path from the store's root on: the root itself is nobody's business outside."""
     return "/".join(path.parts[-4:])
 
 

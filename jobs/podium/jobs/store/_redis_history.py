@@ -71,15 +71,17 @@ class RedisHistory(Ledger):
             return digest
         if not first:
             raise no_such_job(job_id)
+        oldest = _sequence(first[0][0])
         named = event_pb2.JobEvent(job_id=job_id).SerializeToString()
         metrics = {row: fields.get(b"m", b"") for row, fields in points}
         return EventPage(
             events=tuple(
                 # Messages of one type, one after the other, are their union.
                 StoredEvent(sequence=_sequence(row), data=fields.get(b"d") or named + fields[b"t"] + metrics[row])
-                for row, fields in rows
+                # Before the oldest there are points alone, with which nothing here would fit together.
+                for row, fields in (rows if after >= oldest - 1 else ())
             ),
-            oldest_sequence=_sequence(first[0][0]),
+            oldest_sequence=oldest,
             last_sequence=_sequence(last[0][0]),
         )
 
