@@ -14,11 +14,11 @@ from pathlib import Path
 from podium.api.v1.server_service_pb2 import GetServerInfoResponse
 from podium.jobs.artifacts import ArtifactStore
 from podium.jobs.settings import Settings
-from podium.jobs.store import JobStore
+from podium.jobs.store import Archive, JobStore
 from podium.jobs.store.redis import RedisStore, connect
 from podium.server.admission import Admission
 from podium.server.assembly import MAX_MESSAGE_BYTES, Assembled
-from podium.server.dispatcher import Dispatcher, Leader, Lookout, Outlook, Reconciler, RqDelivery, Sharing
+from podium.server.dispatcher import Archiver, Dispatcher, Leader, Lookout, Outlook, Reconciler, RqDelivery, Sharing
 from podium.server.servicers import (
     CheckpointServicer,
     ExternalScalerServicer,
@@ -57,7 +57,10 @@ class App:
     """The server's parts, started and stopped in order."""
 
     def __init__(self, settings: Settings, options: Options) -> None:
-        store = RedisStore(connect(settings), leases=settings.leases, events_kept=EVENTS_KEPT)
+        artifacts = ArtifactStore(settings.artifacts)
+        store = RedisStore(
+            connect(settings), leases=settings.leases, events_kept=EVENTS_KEPT, archive=Archive(artifacts)
+        )
         self._options = options
         self._hub = Hub(store)
         lookout = Lookout(store, settings.leases, options.sharing)
@@ -66,6 +69,7 @@ class App:
             Dispatcher(store, RqDelivery(connect(settings)), lookout),
             Reconciler(store, lookout, settings.leases),
             owner=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
+            archiver=Archiver(store, artifacts),
         )
         watches = Watches(store, self._hub, keepalive=options.keepalive)
         self._assembled = Assembled(

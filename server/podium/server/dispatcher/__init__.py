@@ -1,5 +1,6 @@
 """Who runs next, and what became of those that run: one leader among the servers decides. See docs/scheduling.md."""
 
+from podium.server.dispatcher._archive import Archiver
 from podium.server.dispatcher._delivery import Delivery, RqDelivery
 from podium.server.dispatcher._dispatch import Dispatcher
 from podium.server.dispatcher._leader import Leader
@@ -9,6 +10,7 @@ from podium.server.dispatcher._reconcile import Reconciler
 from podium.server.dispatcher._shares import Sharing, sharing_from_environment
 
 __all__ = [
+    "Archiver",
     "Delivery",
     "Dispatcher",
     "Leader",
