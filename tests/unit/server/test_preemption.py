@@ -125,7 +125,7 @@ def test_borrowed_slots_of_a_higher_class_are_not_taken_back():
 
 @st.composite
 def _crowds(draw: st.DrawFn) -> tuple[list[int], list[Waiting], dict[str, int]]:
-    sizes = draw(st.lists(st.integers(1, 3), min_size=1, max_size=3))
+    sizes = draw(st.lists(st.integers(1, 2), min_size=1, max_size=2))
     waiting = draw(
         st.lists(
             st.builds(
@@ -133,9 +133,9 @@ def _crowds(draw: st.DrawFn) -> tuple[list[int], list[Waiting], dict[str, int]]:
                 id=st.just(""),
                 project=st.sampled_from(["p", "q", "r"]),
                 rank=st.integers(1, 4),
-                demand=st.builds(Demand, st.integers(1, 3), st.integers(1, 2)),
+                demand=st.builds(Demand, st.integers(1, 2), st.sampled_from([1, 1, 1, 2])),
             ),
-            min_size=1,
+            min_size=4,
             max_size=10,
         )
     )
