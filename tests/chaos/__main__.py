@@ -26,6 +26,7 @@ from benchmarks.topk import report
 from tests.chaos import table
 from tests.chaos.depth import DEPTH
 from tests.chaos.matrix import Case, cases
+from tests.chaos.rest import litter
 from tests.chaos.run import run
 from tests.chaos.site import Site
 from tests.chaos.table import Result
@@ -67,7 +68,7 @@ def main() -> None:
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     head = f"{device}, {os.cpu_count()} CPU cores, {today}, {minutes:.0f} minutes, seed {seed}."
     text = table.markdown(results, head)
-    console.print(text, highlight=False, markup=False)
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
     if not arguments.words:
         path = _RESULTS / f"chaos-{report.slug(device)}.md"
         path.write_text(text, encoding="utf-8")
@@ -92,7 +93,7 @@ def _run(todo: list[Case | _Alone], folder: Path, sites: int, console: Console) 
     def note(result: Result) -> None:
         with guard:
             results.append(result)
-            console.print(f"{len(results)}/{len(todo)} {result.line}", highlight=False, markup=False)
+            console.print(f"{len(results)}/{len(todo)} {result.line}", highlight=False, markup=False, soft_wrap=True)
 
     threads = [
         threading.Thread(target=_work, args=(waiting, folder / str(number), note))
@@ -134,6 +135,9 @@ def _work(waiting: "queue.SimpleQueue[Case | _Alone]", folder: Path, note: Calla
             )
         )
     if site is not None:
+        began = time.monotonic()
+        found = litter(site)
+        note(Result(case="what jobs leave behind", violations=found, seconds=time.monotonic() - began))
         site.__exit__()
 
 

@@ -47,8 +47,8 @@ class Evidence:
     """As the ledger has them."""
     watched: Sequence[Watched] = ()
     checkpoints: Sequence[Checkpoint] = ()
-    found: Mapping[str, chain.Link | str] = field(default_factory=dict)
-    """By the id of a listed checkpoint: the state in it, or what is wrong with its bytes."""
+    found: Mapping[str, chain.Link | str | None] = field(default_factory=dict)
+    """By the id of a listed checkpoint: the state in it (None: another trainer's), or what is wrong with its bytes."""
     metrics: Mapping[str, MetricSeries] = field(default_factory=dict)
     """As readers are told."""
 

@@ -185,10 +185,14 @@ def _redis_stopped(site: Site, case: Case) -> Iterator[None]:
     """Redis answers nobody; unless it is to stay so, it goes on after the block."""
     process = site.redis.process
     stop(process)
-    yield
-    if case.target is not Target.REDIS or case.blow is not Blow.STOP:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.resume()
+    struck = False
+    try:
+        yield
+        struck = True
+    finally:
+        if not (struck and case.target is Target.REDIS and case.blow is Blow.STOP):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
 
 
 def strike(hit: Victim, blow: Blow) -> None:

@@ -1,7 +1,8 @@
 """What is known of jobs that have come to rest, and whether anything else has not."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from podium.jobs import wire
 from podium.jobs.errors import NotFoundError, PodiumError
@@ -14,6 +15,8 @@ from tests.chaos.watcher import Watcher
 
 #: So long what is on its way may take to come to rest, in seconds.
 _SETTLING = 25.0
+#: So long what a job leaves in its folders may lie there: the leader clears up a minute after its end.
+_CLEARING = 90.0
 
 
 def gather(site: Site, job_id: str, wanted: Wanted, watchers: Sequence[Watcher]) -> Evidence:
@@ -53,8 +56,8 @@ def _watched(watcher: Watcher) -> Watched:
     return Watched(events=tuple(watcher.events), oldest_kept=oldest, ended=ended, error=error)
 
 
-def _found(site: Site, checkpoint: Checkpoint) -> chain.Link | str:
-    """The state in a listed checkpoint, or what is wrong with it."""
+def _found(site: Site, checkpoint: Checkpoint) -> chain.Link | str | None:
+    """The state in a listed checkpoint, None where another trainer wrote it, or what is wrong with it."""
     try:
         manifest = site.artifacts.manifest(checkpoint.job_id, checkpoint.id)
         site.artifacts.verify(manifest)
@@ -62,27 +65,28 @@ def _found(site: Site, checkpoint: Checkpoint) -> chain.Link | str:
         return str(error)
     if manifest.files != checkpoint.files or manifest.step != checkpoint.step:
         return "its manifest says something else than the ledger"
-    return chain.read(site.artifacts.path(manifest, chain.FILE).parent)
+    scripted = any(file.name == chain.FILE for file in manifest.files)
+    return chain.read(site.artifacts.path(manifest, chain.FILE).parent) if scripted else None
 
 
-def unrest(site: Site, jobs: Sequence[str]) -> list[str]:
-    """What is stuck, or was left behind, when all jobs have ended and the site had time to settle.
+def unrest(site: Site) -> list[str]:
+    """What is stuck when all jobs have ended, all programs run and the site had time to settle."""
+    return [
+        f"at rest: {sentence}" for sentence in _last(lambda: [*_held(site), *_queued(site), *_strays(site)], _SETTLING)
+    ]
 
-    Args:
-        site: whose programs all run.
-        jobs: their folders are looked at.
-    """
-    end = time.monotonic() + _SETTLING
-    while found := [
-        *_held(site),
-        *_queued(site),
-        *_strays(site),
-        *(word for job in jobs for word in _litter(site, job)),
-    ]:
-        if time.monotonic() > end:
-            return [f"at rest: {sentence}" for sentence in found]
-        time.sleep(0.1)
-    return []
+
+def litter(site: Site) -> list[str]:
+    """What jobs that have ended left in their folders, once the leader had time to clear up."""
+    return [f"left behind: {sentence}" for sentence in _last(lambda: _left(site), _CLEARING)]
+
+
+def _last(look: Callable[[], list[str]], seconds: float) -> list[str]:
+    """What is seen in the end; nothing as soon as nothing is."""
+    end = time.monotonic() + seconds
+    while (found := look()) and time.monotonic() < end:
+        time.sleep(0.2)
+    return found
 
 
 def _held(site: Site) -> list[str]:
@@ -117,16 +121,19 @@ def _strays(site: Site) -> list[str]:
     ] or ([] if site.complete() else ["a machine or a slot's process is missing"])
 
 
-def _litter(site: Site, job_id: str) -> list[str]:
-    """What a job that has ended left in its folders."""
-    folder = site.artifacts.root / "jobs" / job_id
-    staging = list((folder / "tmp").iterdir()) if (folder / "tmp").exists() else []
-    there = {path.name for path in (folder / "checkpoints").iterdir()} if (folder / "checkpoints").exists() else set()
-    listed = {checkpoint.id for checkpoint in site.store.checkpoints(job_id)}
-    found = [f"{job_id} left {path.name} half written" for path in staging]
-    found += [f"{job_id} left {name}, which is not listed" for name in sorted(there - listed)]
-    if (folder / "scratch").exists():
-        found.append(
-            f"{job_id} left its scratch folder: {sorted(path.name for path in (folder / 'scratch').iterdir())}"
-        )
+def _left(site: Site) -> list[str]:
+    temporary = [path.name for path in _in(site.temporary) if path.name.startswith("podium-")]
+    # Each agent that runs has one.
+    found = [f"temporary folders: {temporary}"] if len(temporary) > len(site.machines) else []
+    for folder in _in(site.artifacts.root / "jobs"):
+        listed = {checkpoint.id for checkpoint in site.store.checkpoints(folder.name)}
+        found += [f"{path.name} of {folder.name}, half written" for path in _in(folder / "tmp")]
+        found += [
+            f"{path.name} of {folder.name}, unlisted" for path in _in(folder / "checkpoints") if path.name not in listed
+        ]
+        found += [f"{path.name} in the scratch folder of {folder.name}" for path in _in(folder / "scratch")]
     return found
+
+
+def _in(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.exists() else []

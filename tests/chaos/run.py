@@ -22,7 +22,8 @@ def run(site: Site, case: Case) -> list[str]:
             phases.strike(hit, case.blow)
         phases.recover(scene, hit, case.blow)
     except (Timeout, PodiumError) as error:
-        return [f"not reached: {error}", *judge(scene)]
+        # Whatever waits is not to keep others waiting.
+        return [f"not reached: {error}"]
     found = judge(scene)
     if case.target is Target.SLOT and case.blow is not Blow.STOP:
         site.renew_agents()
@@ -41,4 +42,4 @@ def judge(scene: Scene) -> list[str]:
             found.append(f"at rest: {job_id} is stuck in {job.state.name}: {job.state_reason}")
     for job_id, wanted in scene.wanted.items():
         found += [f"{job_id}: {word}" for word in violations(gather(site, job_id, wanted, scene.watchers[job_id]))]
-    return found + unrest(site, list(scene.wanted))
+    return found + unrest(site)

@@ -21,7 +21,7 @@ from podium.jobs.delivery import queue_name
 from podium.jobs.job import Job, NodeState
 from podium.jobs.settings import Settings
 from podium.jobs.spec import CheckpointPolicy, FullFineTuning, ImageFolder, JobSpec, Resources, Softmax
-from podium.jobs.store import Leases
+from podium.jobs.store import Archive, Leases
 from podium.jobs.store.redis import RedisStore, connect
 from podium.worker.processes import mark, slot_mark
 from tests.chaos.script import Script
@@ -129,6 +129,7 @@ class Site:
         artifacts: where checkpoints go; None: into the folder.
         redis_url: by which the processes reach Redis; None: its socket.
         trainer: what the attempts run; None: the real one.
+        leases: how long silence means nothing.
     """
 
     def __init__(
@@ -140,24 +141,28 @@ class Site:
         artifacts: Path | None = None,
         redis_url: str | None = None,
         trainer: str | None = "tests.chaos.trainer",
+        leases: Leases = LEASES,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.machines = machines
         self.redis = Redis(folder)
         self.artifacts = ArtifactStore(str(artifacts or folder / "artifacts"))
+        self.temporary = folder / "t"
+        self.temporary.mkdir(exist_ok=True)
         self._data = _classes(folder / "data")
         url = redis_url or self.redis.url
         environment = {
             "PODIUM_REDIS_URL": url,
             "PODIUM_ARTIFACTS": str(self.artifacts.root),
             "PODIUM_DATA_ROOTS": str(folder),
-            "PODIUM_LEASE_ATTEMPT": str(LEASES.attempt),
-            "PODIUM_LEASE_STARTING": str(LEASES.starting),
-            "PODIUM_LEASE_NODE": str(LEASES.node),
-            "PODIUM_GRACE": str(LEASES.grace),
+            "PODIUM_LEASE_ATTEMPT": str(leases.attempt),
+            "PODIUM_LEASE_STARTING": str(leases.starting),
+            "PODIUM_LEASE_NODE": str(leases.node),
+            "PODIUM_GRACE": str(leases.grace),
             "PODIUM_TRAINER": trainer or "",
-            "PYTHONPATH": str(_ROOT),
+            "TMPDIR": str(self.temporary),
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH")))),
         }
         self.servers = [Server(f"server{number}", folder, environment) for number in range(servers)]
         self.agents = {
@@ -171,12 +176,12 @@ class Site:
             redis_password=None,
             artifacts=str(self.artifacts.root),
             data_roots=(str(folder),),
-            leases=LEASES,
+            leases=leases,
         )
         # The harness's own way to the truth, past what may lie between Redis and the others.
-        own = Settings(redis_url=self.redis.url, redis_password=None, artifacts="", data_roots=(), leases=LEASES)
+        own = Settings(redis_url=self.redis.url, redis_password=None, artifacts="", data_roots=(), leases=leases)
         self.connection: redis.Redis = connect(own)
-        self.store = RedisStore(self.connection, leases=LEASES)
+        self.store = RedisStore(self.connection, leases=leases, archive=Archive(self.artifacts))
 
     def __enter__(self) -> "Site":
         try:
@@ -205,12 +210,16 @@ class Site:
 
     def heal(self) -> None:
         """Starts what does not run, and returns when every machine has all its slots ready for an attempt."""
+        self.restart()
+        until(self.complete, "every machine to be ready")
+
+    def restart(self) -> None:
+        """Starts what does not run and is nobody else's to start."""
         if not self.redis.alive:
             self.redis.start()
         for program in (*self.servers, *self.agents.values()):
             if not program.alive:
                 program.start()
-        until(self.complete, "every machine to be ready")
 
     def renew_agents(self) -> None:
         """Lets the agents forget how often a supervisor has died lately, for which they start it ever later."""
@@ -270,7 +279,7 @@ class Site:
                 ours = process.environ().get("PODIUM_ARTIFACTS") == str(self.artifacts.root)
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
-            runs = module in (process.info["cmdline"] or ())[:3]
+            runs = module in (process.info["cmdline"] or ())[:4]
             if ours and process.info["status"] != psutil.STATUS_ZOMBIE and (runs or not module):
                 found.append(process)
         return found
@@ -286,6 +295,11 @@ class Site:
 
         until(there, f"a {module} of slot {slot} on {node}")
         return found[0]
+
+    def of_machine(self, node: str) -> list[psutil.Process]:
+        """Everything that an agent has started."""
+        own = mark(self._settings, node)
+        return [process for process in self.processes() if _argument(process, 1).startswith(f"{own}:")]
 
     def rank(self, number: int) -> psutil.Process:
         """A rank of the only job with several."""
@@ -326,8 +340,9 @@ def stop(process: psutil.Process) -> None:
 def _argument(process: psutil.Process, number: int) -> str:
     """The words of `python -m MODULE WORD …`, from 1; empty where the process is gone."""
     try:
-        return process.cmdline()[2 + number]
-    except (psutil.NoSuchProcess, IndexError):
+        words = process.cmdline()
+        return words[words.index("-m") + 1 + number]
+    except (psutil.NoSuchProcess, ValueError, IndexError):
         return ""
 
 

@@ -26,7 +26,7 @@ def _loss(step: int) -> float:
 
 def _history() -> list[JobEvent]:
     """Ten steps, a checkpoint every two; the first attempt dies after step 5, of which nothing was saved."""
-    first = [
+    first: list[Payload] = [
         StateChange(from_state=State.QUEUED, to_state=State.STARTING),
         StateChange(from_state=State.STARTING, to_state=State.RUNNING),
         _points(1, 4),
@@ -35,7 +35,7 @@ def _history() -> list[JobEvent]:
         StateChange(from_state=State.RUNNING, to_state=State.RECOVERING),
         StateChange(from_state=State.RECOVERING, to_state=State.QUEUED),
     ]
-    second = [
+    second: list[Payload] = [
         StateChange(from_state=State.QUEUED, to_state=State.STARTING),
         StateChange(from_state=State.STARTING, to_state=State.RUNNING),
         _points(5, 10),
@@ -43,7 +43,7 @@ def _history() -> list[JobEvent]:
         Checkpoint(id="c10", job_id="j", attempt=2, step=10),
         StateChange(from_state=State.RUNNING, to_state=State.SUCCEEDED),
     ]
-    payloads: list[tuple[int, Payload]] = [
+    payloads = [
         (0, StateChange(to_state=State.QUEUED)),
         *((1, one) for one in first),
         *((2, one) for one in second),
