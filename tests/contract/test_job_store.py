@@ -4,23 +4,21 @@ Long, because it is one specification: each class is about one operation of the 
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import pytest
 
-from podium.jobs import wire
 from podium.jobs.errors import (
     AlreadyExistsError,
     FailedPreconditionError,
     NotFoundError,
     OutOfRangeError,
-    PodiumError,
     StaleFenceError,
 )
 from podium.jobs.events import JobEvent, LogBatch, LogLine, MetricBatch, StateChange, merge_metrics
-from podium.jobs.job import Cause, Checkpoint, Job, JobError, Node, NodeState, Progress, Slot
+from podium.jobs.job import Cause, Checkpoint, Job, JobError, Progress
 from podium.jobs.spec import (
     Augmentation,
     Bitonic,
@@ -29,8 +27,6 @@ from podium.jobs.spec import (
     ImageFolder,
     Interpolation,
     JobSpec,
-    LinearHead,
-    OddEven,
     Precision,
     Preprocessing,
     Priority,
@@ -41,44 +37,7 @@ from podium.jobs.spec import (
 )
 from podium.jobs.states import State
 from podium.jobs.store import Assignment, JobStore, NewJob, Wish
-
-SPEC = JobSpec(backbone="resnet50", tuning=LinearHead(), dataset=ImageFolder(train="/data"), sorter=OddEven())
-
-
-def submit(store: JobStore, **changes: object) -> Job:
-    """A new job, its spec changed."""
-    spec = replace(SPEC, **changes)  # type: ignore[arg-type]
-    return store.create(NewJob(project="default", spec=spec, classes=("cat", "dog")))[0]
-
-
-def start(store: JobStore, *, node: str = "n1", slot: int = 0) -> Assignment:
-    """A new job that runs."""
-    assignment = store.dispatch(submit(store).id, node, slot)
-    store.begin(assignment)
-    return assignment
-
-
-def history(store: JobStore, job_id: str) -> list[JobEvent]:
-    """All events of a job, with their sequence numbers."""
-    page = store.events(job_id, after=0)
-    return [replace(wire.from_bytes(JobEvent, event.data), sequence=event.sequence) for event in page.events]
-
-
-def moves(store: JobStore, job_id: str) -> list[str]:
-    """The states that a job went through."""
-    payloads = [event.payload for event in history(store, job_id)]
-    return [payload.to_state.name for payload in payloads if isinstance(payload, StateChange)]
-
-
-def checkpoint_of(assignment: Assignment, name: str, step: int, *, best: bool = False) -> Checkpoint:
-    return Checkpoint(
-        id=f"ckpt-{name}",
-        job_id=assignment.job_id,
-        attempt=assignment.attempt,
-        step=step,
-        metrics={"loss": 1.5},
-        best=best,
-    )
+from tests.contract.plays import SPEC, checkpoint_of, everything, history, machine, moves, race, slots_of, start, submit
 
 
 class TestCreation:
@@ -261,19 +220,13 @@ class TestDispatch:
         assert ["QUEUED", "STARTING"] == moves(store, job_id)
 
 
-def slots_of(store: JobStore, node: str = "n1") -> list[str]:
-    """The jobs in a machine's slots, as `nodes` shows them."""
-    return [slot.job_id for listed in store.nodes() if listed.id == node for slot in listed.slots]
-
-
 class TestSeveralSlots:
     """One job on several slots of one machine."""
 
     @pytest.fixture(autouse=True)
     def _machines(self, store) -> None:
         for name in ("n1", "n2"):
-            slots = tuple(Slot(index=index) for index in range(3))
-            store.heartbeat(Node(id=name, pool="default", state=NodeState.READY, slots=slots))
+            machine(store, name)
 
     def test_all_of_them_are_taken_and_each_shows_the_job(self, store) -> None:
         job_id = submit(store).id
@@ -352,26 +305,6 @@ class TestSeveralSlots:
         with pytest.raises(ValueError, match="twice"):
             store.dispatch(submit(store).id, "n1", 1, 1)
         assert ["", "", ""] == slots_of(store)
-
-
-def race(calls: Sequence[Callable[[], object]]) -> list[object]:
-    """What calls return or raise that begin at the same moment."""
-    gate = threading.Barrier(len(calls))
-    results: list[object] = []
-
-    def run(call: Callable[[], object]) -> None:
-        gate.wait()
-        try:
-            results.append(call())
-        except PodiumError as error:
-            results.append(error)
-
-    threads = [threading.Thread(target=run, args=(call,)) for call in calls]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return results
 
 
 class TestBegin:
@@ -467,12 +400,6 @@ class TestFence:
         assignment = start(store)
         with pytest.raises(StaleFenceError):
             WRITERS[writer](store, replace(assignment, fence=assignment.fence + 1))
-
-
-def everything(store: JobStore, job_id: str) -> object:
-    """All that readers can see of a job."""
-    holding = [(job.id, assignment) for job, assignment, _ in store.holding()]
-    return store.get(job_id), history(store, job_id), list(store.metrics(job_id)), store.checkpoints(job_id), holding
 
 
 class TestAppend:
@@ -831,45 +758,3 @@ class TestLeases:
         assert not store.lead("b", 30)
         store.resign("a")
         assert store.lead("b", 30)
-
-
-def machine(name: str = "n1", state: NodeState = NodeState.READY) -> Node:
-    slots = (Slot(index=0, device="GPU-1", model="H200", memory_bytes=2**37, job_id="nonsense"), Slot(index=1))
-    return Node(id=name, pool="default", state=state, slots=slots, version="1.0")
-
-
-class TestNodes:
-    def test_a_machine_is_listed_with_the_jobs_in_its_slots(self, world) -> None:
-        store = world.store
-        store.heartbeat(machine("n2", NodeState.DRAINING))
-        store.heartbeat(machine("n1"))
-        job_id = store.dispatch(submit(store).id, "n1", 1).job_id
-        store.heartbeat(machine("n1"))
-
-        first, second = store.nodes()
-        assert ("n1", NodeState.READY, world.clock.now) == (first.id, first.state, first.heartbeat_time)
-        assert ["", job_id] == [slot.job_id for slot in first.slots]
-        assert ("GPU-1", "H200", 2**37) == (first.slots[0].device, first.slots[0].model, first.slots[0].memory_bytes)
-        assert ("n2", NodeState.DRAINING, ["", ""]) == (second.id, second.state, [slot.job_id for slot in second.slots])
-
-    def test_a_silent_machine_is_lost_until_it_is_heard_again(self, world) -> None:
-        store = world.store
-        store.heartbeat(machine())
-        world.wait_until(lambda: store.nodes()[0].state is NodeState.LOST)
-        store.heartbeat(machine())
-
-        assert store.nodes()[0].state is NodeState.READY
-
-    def test_a_machine_that_was_silent_for_a_day_is_not_listed(self, world) -> None:
-        world.store.heartbeat(machine())
-        world.clock.advance(hours=23)
-        assert 1 == len(world.store.nodes())
-        world.clock.advance(hours=2)
-        assert [] == list(world.store.nodes())
-
-    def test_a_machine_that_leaves_is_off_the_list(self, store) -> None:
-        store.heartbeat(machine())
-        for _ in range(2):
-            store.remove_node("n1")
-
-        assert [] == list(store.nodes())
