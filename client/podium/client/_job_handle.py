@@ -60,6 +60,8 @@ class JobHandle:
     def wait(self, timeout: float | None = None, on_event: Callable[[JobEvent], object] | None = None) -> Job:
         """Waits until the job has ended and returns it. Does not raise when the job failed: look at `state`.
 
+        A paused job has not ended: somebody has to resume or to cancel it.
+
         Args:
             timeout: seconds; None waits however long it takes.
             on_event: called with every event, as `watch` yields them.

@@ -104,7 +104,7 @@ def test_who_follows_a_paused_job_is_told_so_and_how_it_goes_on():
     )
     [snapshot] = Lines().of(JobEvent(payload=Job(id="job-1", project="p", spec=SPEC, state=State.PAUSED)))
 
-    assert ["now PAUSING: lunch; it saves its work first"] == pausing
+    assert ["now PAUSING: lunch"] == pausing
     assert ["now PAUSED: lunch; `podium resume job-1` lets it go on"] == paused
     assert "job-1 is PAUSED (`podium resume job-1` lets it go on)" == snapshot
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from podium.client.cli._text import count, duration, evaluated_splits, percent, printable, standing
 from podium.jobs.events import JobEvent, LogBatch, MetricBatch, StateChange
 from podium.jobs.job import Checkpoint, Job, Progress
+from podium.jobs.states import State
 
 _EVERY_SECONDS = 10.0
 _SHOWN = ("loss", "top1", "top2", "top3", "top4", "top5", "top10")
@@ -49,7 +50,9 @@ def _moves(job_id: str, payload: object) -> list[str]:
         reason = waits or standing(payload.id, payload.state.name, payload.state_reason)
         return [f"{payload.id} is {payload.state.name}{f' ({reason})' if reason else ''}"]
     if isinstance(payload, StateChange):
-        reason = standing(job_id, payload.to_state.name, payload.reason)
+        # Whether work is saved is not said here: a cancel by force passes through CANCELLING, too.
+        paused = payload.to_state is State.PAUSED
+        reason = standing(job_id, payload.to_state.name, payload.reason) if paused else payload.reason
         return [f"now {payload.to_state.name}{f': {reason}' if reason else ''}"]
     if isinstance(payload, Checkpoint):
         return [f"checkpoint {payload.id} after step {payload.step}{', the best so far' if payload.best else ''}"]
