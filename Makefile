@@ -8,7 +8,7 @@ DATA ?=
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lint types walls proto proto-check docs pytest bench-topk bench-train up down clean
+.PHONY: help setup demo test check format lint types walls proto proto-check docs pytest test-chaos bench-topk bench-train up down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -68,6 +68,9 @@ docs: setup ## Make the tables and draw the pictures of docs/topk.md
 # A file at a time on each of at most four processes, which then need no threads of their own.
 pytest: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+test-chaos: setup ## Kill everything everywhere and ask whether the promises hold, 25 minutes (ARGS=--help for more)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos $(ARGS)
 
 # Apart from .venv, so that nothing which only the benchmark needs is ever imported by accident.
 .bench-packages/.installed: benchmarks/requirements.txt benchmarks/requirements-sparse.txt constraints.txt | setup
