@@ -93,7 +93,7 @@ class Keys:
 
     @property
     def usage(self) -> str:
-        """Hash: "time", and pool, space, project -> slot-seconds."""
+        """Hash: "time", and the JSON of [pool, project] -> slot-seconds."""
         return f"{self.prefix}usage"
 
     @property

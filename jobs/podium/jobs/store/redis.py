@@ -6,6 +6,7 @@ written is decided in Python, by podium.jobs.store._record, the same as for ever
 """
 
 import itertools
+import json
 import math
 import secrets
 from collections.abc import Callable, Iterator, Sequence
@@ -242,12 +243,12 @@ class RedisStore(RedisNodes, RedisHistory):
         words = {name.decode(): value.decode() for name, value in rows.items()}
         if (time := words.pop("time", None)) is None:
             return None
-        seconds = {(pair[0], pair[1]): float(value) for name, value in words.items() if (pair := name.split(" "))}
+        seconds = {(pool, project): float(used) for name, used in words.items() for pool, project in [json.loads(name)]}
         return Usage(time=datetime.fromisoformat(time), seconds=seconds)
 
     def write_usage(self, usage: Usage) -> None:
         """See JobStore.write_usage."""
-        rows = [word for (pool, project), used in usage.seconds.items() for word in (f"{pool} {project}", str(used))]
+        rows = [word for pair, used in usage.seconds.items() for word in (json.dumps(pair), str(used))]
         self._link.run(("DEL", self._keys.usage), ("HSET", self._keys.usage, "time", usage.time.isoformat(), *rows))
 
     def lead(self, owner: str, seconds: float) -> bool:
