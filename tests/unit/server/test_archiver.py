@@ -8,6 +8,7 @@ import pytest
 
 from podium.jobs.artifacts import ArtifactStore
 from podium.jobs.errors import DataLossError
+from podium.jobs.job import Checkpoint, Node, NodeState, Slot
 from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven
 from podium.jobs.store import Archive, MemoryStore, NewJob
 from podium.server.dispatcher import Archiver
@@ -30,6 +31,11 @@ class Site:
     def ended(self) -> str:
         job_id = self.store.create(NewJob(project="default", spec=SPEC, classes=("a", "b")))[0].id
         return self.store.cancel(job_id, "why").id
+
+    def committed(self, job_id: str) -> Checkpoint:
+        with self.artifacts.stage(job_id, 1) as staging:
+            (staging.directory / "model").write_bytes(b"x")
+            return staging.commit(fence=1, step=1, spec_digest="d")
 
     def later(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
@@ -56,10 +62,13 @@ def test_a_job_is_archived_a_minute_after_its_end_and_not_before(site: Site) -> 
 
 
 def test_what_its_attempts_left_behind_is_gone_and_its_checkpoints_are_not(site: Site) -> None:
-    job_id = site.ended()
-    with site.artifacts.stage(job_id, 1) as staging:
-        (staging.directory / "model").write_bytes(b"x")
-        kept = staging.commit(fence=1, step=1, spec_digest="d")
+    job_id = site.store.create(NewJob(project="default", spec=SPEC, classes=("a", "b")))[0].id
+    site.store.heartbeat(Node(id="n", pool="default", state=NodeState.READY, slots=(Slot(index=0),)))
+    assignment = site.store.dispatch(job_id, "n", 0)
+    site.store.begin(assignment)
+    kept, unlisted = site.committed(job_id), site.committed(job_id)
+    site.store.commit_checkpoint(assignment, kept)
+    site.store.cancel(job_id, "why", force=True)
     scratch = site.artifacts.scratch_path(job_id)
     killed = scratch.parent / "tmp" / "1-dead"
     for folder in (scratch, killed):
@@ -69,7 +78,7 @@ def test_what_its_attempts_left_behind_is_gone_and_its_checkpoints_are_not(site:
     site.archiver.archive()
 
     assert (False, False) == (scratch.exists(), killed.exists())
-    assert [kept.id] == [manifest.id for manifest in site.artifacts.manifests(job_id)]
+    assert [kept.id] == [manifest.id for manifest in site.artifacts.manifests(job_id)] != [unlisted.id]
 
 
 def test_a_job_that_cannot_be_archived_keeps_none_waiting_and_is_left_alone(

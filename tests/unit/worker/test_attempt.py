@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from podium.jobs import wire
 from podium.jobs.artifacts import ArtifactStore
 from podium.jobs.errors import UnavailableError
+from podium.jobs.events import JobEvent, LogBatch
 from podium.jobs.job import Cause, Job, Node, NodeState, Slot
 from podium.jobs.settings import Settings
 from podium.jobs.spec import CheckpointPolicy, ConstantSchedule, Sgd, Weights
@@ -28,6 +30,10 @@ class Site:
 
     def create(self, job: Job) -> Job:
         return self.store.create(NewJob(project="p", spec=job.spec, classes=job.classes))[0]
+
+    def log(self, job: Job) -> list[str]:
+        events = (wire.from_bytes(JobEvent, one.data).payload for one in self.store.events(job.id, after=0).events)
+        return [line.text for batch in events if isinstance(batch, LogBatch) for line in batch.lines]
 
     def run(
         self, job: Job, *, store: Any = None, stop: StopFlag | None = None, assignment: Assignment | None = None
@@ -90,6 +96,7 @@ def test_a_damaged_checkpoint_is_passed_over(site, images, job):
     assert State.SUCCEEDED is done.state
     # The one before it is that of the last step of the training.
     assert [0, 9] == [attempt.resumed_from_step for attempt in done.attempts]
+    assert any(f"passing over {newest.id} of step 9" in line for line in site.log(done))
 
 
 def test_a_stale_assignment_leaves_at_once_and_quietly(site, images, job):

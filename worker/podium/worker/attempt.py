@@ -169,6 +169,8 @@ class Attempt:
             resume_from=resume_from,
             clock=self._clock,
         )
+        for sentence in checkpoints.passed_over:
+            context.log(sentence, Level.WARNING)
         if job.state is State.CANCELLING:
             self._stop.request(StopReason.CANCELLED)
         if job.state is State.PAUSING:

@@ -1,5 +1,6 @@
 """A job's checkpoints as its attempt handles them: bytes first, then the ledger, then retention."""
 
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -7,7 +8,7 @@ from pathlib import Path
 
 from podium.jobs import wire
 from podium.jobs.artifacts import ArtifactStore
-from podium.jobs.errors import DataLossError, NotFoundError
+from podium.jobs.errors import DataLossError, NotFoundError, StaleFenceError
 from podium.jobs.job import Checkpoint, Job
 from podium.jobs.store import Assignment, JobStore
 from podium.worker.job_context import Saved
@@ -40,6 +41,8 @@ class Checkpoints:
         self._assignment = assignment
         self._versions = versions
         self._spec_digest = wire.digest(job.spec)
+        self.passed_over: list[str] = []
+        """Which ones were found damaged, each in a sentence."""
 
     def commit(self, step: int, write: Callable[[Path], None], metrics: Mapping[str, float], best: bool) -> Checkpoint:
         """Puts the bytes where readers of manifests find them; `register` makes the ledger list them.
@@ -66,7 +69,14 @@ class Checkpoints:
             StaleFenceError: a newer attempt holds the job.
             UnavailableError: the ledger cannot be reached; repeat it.
         """
-        self._store.commit_checkpoint(self._assignment, checkpoint)
+        try:
+            self._store.commit_checkpoint(self._assignment, checkpoint)
+        except StaleFenceError:
+            # Nobody will list it any more, and only a listed one is anybody's; it is, where just the answer was lost.
+            if checkpoint.id not in {one.id for one in self._store.checkpoints(self._job.id)}:
+                with contextlib.suppress(OSError):  # what stays is cleared up after the job's end
+                    self._artifacts.remove(self._job.id, checkpoint.id)
+            raise
         listed = self._store.checkpoints(self._job.id)
         kept = {one.id for one in listed[-self._job.spec.checkpoints.keep_last :]}
         for one in listed:
@@ -88,6 +98,7 @@ class Checkpoints:
         Raises:
             OSError: the storage has nothing of what the ledger lists. To begin again would waste what was trained.
         """
+        self.passed_over.clear()
         listed = self._store.checkpoints(self._job.id)
         found = self._first_whole(reversed(listed))
         if listed and found is None and not self._artifacts.manifests(self._job.id):
@@ -127,7 +138,8 @@ class Checkpoints:
             try:
                 return self._opened(checkpoint)
             except (DataLossError, NotFoundError, OSError) as error:
-                _LOG.warning("passing over %s of step %d: %s", checkpoint.id, checkpoint.step, error)
+                self.passed_over.append(f"passing over {checkpoint.id} of step {checkpoint.step}: {error}")
+                _LOG.warning("%s", self.passed_over[-1])
         return None
 
     def _opened(self, checkpoint: Checkpoint) -> Saved:

@@ -82,6 +82,7 @@ class Archiver:
         self._artifacts.sweep_staging(job_id)
         self._artifacts.drop_scratch(job_id)
         try:
+            self._drop_unlisted(job_id)
             self._store.archive(job_id)
         except UnavailableError:
             raise
@@ -91,3 +92,10 @@ class Archiver:
             self._refused.add(job_id)
             return False
         return True
+
+    def _drop_unlisted(self, job_id: str) -> None:
+        """Deletes checkpoints that attempts committed which no longer held the job: the ledger lists none of them."""
+        listed = {checkpoint.id for checkpoint in self._store.checkpoints(job_id)}
+        for manifest in self._artifacts.manifests(job_id):
+            if manifest.id not in listed:
+                self._artifacts.remove(job_id, manifest.id)
