@@ -124,6 +124,16 @@ def test_the_settings_are_read_by_the_programs(overlay, tmp_path, monkeypatch):
     assert "s3cret" == settings.redis_password
 
 
+def test_checkpoints_and_histories_can_be_written_and_images_cannot(overlay):
+    settings = from_environment(environment(overlay) | {"PODIUM_REDIS_PASSWORD_FILE": ""})
+    for name, _, pod in workloads(overlay):
+        if name != "podium-redis":
+            read_only = {mount["mountPath"]: mount.get("readOnly", False) for mount in container(pod)["volumeMounts"]}
+
+            assert not read_only[settings.artifacts], name
+            assert all(read_only[root] for root in settings.data_roots), name
+
+
 def test_secrets_are_named_and_never_written_down(overlay):
     assert [] == of_kind(overlay, "Secret")
     for name, _, pod in workloads(overlay):

@@ -56,12 +56,12 @@ def test_only_the_agent_is_asked_to_stop_and_gets_the_time_that_it_takes():
 
 
 def test_the_workers_unit_leaves_room_for_gpus_and_for_what_is_written():
-    worker = service("podium-worker")
+    worker, server = service("podium-worker"), service("podium-server")
     settings = from_environment(environment_file())
 
     assert not {"PrivateDevices", "MemoryDenyWriteExecute", "DevicePolicy"} & worker.keys()
     assert "continue" == worker["OOMPolicy"]
-    assert settings.artifacts in worker["ReadWritePaths"].split()
+    assert settings.artifacts == worker["ReadWritePaths"] == server["ReadWritePaths"]
 
 
 def environment_file() -> dict[str, str]:

@@ -7,7 +7,7 @@ import click
 
 from podium.client.cli import cli
 from podium.jobs.settings import from_environment
-from podium.server.dispatcher._shares import sharing_from_environment
+from podium.server.dispatcher import sharing_from_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNBOOK = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
