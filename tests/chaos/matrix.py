@@ -43,6 +43,8 @@ class Phase(Enum):
     """All is done, and the ledger has not answered that it knows."""
     CANCELLING = "cancelling"
     """The checkpoint of a cancelled job is half written."""
+    PAUSING = "pausing"
+    """The checkpoint of a paused job is half written; it is resumed once it is PAUSED."""
 
 
 #: What makes no sense, and why.

@@ -34,15 +34,19 @@ class Scene:
         site: where.
         wanted: by job id, what is to become of it.
         watchers: by job id.
+        paused: to be resumed.
     """
 
     site: Site
     wanted: dict[str, Wanted] = field(default_factory=dict)
     watchers: dict[str, list[Watcher]] = field(default_factory=dict)
+    paused: list[Job] = field(default_factory=list)
 
-    def submit(self, script: Script, *, gpus: int = 1, ends: State = State.SUCCEEDED, damaged: int = 0) -> Job:
-        """A job that is watched from every server, from its first event on."""
-        job = self.site.submit(script, gpus=gpus)
+    def submit(
+        self, script: Script, *, gpus: int = 1, ends: State = State.SUCCEEDED, damaged: int = 0, **changes: object
+    ) -> Job:
+        """A job that is watched from every server, from its first event on; `changes` are parts of its spec."""
+        job = self.site.submit(script, gpus=gpus, **changes)
         self.wanted[job.id] = Wanted(
             states=frozenset({ends}), steps=script.steps, interval=script.save, damaged=damaged
         )
@@ -78,6 +82,8 @@ def reached(scene: Scene, case: Case) -> Iterator[Victim]:
             yield from _finishing(scene, case, gpus)
         case Phase.CANCELLING:
             yield from _cancelling(scene, case, gpus)
+        case Phase.PAUSING:
+            yield from _pausing(scene, case, gpus)
 
 
 def victim(site: Site, target: Target, job: Job) -> Victim:
@@ -175,6 +181,17 @@ def _cancelling(scene: Scene, case: Case, gpus: int) -> Iterator[Victim]:
     site.let_go(job)
 
 
+def _pausing(scene: Scene, case: Case, gpus: int) -> Iterator[Victim]:
+    site = scene.site
+    job = scene.submit(Script(steps=200, pause=_PAUSE, save=_INTERVAL, hold_stop=True), gpus=gpus)
+    until(lambda: site.store.checkpoints(job.id), "a first checkpoint")
+    site.client.job(job.id).pause("the test said so")
+    until(lambda: site.held(job), "the checkpoint of a paused job to be half written")
+    yield victim(site, case.target, job)
+    site.let_go(job)
+    scene.paused.append(job)
+
+
 def _committed(site: Site, job: Job) -> list[str]:
     folder = site.artifacts.root / "jobs" / job.id / "checkpoints"
     return [path.name for path in folder.iterdir()] if folder.exists() else []
@@ -214,3 +231,6 @@ def recover(scene: Scene, hit: Victim, blow: Blow) -> None:
     elif hit.program is not None:
         until(lambda: not hit.program.alive, "what was hit to end", seconds=40)  # type: ignore[union-attr]  # looked at
     scene.site.heal()
+    for job in scene.paused:
+        until(lambda: scene.site.store.get(job.id).state is State.PAUSED, "a paused job to be PAUSED")  # noqa: B023  # used at once
+        scene.site.client.job(job.id).resume()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from podium.jobs.events import Level, LogBatch
+from podium.jobs.events import Level, LogBatch, LogLine
 from podium.jobs.job import Cause, Job
 from podium.jobs.states import State
 from tests.chaos.phases import Scene
@@ -119,13 +119,7 @@ def a_checkpoint_is_truncated(folder: Path) -> list[str]:
         site.of_slot("podium.worker.horse", attempt.node, attempt.slot).kill()
         site.let_go(job)
         found = judge(scene)
-        warned = [
-            line
-            for event in events(site, job.id)
-            if isinstance(event.payload, LogBatch)
-            for line in event.payload.lines
-            if line.level is Level.WARNING and newest.id in line.text
-        ]
+        warned = [line for line in _log(site, job) if line.level is Level.WARNING and newest.id in line.text]
         return found if warned else [*found, "the job's log does not say that a checkpoint was passed over"]
 
 
@@ -141,7 +135,12 @@ def scripted_faults(folder: Path) -> list[str]:
         }
         for script in (replace(once, crash=7), replace(once, crash_in_save=10)):
             scene.submit(script)
+        hangs = scene.submit(replace(once, hang=7), stall_timeout_seconds=3)
         found = judge(scene)
+        if (cause := site.store.get(hangs.id).attempts[0].cause) is not Cause.STALLED:
+            found.append(f"{hangs.id} hung, which was told as {cause}")
+        if not any("in _fail" in line.text for line in _log(site, hangs)):
+            found.append(f"the log of {hangs.id} does not say where it hung")
         for job_id, cause in fails.items():
             error = site.store.get(job_id).error
             if error is None or error.cause is not cause:
@@ -168,6 +167,11 @@ WEATHER: Mapping[str, Callable[[Path], list[str]]] = {
 def _step(site: Site, job: Job) -> int:
     progress = site.store.get(job.id).progress
     return progress.step if progress else 0
+
+
+def _log(site: Site, job: Job) -> list[LogLine]:
+    batches = [event.payload for event in events(site, job.id) if isinstance(event.payload, LogBatch)]
+    return [line for batch in batches for line in batch.lines]
 
 
 def _outcomes(job: Job) -> list[str]:
