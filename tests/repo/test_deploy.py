@@ -89,6 +89,18 @@ def test_a_stopped_pod_gets_the_time_that_its_program_takes_to_stop(overlay):
         assert pod["terminationGracePeriodSeconds"] >= before + 1.25 * needed, name
 
 
+def test_a_worker_is_drained_before_its_pod_goes(overlay):
+    grace = from_environment(environment(overlay) | {"PODIUM_REDIS_PASSWORD_FILE": ""}).leases.grace
+    for name, _, pod in workloads(overlay):
+        if name == "podium-worker":
+            shell, option, words = container(pod)["lifecycle"]["preStop"]["exec"]["command"]
+            drain, wait = words.split(" && ")
+
+            assert ("sh", "-c", "kill -TERM 1") == (shell, option, drain)
+            # Until the container has ended by itself; else the kubelet would go on while attempts still save.
+            assert grace < int(wait.removeprefix("sleep ")) < pod["terminationGracePeriodSeconds"]
+
+
 def test_nothing_runs_as_root_or_can_write_into_its_image(overlay):
     for name, _, pod in workloads(overlay):
         security, own = pod["securityContext"], container(pod)["securityContext"]
