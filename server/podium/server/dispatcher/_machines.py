@@ -2,8 +2,9 @@
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import inf
 
 from podium.jobs.job import Member, Node
@@ -13,7 +14,7 @@ from podium.server.dispatcher._pool import Demand, Pool
 class Machine:
     """One machine. Slots are named by their index."""
 
-    def __init__(self, node: Node, place: int) -> None:
+    def __init__(self, node: Node, place: int, pool: Pool) -> None:
         self.id = node.id
         self.node = node
         self.place = place
@@ -24,8 +25,27 @@ class Machine:
         """Slots whose jobs have been asked to stop, and that nobody has claimed yet."""
         self.kept = False
         """Whether a job waits for more of its slots than are free, and nobody behind that one may."""
-        self.given: dict[int, float] = {}
-        """Slots that this plan gave away, and until when at the latest."""
+        self._pool = pool
+        self._given: dict[int, float] = {}
+
+    def give(self, slots: Collection[int], until: float) -> None:
+        """Takes slots away; they are free again by `until`."""
+        free = [slot for slot in self.free if slot not in slots]
+        self.busy += len(self.free) - len(free)
+        self.free = free
+        self._given.update(dict.fromkeys(slots, until))
+        self.__dict__.pop("ends", None)
+
+    @cached_property
+    def ends(self) -> list[tuple[float, int]]:
+        """When each slot that is not free will be at the latest, the first one first."""
+        running = self._pool.running
+        found = {
+            slot.index: running[slot.job_id].until if slot.job_id in running else inf
+            for slot in self.node.slots
+            if slot.job_id and not slot.trouble
+        }
+        return sorted((until, slot) for slot, until in (found | self._given).items())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +70,8 @@ class Machines:
 
     def __init__(self, pool: Pool) -> None:
         self._now = pool.now
-        self._running = pool.running
-        self._all = [Machine(node, place) for place, node in enumerate(sorted(pool.ready, key=lambda node: node.id))]
+        nodes = sorted(pool.ready, key=lambda node: node.id)
+        self._all = [Machine(node, place, pool) for place, node in enumerate(nodes)]
         self._views: dict[tuple[str, int], _View] = {}
         self._waits: dict[Demand, list[tuple[float, int, int]]] = {}
         self.free = sum(len(machine.free) for machine in self._all)
@@ -72,42 +92,43 @@ class Machines:
         """
         if self.free < demand.slots:
             return None
-        machines = self._view(demand).choose(demand)
-        return tuple(self.take(machine, demand, until) for machine in machines) if machines else None
-
-    def take(self, machine: Machine, demand: Demand, until: float) -> Member:
-        """Gives a job its slots of one machine that has enough."""
-        return Member(node=machine.id, slots=tuple(self.set_aside(machine, demand, until)))
+        chosen = self._view(demand).choose(demand)
+        return (
+            tuple(Member(node=machine.id, slots=tuple(self.set_aside(machine, demand, until))) for machine in chosen)
+            or None
+        )
 
     def set_aside(self, machine: Machine, demand: Demand, until: float) -> list[int]:
         """Takes as many free slots as the demand has of one machine, or as many as there are."""
-        slots = self._view(demand).free(machine)[: demand.gpus]
-        taken = set(slots)
-        machine.free = [slot for slot in machine.free if slot not in taken]
-        machine.busy += len(slots)
-        machine.given.update(dict.fromkeys(slots, until))
+        suited = self.suited(machine, demand)
+        slots = [slot for slot in machine.free if slot in suited][: demand.gpus]
         self.free -= len(slots)
+        machine.give(slots, until)
         for view in self._views.values():
             view.moved(machine)
         return slots
 
     def room(self, machine: Machine, demand: Demand) -> int:
         """How many free slots of the machine would do."""
-        return self._view(demand).room(machine)
+        return self._view(demand).rooms[machine.place]
+
+    def suited(self, machine: Machine, demand: Demand) -> Collection[int]:
+        """The slots of the kind that the job needs, held or free."""
+        return self._view(demand).suited[machine.place]
 
     def fitting(self, demand: Demand) -> Iterable[Machine]:
         """The machines that could hold the job's part, were they empty."""
-        view = self._view(demand)
-        return (machine for machine in self._all if view.size(machine) >= demand.gpus and view.reaches(machine, demand))
-
-    def suits(self, machine: Machine, demand: Demand, slot: int) -> bool:
-        """Whether the slot is of the kind that the job needs."""
-        return slot in self._view(demand).suited[machine.place]
+        suited = self._view(demand).suited
+        return (
+            machine
+            for machine in self._all
+            if len(suited[machine.place]) >= demand.gpus and (machine.reachable or demand.nodes == 1)
+        )
 
     def keep(self, demand: Demand) -> Kept | None:
         """Keeps machines for a job that no free slots will do for; None: they are too small, or kept for others.
 
-        Those that have enough room first, by what is known of the jobs on them; then those with the most free slots.
+        Those first that have room first, by the bounds of the jobs on them; then those with the most free slots.
         What is free of them only grows from look to look, so the job starts, however many small ones come after it.
         """
         found = self._soonest(demand)
@@ -141,23 +162,19 @@ class Machines:
     def _wait(self, machine: Machine, demand: Demand) -> tuple[float, int, int]:
         """When the machine has room for the job's part at the latest; how many slots are free; the machine."""
         view = self._view(demand)
-        room = view.room(machine)
+        room = view.rooms[machine.place]
         if room >= demand.gpus:
             return self._now, -room, machine.place
-        ends = sorted(self._end(machine, slot) for slot in view.suited[machine.place] if slot not in machine.free)
+        suited = view.suited[machine.place]
+        ends = [until for until, slot in machine.ends if slot in suited]
         return max(ends[demand.gpus - room - 1], self._now), -room, machine.place
-
-    def _end(self, machine: Machine, index: int) -> float:
-        if index in machine.given:
-            return machine.given[index]
-        holder = next(slot.job_id for slot in machine.node.slots if slot.index == index)
-        return self._running[holder].until if holder in self._running else inf
 
     def _view(self, demand: Demand) -> "_View":
         kind = (demand.model, demand.memory_gib)
-        if kind not in self._views:
-            self._views[kind] = _View(self._all, demand)
-        return self._views[kind]
+        view = self._views.get(kind)
+        if view is None:
+            view = self._views[kind] = _View(self._all, demand)
+        return view
 
 
 class _View:
@@ -165,39 +182,49 @@ class _View:
 
     def __init__(self, machines: Sequence[Machine], kind: Demand) -> None:
         self._machines = machines
-        self.suited = [{slot.index for slot in machine.node.slots if kind.suits(slot)} for machine in machines]
+        known: dict[tuple[str, int, str], bool] = {}
+        self.suited = [self._suited(machine, kind, known) for machine in machines]
         """Of each machine the slots of the kind, held or free."""
-        self._by_busy = [(machine.busy, machine.place) for machine in machines if self.room(machine)]
+        self.rooms = [self._room(machine) for machine in machines]
+        """Of each machine how many of them are free."""
+        self._by_busy = [(machine.busy, place) for place, machine in enumerate(machines) if self.rooms[place]]
         heapq.heapify(self._by_busy)
         self._by_room: dict[int, list[int]] = defaultdict(list)
-        for machine in machines:
-            self._by_room[self.room(machine)].append(machine.place)
+        for place, room in enumerate(self.rooms):
+            self._by_room[room].append(place)
 
-    def size(self, machine: Machine) -> int:
-        return len(self.suited[machine.place])
+    def _suited(self, machine: Machine, kind: Demand, known: dict[tuple[str, int, str], bool]) -> Collection[int]:
+        found = []
+        for slot in machine.node.slots:
+            facts = (slot.model, slot.memory_bytes, slot.trouble)
+            suits = known.get(facts)
+            if suits is None:
+                suits = known[facts] = kind.suits(slot)
+            if suits:
+                found.append(slot.index)
+        return found
 
-    def free(self, machine: Machine) -> list[int]:
+    def _room(self, machine: Machine) -> int:
         suited = self.suited[machine.place]
-        return [slot for slot in machine.free if slot in suited]
-
-    def room(self, machine: Machine) -> int:
-        return len(self.suited[machine.place].intersection(machine.free))
-
-    def reaches(self, machine: Machine, demand: Demand) -> bool:
-        return machine.reachable or demand.nodes == 1
+        return sum(slot in suited for slot in machine.free) if machine.free else 0
 
     def moved(self, machine: Machine) -> None:
         """Some of its slots were taken."""
-        heapq.heappush(self._by_room[self.room(machine)], machine.place)
+        room = self.rooms[machine.place] = self._room(machine)
+        heapq.heappush(self._by_room[room], machine.place)
 
     def choose(self, demand: Demand) -> Sequence[Machine]:
         """Machines with room for the job; none: there are not enough."""
         if demand.nodes > 1:
-            roomy = [machine for machine in self._machines if machine.reachable and self.room(machine) >= demand.gpus]
-            roomy.sort(key=self.room)
-            return roomy[: demand.nodes] if len(roomy) >= demand.nodes else ()
-        chosen = self._emptiest() if demand.gpus == 1 else self._tightest(demand.gpus)
-        return (chosen,) if chosen else ()
+            roomy = [
+                (room, place)
+                for place, room in enumerate(self.rooms)
+                if room >= demand.gpus and self._machines[place].reachable
+            ]
+            chosen = heapq.nsmallest(demand.nodes, roomy)
+            return [self._machines[place] for _, place in chosen] if len(chosen) == demand.nodes else ()
+        machine = self._emptiest() if demand.gpus == 1 else self._tightest(demand.gpus)
+        return (machine,) if machine else ()
 
     # What is in the heaps may be old: it is looked at again when it comes to the top. The place comes last in each, so
     # that the choice is the same at every look as long as nothing has changed.
@@ -206,7 +233,7 @@ class _View:
         while self._by_busy:
             busy, place = self._by_busy[0]
             machine = self._machines[place]
-            if not self.room(machine):
+            if not self.rooms[place]:
                 heapq.heappop(self._by_busy)
             elif busy != machine.busy:
                 heapq.heapreplace(self._by_busy, (machine.busy, place))
@@ -218,7 +245,7 @@ class _View:
         for room in sorted(self._by_room):
             places = self._by_room[room] if room >= gpus else []
             while places:
-                if self.room(self._machines[places[0]]) == room:
+                if self.rooms[places[0]] == room:
                     return self._machines[places[0]]
                 heapq.heappop(places)
         return None

@@ -29,6 +29,8 @@ class Order:
         self._lines: dict[int, dict[str, list[Waiting]]] = {}
         for job in pool.waiting:
             self._lines.setdefault(job.rank, {}).setdefault(job.project, []).append(job)
+        self.demands = {job.demand for job in pool.waiting}
+        """Everything that is asked for."""
 
     def __iter__(self) -> Iterator[Waiting]:
         for rank in sorted(self._lines, reverse=True):

@@ -5,10 +5,15 @@ from dataclasses import dataclass, field
 from math import inf
 
 from podium.jobs.job import Member
-from podium.server.dispatcher._machines import Kept, Machine, Machines, Share
+from podium.jobs.spec import Priority
+from podium.server.dispatcher._machines import Kept, Machines, Share
 from podium.server.dispatcher._order import Order
 from podium.server.dispatcher._pool import Demand, Pool, Waiting
 from podium.server.dispatcher._preempt import Preemption, Preemptions
+
+#: So many jobs have machines kept for them at a time. Those behind them get theirs when these have started.
+_MOST_HELD = 16
+_HIGHEST = max(Priority, key=lambda priority: priority.value).value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,25 +71,35 @@ class _Planner:
 
     def plan(self) -> Plan:
         for job in self._order:
-            may_clear = self._preemptions.possible(job)
-            if not (self._machines.free or may_clear or self._backfill.latest > self._now):
-                break
             if job.retry > self._now:
                 continue
             end = self._now + job.seconds
+            may_clear = self._preemptions.possible(job.rank)
+            may_backfill = end <= self._backfill.latest
             stuck = job.demand in self._stuck
-            if not stuck and (members := self._machines.fit(job.demand, end)):
+            if stuck and not (may_clear or may_backfill):
+                if self._nothing_left():
+                    break
+            elif not stuck and (members := self._machines.fit(job.demand, end)):
                 self._start(Placement(job_id=job.id, members=members), job)
-            elif end <= self._backfill.latest and (member := self._backfill.fit(job.demand, end)):
+            elif may_backfill and (member := self._backfill.fit(job.demand, end)):
                 self._start(Placement(job_id=job.id, members=(member,), backfill=True), job)
             elif may_clear and (cleared := self._preemptions.clear(job, self._order.within(job))):
                 self._plan.preemptions += cleared[1]
                 self._hold(cleared[0], job, stopping=True)
-            elif not stuck and (kept := self._machines.keep(job.demand)):
+            elif not stuck and (kept := self._keep(job)):
                 self._hold(kept, job, stopping=False)
             else:
                 self._stuck.add(job.demand)
         return self._plan
+
+    def _nothing_left(self) -> bool:
+        """Whether nobody who is still in line can get anything, so that the rest of it need not be looked at."""
+        nobody_fits = not self._machines.free or self._stuck >= self._order.demands
+        return nobody_fits and self._backfill.latest < self._now and not self._preemptions.possible(_HIGHEST)
+
+    def _keep(self, job: Waiting) -> Kept | None:
+        return self._machines.keep(job.demand) if len(self._plan.held) < _MOST_HELD else None
 
     def _start(self, placement: Placement, job: Waiting) -> None:
         self._plan.placements.append(placement)
@@ -129,6 +144,6 @@ class _Backfill:
         return None
 
     def _suitable(self, share: Share, demand: Demand) -> Sequence[int]:
-        machine: Machine = share.machine
-        slots = [slot for slot in share.slots if self._machines.suits(machine, demand, slot)][: demand.gpus]
+        suited = self._machines.suited(share.machine, demand)
+        slots = [slot for slot in share.slots if slot in suited][: demand.gpus]
         return slots if len(slots) == demand.gpus else ()
