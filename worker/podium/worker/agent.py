@@ -70,6 +70,11 @@ class Supervisor:
         """Whether anything of the slot runs."""
         return (self._process is not None and self._process.poll() is None) or bool(self._leftovers())
 
+    @property
+    def trouble(self) -> str:
+        """Why the slot takes no jobs, in words; empty: its process is there for them."""
+        return "" if self._process is not None else "its supervisor died and is being started again"
+
     def keep(self) -> None:
         """Starts the process where none runs. A dead one's attempt may save its work first, within its grace."""
         now = time.monotonic()
@@ -151,9 +156,13 @@ class Agent:
         self._bury_predecessor()
         self._lookout.start()
         while not self._stopping:
-            self._heartbeat()
+            before = self._troubles()
             for supervisor in self._supervisors:
                 self._reaching(supervisor.keep)
+            if self._troubles() != before:
+                # A job that is sent to a slot where nobody is would wait there.
+                self._last_heartbeat = float("-inf")
+            self._heartbeat()
             time.sleep(_TICK)
         self._leave()
         shutil.rmtree(self._board.folder, ignore_errors=True)
@@ -199,7 +208,7 @@ class Agent:
 
     def _report(self) -> None:
         """Says how the machine is, and does what is asked of it."""
-        troubles = self._lookout.troubles()
+        troubles = self._troubles()
         slots = tuple(replace(slot, trouble=troubles.get(slot.index, "")) for slot in self._node.slots)
         state = NodeState.DRAINING if self._finishing else self._node.state
         drain = self._store.heartbeat(replace(self._node, slots=slots, state=state))
@@ -208,6 +217,11 @@ class Agent:
                 supervisor.requeue()
         if self._finishing and not self._holding(None):
             self._stopping = True
+
+    def _troubles(self) -> dict[int, str]:
+        """Why slots take no jobs, by their numbers."""
+        dead = {one.slot.index: one.trouble for one in self._supervisors if one.trouble}
+        return {**self._lookout.troubles(), **dead}
 
     def _holding(self, slot: int | None) -> list[tuple[Job, Assignment]]:
         """The jobs that the ledger shows on a slot, or on any, of this machine."""
