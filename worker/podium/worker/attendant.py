@@ -64,7 +64,6 @@ class Attendant:
         while (code := _ended(process)) is None and ending is None:
             meanwhile(time.monotonic() - started)
             if (ending := self._judged()) is not None:
-                _LOG.warning("%s, attempt %d: killed: %s", *self._who, ending.outcome)
                 if ending.cause is Cause.STALLED:
                     lines = collect(self._process.folder)
                 process.kill()
@@ -76,10 +75,6 @@ class Attendant:
         if ending is None and code:
             ending = self._death(wait_status(code))
         return self._give_back(ending, lines) if ending is not None else ""
-
-    @property
-    def _who(self) -> tuple[str, int]:
-        return self._assignment.job_id, self._assignment.attempt
 
     def _judged(self) -> Ending | None:
         with contextlib.suppress(PodiumError):
@@ -93,7 +88,7 @@ class Attendant:
         return Ending(cause=Cause.PREEMPTED if self._vigil.stopping else cause, outcome=outcome)
 
     def _give_back(self, ending: Ending, lines: Sequence[str]) -> str:
-        _LOG.warning("%s, attempt %d: %s", *self._who, ending.outcome)
+        _LOG.warning("%s, attempt %d: %s", self._assignment.job_id, self._assignment.attempt, ending.outcome)
         give_back(self._store, self._assignment, ending, lines)
         return ending.outcome
 
