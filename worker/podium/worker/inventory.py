@@ -87,8 +87,8 @@ def versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     with contextlib.suppress(PackageNotFoundError):  # __main__ says what to do about it
         found["torch"] = version("torch")
-    if drivers := _ask_nvidia("driver_version"):
-        found["driver"] = drivers[0][0]
+    if drivers := _ask_nvidia("uuid", "driver_version"):
+        found["driver"] = drivers[0][1]
     return found
 
 

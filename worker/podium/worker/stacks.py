@@ -47,14 +47,18 @@ def collect(folder: Path) -> list[str]:
     """
     files = sorted(folder.glob("stacks-*"))
     named = [(int(found[1]), found[2], file) for file in files if (found := _NAME.fullmatch(file.name))]
-    for pid, _, _ in named:
-        # A number that belongs to a stranger by now is left alone.
-        with contextlib.suppress(psutil.Error):
-            process = psutil.Process(pid)
-            if process.environ().get(FOLDER) == str(folder):
-                process.send_signal(signal.SIGUSR1)
-    _wait([file for pid, _, file in named if _state(pid) == "runs"])
+    _wait([file for pid, _, file in named if _asked(pid, folder)])
     return [line for pid, name, file in named for line in _told(pid, name, file)][:_ALL_LINES]
+
+
+def _asked(pid: int, folder: Path) -> bool:
+    """Whether a process was asked, and runs. A number that belongs to a stranger by now is left alone."""
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        if process.environ().get(FOLDER) == str(folder):
+            process.send_signal(signal.SIGUSR1)
+            return _state(pid) == "runs"
+    return False
 
 
 def _wait(files: list[Path]) -> None:
