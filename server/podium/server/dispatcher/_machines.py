@@ -19,8 +19,13 @@ class Machine:
         self.node = node
         self.place = place
         self.reachable = bool(node.address)
-        self.free = [slot.index for slot in node.slots if not (slot.job_id or slot.trouble)]
-        self.busy = sum(bool(slot.job_id) for slot in node.slots)
+        self.free: list[int] = []
+        self.busy = 0
+        for slot in node.slots:
+            if slot.job_id:
+                self.busy += 1
+            elif not slot.trouble:
+                self.free.append(slot.index)
         self.soon: list[int] = []
         """Slots whose jobs have been asked to stop, and that nobody has claimed yet."""
         self.kept = False
@@ -70,6 +75,9 @@ class Machines:
 
     def __init__(self, pool: Pool) -> None:
         self._now = pool.now
+        self._bounded = any(job.until < inf for job in pool.running.values()) or any(
+            job.seconds < inf for job in pool.waiting
+        )
         nodes = sorted(pool.ready, key=lambda node: node.id)
         self._all = [Machine(node, place, pool) for place, node in enumerate(nodes)]
         self._views: dict[tuple[str, int], _View] = {}
@@ -165,9 +173,13 @@ class Machines:
         room = view.rooms[machine.place]
         if room >= demand.gpus:
             return self._now, -room, machine.place
+        if not self._bounded:
+            return inf, -room, machine.place
         suited = view.suited[machine.place]
-        ends = [until for until, slot in machine.ends if slot in suited]
-        return max(ends[demand.gpus - room - 1], self._now), -room, machine.place
+        ends = machine.ends
+        if len(suited) < len(machine.node.slots):
+            ends = [end for end in ends if end[1] in suited]
+        return max(ends[demand.gpus - room - 1][0], self._now), -room, machine.place
 
     def _view(self, demand: Demand) -> "_View":
         kind = (demand.model, demand.memory_gib)
@@ -183,7 +195,7 @@ class _View:
     def __init__(self, machines: Sequence[Machine], kind: Demand) -> None:
         self._machines = machines
         known: dict[tuple[str, int, str], bool] = {}
-        self.suited = [self._suited(machine, kind, known) for machine in machines]
+        self.suited = [_suited(machine, kind, known) for machine in machines]
         """Of each machine the slots of the kind, held or free."""
         self.rooms = [self._room(machine) for machine in machines]
         """Of each machine how many of them are free."""
@@ -193,20 +205,11 @@ class _View:
         for place, room in enumerate(self.rooms):
             self._by_room[room].append(place)
 
-    def _suited(self, machine: Machine, kind: Demand, known: dict[tuple[str, int, str], bool]) -> Collection[int]:
-        found = []
-        for slot in machine.node.slots:
-            facts = (slot.model, slot.memory_bytes, slot.trouble)
-            suits = known.get(facts)
-            if suits is None:
-                suits = known[facts] = kind.suits(slot)
-            if suits:
-                found.append(slot.index)
-        return found
-
     def _room(self, machine: Machine) -> int:
         suited = self.suited[machine.place]
-        return sum(slot in suited for slot in machine.free) if machine.free else 0
+        if len(suited) == len(machine.node.slots):
+            return len(machine.free)
+        return sum(slot in suited for slot in machine.free)
 
     def moved(self, machine: Machine) -> None:
         """Some of its slots were taken."""
@@ -249,3 +252,15 @@ class _View:
                     return self._machines[places[0]]
                 heapq.heappop(places)
         return None
+
+
+def _suited(machine: Machine, kind: Demand, known: dict[tuple[str, int, str], bool]) -> Collection[int]:
+    """The slots of the kind; `known` says of a slot's model, memory and trouble whether it is."""
+    found = []
+    for slot in machine.node.slots:
+        facts = (slot.model, slot.memory_bytes, slot.trouble)
+        if facts not in known:
+            known[facts] = kind.suits(slot)
+        if known[facts]:
+            found.append(slot.index)
+    return found

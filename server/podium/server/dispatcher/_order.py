@@ -1,7 +1,7 @@
 """In which order the waiting jobs of a pool are served."""
 
 import heapq
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
@@ -26,11 +26,16 @@ class Order:
         self._quotas = pool.sharing.quotas
         self._held = Counter(pool.held)
         self._charged = False
-        self._lines: dict[int, dict[str, list[Waiting]]] = {}
-        for job in pool.waiting:
-            self._lines.setdefault(job.rank, {}).setdefault(job.project, []).append(job)
+        self._lines: dict[int, dict[str, list[Waiting]]] = defaultdict(dict)
         self.demands = {job.demand for job in pool.waiting}
         """Everything that is asked for."""
+        self.highest = max((job.rank for job in pool.waiting[:1]), default=0)
+        """The highest class, which the first one has."""
+        lines: dict[tuple[int, str], list[Waiting]] = defaultdict(list)
+        for job in pool.waiting:
+            lines[job.rank, job.project].append(job)
+        for (rank, project), line in lines.items():
+            self._lines[rank][project] = line
 
     def __iter__(self) -> Iterator[Waiting]:
         for rank in sorted(self._lines, reverse=True):

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from math import inf
 
 from podium.jobs.job import Member
-from podium.jobs.spec import Priority
 from podium.server.dispatcher._machines import Kept, Machines, Share
 from podium.server.dispatcher._order import Order
 from podium.server.dispatcher._pool import Demand, Pool, Waiting
@@ -13,7 +12,6 @@ from podium.server.dispatcher._preempt import Preemption, Preemptions
 
 #: So many jobs have machines kept for them at a time. Those behind them get theirs when these have started.
 _MOST_HELD = 16
-_HIGHEST = max(Priority, key=lambda priority: priority.value).value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,33 +68,39 @@ class _Planner:
         self._plan = Plan()
 
     def plan(self) -> Plan:
+        now, stuck, backfill, preemptions = self._now, self._stuck, self._backfill, self._preemptions
+        if self._nothing_left(self._order.highest):
+            return self._plan
         for job in self._order:
-            if job.retry > self._now:
+            # Of a long line, most are passed over here.
+            if job.retry > now:
                 continue
-            end = self._now + job.seconds
-            may_clear = self._preemptions.possible(job.rank)
-            may_backfill = end <= self._backfill.latest
-            stuck = job.demand in self._stuck
-            if stuck and not (may_clear or may_backfill):
-                if self._nothing_left():
-                    break
-            elif not stuck and (members := self._machines.fit(job.demand, end)):
-                self._start(Placement(job_id=job.id, members=members), job)
-            elif may_backfill and (member := self._backfill.fit(job.demand, end)):
-                self._start(Placement(job_id=job.id, members=(member,), backfill=True), job)
-            elif may_clear and (cleared := self._preemptions.clear(job, self._order.within(job))):
-                self._plan.preemptions += cleared[1]
-                self._hold(cleared[0], job, stopping=True)
-            elif not stuck and (kept := self._keep(job)):
-                self._hold(kept, job, stopping=False)
-            else:
-                self._stuck.add(job.demand)
+            if job.demand in stuck and job.rank <= preemptions.floor and now + job.seconds > backfill.latest:
+                continue
+            self._serve(job)
+            if self._nothing_left(job.rank):
+                break
         return self._plan
 
-    def _nothing_left(self) -> bool:
-        """Whether nobody who is still in line can get anything, so that the rest of it need not be looked at."""
+    def _serve(self, job: Waiting) -> None:
+        end = self._now + job.seconds
+        stuck = job.demand in self._stuck
+        if not stuck and (members := self._machines.fit(job.demand, end)):
+            self._start(Placement(job_id=job.id, members=members), job)
+        elif end <= self._backfill.latest and (member := self._backfill.fit(job.demand, end)):
+            self._start(Placement(job_id=job.id, members=(member,), backfill=True), job)
+        elif job.rank > self._preemptions.floor and (cleared := self._preemptions.clear(job, self._order.within(job))):
+            self._plan.preemptions += cleared[1]
+            self._hold(cleared[0], job, stopping=True)
+        elif not stuck and (kept := self._keep(job)):
+            self._hold(kept, job, stopping=False)
+        else:
+            self._stuck.add(job.demand)
+
+    def _nothing_left(self, rank: int) -> bool:
+        """Whether nobody of this class and of lower ones can get anything, so that the rest need not be looked at."""
         nobody_fits = not self._machines.free or self._stuck >= self._order.demands
-        return nobody_fits and self._backfill.latest < self._now and not self._preemptions.possible(_HIGHEST)
+        return nobody_fits and self._backfill.latest < self._now and self._preemptions.floor >= rank
 
     def _keep(self, job: Waiting) -> Kept | None:
         return self._machines.keep(job.demand) if len(self._plan.held) < _MOST_HELD else None

@@ -49,7 +49,7 @@ class Waiting:
     """Before this time it is not started."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Running:
     """A job that holds slots. Times are in seconds since 1970."""
 
@@ -66,7 +66,7 @@ class Running:
     stopping: bool = False
     progress: Progress | None = None
 
-    @property
+    @cached_property
     def slots(self) -> int:
         """In all."""
         return sum(len(member.slots) for member in self.members)

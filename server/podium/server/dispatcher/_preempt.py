@@ -52,8 +52,13 @@ class Preemptions:
     def __init__(self, pool: Pool, machines: Machines) -> None:
         self._pool = pool
         self._machines = machines
-        self._stopping = {job.id for job in pool.running.values() if job.stopping}
-        self._weakest = min((job.rank for job in pool.running.values() if not job.stopping), default=inf)
+        self._stopping: set[str] = set()
+        self._weakest = inf
+        for running in pool.running.values():
+            if running.stopping:
+                self._stopping.add(running.id)
+            elif running.rank < self._weakest:
+                self._weakest = running.rank
         self._borrowed = _borrowed(pool)
         self._soon: dict[int, Machine] = {}
         self._hopeless: set[tuple[Demand, int, bool]] = set()
@@ -61,9 +66,12 @@ class Preemptions:
         for machine in machines if self._stopping else ():
             self._free_soon(machine, [slot.index for slot in machine.node.slots if slot.job_id in self._stopping])
 
-    def possible(self, rank: int) -> bool:
-        """Whether anybody might have to give way to a job of that class, or is about to go; cheap, never wrongly no."""
-        return bool(self._soon or (self._searches and (self._borrowed or self._weakest < rank)))
+    @property
+    def floor(self) -> float:
+        """Nobody gives way to jobs of this class and of lower ones, nor is anybody about to go."""
+        if self._soon or (self._searches and self._borrowed):
+            return -inf
+        return self._weakest if self._searches else inf
 
     def clear(self, job: Waiting, within: bool) -> tuple[Kept, list[Preemption]] | None:
         """Claims slots that are not free yet, with those who have to be asked for them; None: that would not do.
