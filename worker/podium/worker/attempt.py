@@ -177,12 +177,12 @@ class Attempt:
             self._stop.request(StopReason.PAUSED)
         if job.spec.max_duration_seconds:
             self._stop.end_in(job.spec.max_duration_seconds - _spent(job))
-        insist(lambda: checkpoints.sweep(resume_from))
-        return self._train(job, context)
+        return self._train(job, context, checkpoints)
 
-    def _train(self, job: Job, context: JobContext) -> Callable[[], object]:
+    def _train(self, job: Job, context: JobContext, checkpoints: Checkpoints) -> Callable[[], object]:
         memory = MemoryWatch()
         try:
+            insist(lambda: checkpoints.sweep(context.newest()), waiting=self._pulse.beat)
             self._fit(job, context)
         except Stopped as stopped:
             return self._stopped(job, stopped.reason)
