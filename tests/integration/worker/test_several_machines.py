@@ -1,0 +1,171 @@
+"""Jobs of two machines: two agents on two loopback addresses, killed for real, with the dispatcher and reconciler."""
+
+import hashlib
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from podium.jobs.job import Attempt, Cause, Job
+from podium.jobs.spec import CheckpointPolicy, Evaluation, Resources
+from podium.jobs.states import State
+from podium.jobs.store import Leases
+from podium.server.dispatcher import Dispatcher, Leader, Lookout, Reconciler, RqDelivery, Sharing
+from podium.worker.fit.local import LocalContext
+from podium.worker.ranks import Ranks
+from podium.worker.stop import StopFlag
+
+LEASES = Leases(attempt=6, starting=60, node=6)
+ADDRESSES = {"n1": "127.0.0.1", "n2": "127.0.0.2"}
+BOTH = Resources(nodes=2)
+DRILL = "tests.integration.worker.drill"
+_ROOT = str(Path(__file__).parents[3])
+
+
+class Pool:
+    """The site with a leader, and machines by name."""
+
+    def __init__(self, site: Any) -> None:
+        self.site = site
+        lookout = Lookout(site.store, LEASES, Sharing())
+        dispatcher = Dispatcher(site.store, RqDelivery(site.client), lookout)
+        self.leader = Leader(
+            site.store, dispatcher, Reconciler(site.store, lookout, LEASES), owner="test", tick=0.1, reconcile_every=0.2
+        )
+
+    def start(self, node: str, **environment: str) -> Any:
+        return self.site.start_agent(node=node, PODIUM_ADDRESS=ADDRESSES[node], PYTHONPATH=_ROOT, **environment)
+
+    def of(self, node: str) -> list[psutil.Process]:
+        """Everything that runs on a machine."""
+        modules = ("podium.worker", "podium.worker.slot", "podium.worker.horse")
+        found = [one for module in modules for one in self.site.processes(module)]
+        found += self.ranks()
+        return [one for one in found if any(node in word.split(":") or word == node for word in one.cmdline())]
+
+    def ranks(self) -> list[psutil.Process]:
+        return [*self.site.processes("podium.worker.rank"), *self.site.processes("podium.worker.torchrun")]
+
+    def signal(self, node: str, number: signal.Signals) -> None:
+        for process in self.of(node):
+            process.send_signal(number)
+
+    def running(self, job: Job, attempt: int) -> Attempt:
+        """The attempt, once it has done a step."""
+        self.site.until(lambda: self.site.steps(job, attempt), f"attempt {attempt} of {job.id} to train")
+        found: Attempt = self.site.store.get(job.id).attempts[attempt - 1]
+        return found
+
+    def ended(self, job: Job, attempt: int) -> Attempt:
+        """The attempt, once it is over."""
+
+        def over() -> Attempt | None:
+            found: Attempt = self.site.store.get(job.id).attempts[attempt - 1]
+            return found if found.end_time else None
+
+        self.site.until(over, f"attempt {attempt} of {job.id} to end")
+        found = over()
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def pool(site: Any) -> Iterator[Pool]:
+    pool = Pool(site)
+    pool.leader.start()
+    yield pool
+    pool.leader.stop()
+
+
+def test_whatever_befalls_one_of_two_machines_ends_the_attempt_on_both_and_says_where(pool, site, images):
+    agents = {node: pool.start(node, PODIUM_TRAINER=DRILL) for node in ADDRESSES}
+    broken = site.create(images, resources=BOTH, display_name="rank 1 fails")
+    failed = site.wait_for(broken, State.FAILED)
+    job = site.create(images, resources=BOTH, display_name="march")
+
+    def horse(node: str) -> psutil.Process:
+        return next(one for one in pool.of(node) if "podium.worker.horse" in one.cmdline() and one.children())
+
+    placed = pool.running(job, 1).members
+    horse("n2").kill()
+    follower = pool.ended(job, 1)
+
+    pool.running(job, 2)
+    orphans = pool.ranks()
+    horse("n1").kill()
+    head = pool.ended(job, 2)
+    psutil.wait_procs(orphans, timeout=20)
+
+    pool.running(job, 3)
+    stopped = pool.of("n2")
+    pool.signal("n2", signal.SIGSTOP)
+    lost = pool.ended(job, 3)
+    for process in stopped:
+        process.send_signal(signal.SIGCONT)
+
+    pool.running(job, 4)
+    agents["n2"].terminate()
+    drained = pool.ended(job, 4)
+    agents["n2"].wait()
+    pool.start("n2", PODIUM_TRAINER=DRILL)
+
+    pool.running(job, 5)
+    pool.signal("n2", signal.SIGKILL)
+    died = pool.ended(job, 5)
+    site.store.cancel(job.id, "enough")
+
+    assert failed.error is not None
+    assert (Cause.DATA, "rank 1 of 2 on n2: rank 1 was told to") == (failed.error.cause, failed.error.message)
+    assert "LookupError" in failed.error.traceback
+    assert [("n1", (0,)), ("n2", (0,))] == [(member.node, member.slots) for member in placed]
+    killed = "the attempt's process was killed by signal 9 (SIGKILL) on"
+    assert (Cause.INTERNAL, f"{killed} n2") == (follower.cause, follower.outcome)
+    assert (Cause.INTERNAL, f"{killed} n1") == (head.cause, head.outcome)
+    assert not [one for one in orphans if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    for ended in (lost, died):
+        assert (Cause.NODE_LOST, "the machine n2 was lost") == (ended.cause, ended.outcome)
+    assert Cause.PREEMPTED is drained.cause
+
+
+def _digest(folder: Path) -> str:
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+def test_a_job_paused_on_two_machines_ends_with_the_bits_of_one_that_ran_on_one_machine(pool, site, images, tmp_path):
+    # Long enough that it is not over when the wish to pause comes, a second after the first step is seen.
+    parts = {
+        "epochs": 80,
+        "checkpoints": CheckpointPolicy(every_epochs=40),
+        "evaluation": Evaluation(top_k=(1,), every_epochs=40),
+    }
+    for node in ADDRESSES:
+        pool.start(node)
+    job = site.create(images, resources=BOTH, **parts)
+    pool.running(job, 1)
+    site.store.pause(job.id, "lunch")
+    paused = site.wait_for(job, State.PAUSED, State.SUCCEEDED, State.FAILED)
+    saved, steps = site.store.checkpoints(job.id)[-1].step, site.steps(job)
+    site.store.resume(job.id)
+    done = site.wait_for(job, State.SUCCEEDED, State.FAILED)
+
+    alone = site.create(images, resources=Resources(gpus=2, pool="nobody"), **parts)
+    here = Attempt(number=1, node="here", slot=0, slots=(0, 1))
+    context = LocalContext(tmp_path / "alone")
+    threads = {"OMP_NUM_THREADS": str(os.cpu_count() or 1), "CUDA_VISIBLE_DEVICES": ""}
+    environment = {**os.environ, **threads}
+    Ranks(replace(alone, attempts=(here,)), context, StopFlag(), mark="test", environment=environment).run()
+    reference = context.newest()
+
+    assert (State.PAUSED, None) == (paused.state, paused.attempts[0].cause)
+    assert saved == steps[-1] < 240
+    assert done.error is None
+    assert list(range(1, 241)) == site.steps(job)
+    assert reference is not None
+    last = site.artifacts.manifest(job.id, site.store.checkpoints(job.id)[-1].id)
+    assert (saved, 240, 240) == (done.attempts[1].resumed_from_step, reference.step, last.step)
+    assert _digest(reference.folder) == _digest(site.artifacts.path(last, "model.safetensors").parent)
