@@ -33,9 +33,8 @@ def hanging(tmp_path):
 
     yield start
     for process in started:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+        with process:  # closes the pipe and waits
+            process.kill()
 
 
 def test_a_process_that_holds_pythons_lock_says_where_it_is(hanging, tmp_path):

@@ -1,0 +1,62 @@
+"""Redis goes away while attempts run, end and hang: real processes, a trainer that does as scripted."""
+
+from typing import Any
+
+import psutil
+from rq import Queue
+
+from podium.jobs.delivery import FUNCTION, payload, queue_name
+from podium.jobs.job import Cause, Job
+from podium.jobs.states import State
+from tests.integration.worker.conftest import NODE
+from tests.integration.worker.test_stopping import log, start
+
+
+def run_on(site: Any, slot: int, job: Job) -> None:
+    assignment = site.store.dispatch(job.id, NODE, slot)
+    queue = Queue(queue_name(NODE, slot), connection=site.client, serializer="json")
+    queue.enqueue_call(FUNCTION, kwargs=payload(assignment), timeout=-1)
+
+
+def horse_of(site: Any, slot: int) -> psutil.Process:
+    """The attempt's process: it is older than the spare one."""
+    found = [one for one in site.processes("podium.worker.horse") if one.cmdline()[3].endswith(f":{slot}")]
+    return min(found, key=lambda one: one.create_time())
+
+
+def gone(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def test_what_ends_or_stalls_while_redis_is_away_is_told_when_it_is_back_and_no_supervisor_leaves(
+    site, images, redis_server
+):
+    agent = start(site, slots=3)
+    ending = site.create(images, display_name="steps 5, hold-end")
+    hanging = site.create(images, display_name="steps 5, hang 3; once", stall_timeout_seconds=2)
+    scratch = site.artifacts.scratch_path(ending.id)
+    run_on(site, 0, ending)
+    site.until(lambda: (scratch / "at").exists(), "the one to be where it waits")
+    run_on(site, 1, hanging)
+    site.until(lambda: len(site.steps(hanging)) == 2, "the other to hang")
+    hung = horse_of(site, 1)
+    # RQ's own commands kill without a checkpoint: nobody listens to them.
+    channels = site.client.pubsub_channels("rq:*")
+
+    supervisors = {one.pid for one in site.processes("podium.worker.slot")}
+
+    redis_server.kill()
+    (scratch / "go").touch()
+    site.until(lambda: (scratch / "left").exists(), "the end of the one")
+    site.until(lambda: gone(hung), "the end of the other by force")
+    redis_server.start()
+    ended = site.wait_for(ending, State.SUCCEEDED, State.FAILED)
+    stalled = site.wait_for(hanging, State.QUEUED)
+
+    assert 3 == len(supervisors)
+    assert [] == channels
+    assert (State.SUCCEEDED, 1) == (ended.state, len(ended.attempts))
+    assert Cause.STALLED is stalled.attempts[0].cause
+    assert any("in _fail" in line for line in log(site, hanging))
+    assert supervisors == {one.pid for one in site.processes("podium.worker.slot")}
+    assert agent.poll() is None
