@@ -8,7 +8,7 @@ DATA ?=
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lint types walls proto proto-check docs pytest test-chaos bench-topk bench-train up down clean
+.PHONY: help setup demo test check format lint types walls proto proto-check docs pytest test-chaos bench-topk bench-train bench-pool up down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -90,6 +90,9 @@ bench-topk: .bench-packages/.installed ## Time and memory of the top-k losses, a
 
 bench-train: setup ## Training against bare loops, torchvision's recipes and its own limits (ARGS=--help for more)
 	GOMP_SPINCOUNT=10000 $(BIN)/python -m benchmarks.train $(ARGS)
+
+bench-pool: setup ## The pool: dispatch, fairness, idle slots, recovery, memory, ten minutes of killing (ARGS=--help for more)
+	$(BIN)/python -m benchmarks.pool $(ARGS)
 
 up: deploy/secrets/redis_password ## Bring docker-compose.yml up with a CPU worker (DATA=folder with your images)
 	PODIUM_DATA='$(or $(DATA),./data)' $(COMPOSE) --profile cpu up --detach --build
