@@ -1,7 +1,8 @@
 """How long the dispatcher takes to decide who runs next: 500 machines of 8 slots, up to 30,000 jobs in line.
 
 The line is of 20 projects, two classes, jobs of 1 to 8 slots on one machine or two, a third of them for one model of
-GPU only, a third with a bound on their time. Machines, jobs and what runs are simulated; plan, lookout and Redis are real.
+GPU only, a third with a bound on their time. Machines, jobs and what runs are simulated; plan, lookout and Redis are
+real.
 """
 
 import math

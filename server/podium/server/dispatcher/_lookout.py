@@ -84,6 +84,15 @@ class Lookout:
                 return self._look(None)
             return self._latest
 
+    def latest(self) -> Picture:
+        """What was seen last, however long ago.
+
+        Raises:
+            UnavailableError: nothing was seen yet, and the ledger cannot be reached.
+        """
+        with self._lock:
+            return self._latest or self._look(None)
+
     def forget(self, job_id: str) -> None:
         """The job has just been started or asked to stop, so it is read again."""
         with self._lock:

@@ -1,5 +1,7 @@
 """What a queued job is told: its place in line, what it waits for in words, and when it is likely to start."""
 
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,6 +15,9 @@ from podium.server.dispatcher._plan import Held, Plan, plan
 from podium.server.dispatcher._pool import Demand, Pool, demand_of
 
 _MOST_NAMED = 3
+#: A line is worked out anew in at most this part of the time, and at least every so many seconds.
+_TENTH = 10
+_LONGEST = 5.0
 
 
 class Outlook:
@@ -24,7 +29,10 @@ class Outlook:
 
     def __init__(self, lookout: Lookout) -> None:
         self._lookout = lookout
-        self._seen: tuple[Picture, dict[str, _Scene]] | None = None
+        self._lock = threading.Lock()
+        self._picture: Picture | None = None
+        self._scenes: dict[str, _Scene] = {}
+        self._taken, self._cost = float("-inf"), 0.0
 
     def explained(self, jobs: Sequence[Job]) -> list[Job]:
         """The jobs, those that are queued with everything that can be said of their waiting.
@@ -34,17 +42,22 @@ class Outlook:
         """
         if not any(job.queue for job in jobs):
             return list(jobs)
-        picture = self._lookout.recent()
-        seen = self._seen
-        if seen is None or seen[0] is not picture:
-            seen = self._seen = picture, {}
-        return [replace(job, queue=self._about(job, job.queue, *seen)) if job.queue else job for job in jobs]
+        # One at a time, as the others want to know of the same picture.
+        with self._lock:
+            began = time.monotonic()
+            if self._picture is None or began - self._taken > min(_TENTH * self._cost, _LONGEST):
+                self._picture, self._scenes, self._taken, self._cost = self._lookout.recent(), {}, began, 0.0
+            found = [
+                replace(job, queue=self._about(job, job.queue, self._picture)) if job.queue else job for job in jobs
+            ]
+            self._cost += time.monotonic() - began
+            return found
 
-    def _about(self, job: Job, queue: QueueInfo, picture: Picture, scenes: "dict[str, _Scene]") -> QueueInfo:
+    def _about(self, job: Job, queue: QueueInfo, picture: Picture) -> QueueInfo:
         name = job.spec.resources.pool
-        if name not in scenes:
-            scenes[name] = _Scene(picture.pools.get(name, Pool(name=name)))
-        return scenes[name].about(job, queue)
+        if name not in self._scenes:
+            self._scenes[name] = _Scene(picture.pools.get(name, Pool(name=name)))
+        return self._scenes[name].about(job, queue)
 
 
 class _Scene:

@@ -42,12 +42,12 @@ class Reconciler:
         self._silent_since: dict[Assignment, float] = {}
 
     def reconcile(self) -> int:
-        """Recovers what is lost; the number of attempts that were.
+        """Recovers what is lost, by what the leader has just seen; the number of attempts that were.
 
         Raises:
             UnavailableError: the ledger cannot be reached.
         """
-        picture = self._lookout.recent()
+        picture = self._lookout.latest()
         nodes = {node.id: node for pool in picture.pools.values() for node in pool.nodes}
         # Most jobs are well. Only those that may not be are read, in one step with their leases.
         asked = {*self._store.silent(), *self._suspects(picture, nodes)}
