@@ -19,7 +19,14 @@ from typing import Any
 import redis
 from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from podium.jobs import wire
 from podium.jobs.artifacts import ArtifactStore
@@ -124,8 +131,10 @@ class Seen:
     end: Job | None = None
 
 
+ENDED = st.runner().flatmap(lambda machine: st.sampled_from(machine.ended()))
 JOBS = st.runner().flatmap(lambda machine: st.sampled_from(machine.ids))
-HELD = st.runner().flatmap(lambda machine: st.sampled_from(machine.assignments))
+#: Mostly those that may still hold their jobs.
+HELD = st.runner().flatmap(lambda machine: st.sampled_from(machine.assignments + 3 * machine.assignments[-2:]))
 PLACES = st.sampled_from([((0,), ()), ((1,), ()), ((1, 0), ()), ((0,), (Member(node="n2", slots=(0,)),))])
 
 
@@ -151,6 +160,12 @@ class Interleaved(RuleBasedStateMachine):
         store._link = link
         return store
 
+    @initialize()
+    def one_runs_one_starts_and_one_waits(self) -> None:
+        ids = [self.store.create(NewJob(project="default", spec=SPEC, classes=("a",)))[0].id for _ in range(3)]
+        self.store.begin(self.store.dispatch(ids[0], "n2", 1))
+        self.store.dispatch(ids[1], "n2", 0)
+
     # Who wants what
 
     def starts(self, name: str, call: Callable[[RedisStore], Any]) -> None:
@@ -159,24 +174,31 @@ class Interleaved(RuleBasedStateMachine):
     def room(self) -> bool:
         return len(self.calls) < _IN_FLIGHT
 
-    @precondition(lambda self: self.room() and len(self.ids) < 4)
+    @precondition(lambda self: self.room() and len(self.ids) < 5)
     @rule(request=st.sampled_from(["", "r1"]), priority=st.sampled_from(Priority))
     def a_user_creates(self, request: str, priority: Priority) -> None:
         new = NewJob(project="default", spec=SPEC, classes=("a",), request_id=request)
         self.starts("create", lambda store: store.create(new))
 
     @precondition(lambda self: self.room() and self.ids)
-    @rule(job_id=JOBS, what=st.sampled_from(["pause", "cancel", "force", "resume", "update", "archive"]))
-    def a_user_or_the_archiver_asks(self, job_id: str, what: str) -> None:
+    @rule(job_id=JOBS, what=st.sampled_from(["pause", "cancel", "force", "resume", "update"]))
+    def a_user_asks(self, job_id: str, what: str) -> None:
         asks: dict[str, Callable[[RedisStore], object]] = {
             "pause": lambda store: store.pause(job_id, "why"),
             "cancel": lambda store: store.cancel(job_id, "why"),
             "force": lambda store: store.cancel(job_id, "why", force=True),
             "resume": lambda store: store.resume(job_id),
             "update": lambda store: store.update(job_id, priority=Priority.HIGH, labels={"a": "b"}),
-            "archive": lambda store: store.archive(job_id),
         }
         self.starts(f"{what} {job_id}", asks[what])
+
+    def ended(self) -> list[str]:
+        return [job_id for job_id, seen in self.seen.items() if seen.end]
+
+    @precondition(lambda self: self.room() and self.ended())
+    @rule(job_id=ENDED)
+    def a_leader_archives(self, job_id: str) -> None:
+        self.starts(f"archive {job_id}", lambda store: store.archive(job_id))
 
     @precondition(lambda self: self.room() and self.ids)
     @rule(job_id=JOBS, node=st.sampled_from(["n1", "n1", "n2"]), places=PLACES)
@@ -294,14 +316,12 @@ class Interleaved(RuleBasedStateMachine):
         seen.end = record.job if record.job.terminal else None
 
     def every_place_is_where_the_states_say(self, records: dict[str, Record]) -> None:
-        pending, holding, ended, *slots, archived = self.link.run(
+        pending, holding, ended, *slots = self.link.run(
             ("ZRANGE", self.keys.pending("default"), 0, -1),
             ("ZRANGE", self.keys.holding, 0, -1),
             ("ZRANGE", self.keys.ended, 0, -1),
             *(("HGETALL", self.keys.slots(node)) for node in _NODES),
-            ("TIME",),
         )
-        del archived
         held = {
             (node, int(slot)): job_id.decode()
             for node, taken in zip(_NODES, slots, strict=True)
