@@ -21,6 +21,7 @@ from podium.jobs.spec import (
     Subset,
 )
 from podium.jobs.states import State
+from podium.jobs.store import Leases
 from tests.chaos.checks import PROMISES, Wanted
 from tests.chaos.rest import gather, unrest
 from tests.chaos.site import Site, stop, until
@@ -33,11 +34,13 @@ INTERVAL = 6
 #: The checks that do not read the scripted trainer's states.
 _OF_ANY_TRAINER = "abcdeg"
 _PATIENCE = 240.0
+#: An attempt may begin only when its process has imported torch.
+_LEASES = Leases(attempt=6, starting=60, node=6, grace=30)
 
 
 def real_training_on_one_slot(folder: Path) -> list[str]:
     """The attempt's process, its agent and its machine's whole family, mid-step and mid-save."""
-    with Site(folder, machines={"a": 1}, servers=1, trainer=None) as site:
+    with Site(folder, machines={"a": 1}, servers=1, trainer=None, leases=_LEASES) as site:
         wanted = _product(site, _trained(site, gpus=1))
         found = []
         for name, kill in {
@@ -52,7 +55,7 @@ def real_training_on_one_slot(folder: Path) -> list[str]:
 
 def real_training_on_two_ranks(folder: Path) -> list[str]:
     """Rank 1 mid-step, and rank 0, which writes the checkpoints, mid-save."""
-    with Site(folder, machines={"a": 2}, servers=1, trainer=None) as site:
+    with Site(folder, machines={"a": 2}, servers=1, trainer=None, leases=_LEASES) as site:
         wanted = _product(site, _trained(site, gpus=2))
         found = []
         for name, kill in {

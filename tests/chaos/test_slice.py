@@ -12,6 +12,7 @@ from tests.chaos.matrix import some
 from tests.chaos.run import run
 from tests.chaos.script import Script
 from tests.chaos.site import Site, until
+from tests.chaos.watcher import Watcher
 
 _SEED = int(os.environ.get("PODIUM_CHAOS_SEED") or random.randrange(2**32))
 #: So long new cases are begun.
@@ -30,6 +31,17 @@ def test_whoever_is_killed_the_promises_hold(site):
         assert [] == run(site, case), f"{case}; PODIUM_CHAOS_SEED={_SEED}"
         if time.monotonic() > end:
             break
+
+
+def test_a_watch_that_was_opened_as_its_server_died_is_told_by_the_next_one(site):
+    job = site.submit(Script(steps=5))
+    watchers = [Watcher(site.servers[0].address, job.id) for _ in range(8)]
+    site.servers[0].process.kill()
+    site.servers[0].wait(10)
+    site.restart()
+
+    assert all(watcher.ended(30) for watcher in watchers)
+    assert 1 == len({len(watcher.events) for watcher in watchers})
 
 
 def test_a_slot_takes_no_jobs_while_its_supervisor_is_dead(site):

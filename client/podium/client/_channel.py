@@ -5,10 +5,22 @@ import json
 import grpc
 
 #: Every unary call is safe to repeat: reading changes nothing, asking twice for a state (to pause, resume, change,
-#: cancel, drain) is asking once, and CreateJob carries a request id. gRPC itself never repeats a stream that has begun
-#: to answer; `_watch` and `_download` do.
+#: cancel, drain) is asking once, and CreateJob carries a request id.
+#:
+#: Streams are not gRPC's to repeat: `_watch` and `_download` do it. With a retry policy of theirs, some of those that
+#: were opened just as the server died waited for ever (seen with grpcio 1.85).
+STREAMS = {
+    "podium.api.v1.JobService": ("WatchJob", "WatchJobs"),
+    "podium.api.v1.LogService": ("ReadLogs",),
+    "podium.api.v1.CheckpointService": ("ReadCheckpoint",),
+}
 SERVICE_CONFIG = {
     "methodConfig": [
+        {
+            "name": [
+                {"service": service, "method": method} for service, methods in STREAMS.items() for method in methods
+            ]
+        },
         {
             "name": [{}],
             "retryPolicy": {
@@ -18,7 +30,7 @@ SERVICE_CONFIG = {
                 "backoffMultiplier": 2,
                 "retryableStatusCodes": ["UNAVAILABLE"],
             },
-        }
+        },
     ],
     "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
 }

@@ -19,7 +19,9 @@ from podium.client import (
     UnavailableError,
     UnimplementedError,
 )
+from podium.client._channel import STREAMS
 from podium.jobs.wire import to_proto
+from podium.server.assembly import SERVICES
 
 SPEC = JobSpec(backbone="x", tuning=LinearHead(), dataset=ImageFolder(train="/x"), sorter=Softmax())
 
@@ -104,3 +106,14 @@ def test_what_would_fail_again_is_not_repeated(desk, client):
         client.submit(SPEC)
 
     assert 1 == len(desk.request_ids)
+
+
+def test_no_stream_is_left_to_grpc_to_repeat():
+    streaming = {
+        (service.full_name, method.name)
+        for service in SERVICES.values()
+        for method in service.methods
+        if method.server_streaming
+    }
+
+    assert streaming == {(service, method) for service, methods in STREAMS.items() for method in methods}
