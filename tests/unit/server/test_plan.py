@@ -263,3 +263,29 @@ def test_a_higher_class_goes_first_whatever_its_project_has_used():
     low, high = line(1, rank=LOW), line(1, rank=HIGH, project="greedy", first=1)
 
     assert ["j1"] == [job_id for job_id, _, _ in placed(pool(machines([""]), [*low, *high], usage={"greedy": 1e9}))]
+
+
+def test_the_worked_example_of_the_guide_is_what_happens():
+    def waits(name: str, number: int, project: str, gpus: int = 1, **facts: float) -> Waiting:
+        return Waiting(id=name, number=number, project=project, demand=Demand(gpus), **facts)  # type: ignore[arg-type]  # by name
+
+    nodes = machines(["r1", "r1", "", ""], ["r2", ""])
+    runs = [running("r1", ("a", 0), ("a", 1), until=NOW + 40 * 60), running("r2", ("b", 0))]
+    waiting = [
+        waits("long", 0, "nlp"),
+        waits("quick", 1, "nlp", seconds=30 * 60),
+        waits("big", 2, "vision", 4),
+        waits("small", 3, "vision"),
+    ]
+    found = plan(pool(nodes, waiting, *runs, usage={"nlp": 1000.0}))
+
+    assert [("small", "b", False), ("quick", "a", True)] == [
+        (placement.job_id, placement.members[0].node, placement.backfill) for placement in found.placements
+    ]
+    assert ("a",) == found.held["big"].machines
+    assert [] == found.preemptions
+
+    low = [runs[0], replace(runs[1], rank=LOW)]
+    found = plan(pool(nodes, waiting, *low, usage={"nlp": 1000.0}))
+
+    assert [("r2", "long")] == [(preemption.victim.id, preemption.job_id) for preemption in found.preemptions]

@@ -13,7 +13,7 @@ from podium.server.dispatcher._pool import Pool, Running, Waiting, running, wait
 from podium.server.dispatcher._shares import Sharing, aged
 
 #: Jobs that are read at one look; the rest at the next ones, so that no look outlasts the leader's term.
-_MOST_READ = 2000
+_MOST_READ = 500
 #: Running jobs are read again after so many seconds, as their progress changes: those first that were read longest
 #: ago, and at most so many a look.
 _AGAIN_AFTER = 2.0

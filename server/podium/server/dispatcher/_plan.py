@@ -10,6 +10,8 @@ from podium.server.dispatcher._order import Order
 from podium.server.dispatcher._pool import Demand, Pool, Waiting
 from podium.server.dispatcher._preempt import Preemption, Preemptions
 
+#: So many jobs start at a look; more cannot be written in the time between two.
+_MOST_STARTED = 256
 #: So many jobs have machines kept for them at a time. Those behind them get theirs when these have started.
 _MOST_HELD = 16
 
@@ -78,7 +80,7 @@ class _Planner:
             if job.demand in stuck and job.rank <= preemptions.floor and now + job.seconds > backfill.latest:
                 continue
             self._serve(job)
-            if self._nothing_left(job.rank):
+            if self._nothing_left(job.rank) or len(self._plan.placements) >= _MOST_STARTED:
                 break
         return self._plan
 
