@@ -46,7 +46,7 @@ def test_a_watch_that_was_opened_as_its_server_died_is_told_by_the_next_one(site
 
 def test_a_slot_takes_no_jobs_while_its_supervisor_is_dead(site):
     def trouble() -> str:
-        return site.store.nodes()[0].slots[0].trouble
+        return str(site.store.nodes()[0].slots[0].trouble)
 
     site.of_slot("podium.worker.slot", "a", 0).kill()
 
