@@ -5,13 +5,46 @@ import signal
 from pathlib import Path
 
 import pytest
+import redis
 
+from podium.jobs.delivery import FUNCTION, payload
 from podium.jobs.store import Assignment
 from podium.worker.noticeboard import Noticeboard
 from podium.worker.spare import Spare
-from podium.worker.supervisor import SlotWorker
+from podium.worker.supervisor import Delivery, Refused, SlotWorker, assignment_of
 
 ASSIGNMENT = Assignment(job_id="job-1", attempt=1, fence=1)
+
+
+def delivery(function=FUNCTION, arguments=(), named=None):
+    # Nothing of this asks Redis anything.
+    given = payload(ASSIGNMENT) if named is None else named
+    return Delivery.create(function, arguments, given, connection=redis.Redis(), serializer="json")
+
+
+def test_a_delivery_is_read_and_nothing_of_it_is_called_or_tried_again():
+    ours = delivery()
+
+    assert ASSIGNMENT == assignment_of(ours)
+    assert not ours.should_retry
+    with pytest.raises(Refused):
+        ours.func  # noqa: B018  # to look it up is the whole of the test
+
+
+@pytest.mark.parametrize(
+    "stranger",
+    [
+        delivery("os.system", ("touch trap",), {}),
+        delivery(FUNCTION, ("job-1",)),
+        delivery(FUNCTION, (), {"job_id": "job-1", "attempt": 1}),
+        delivery(FUNCTION, (), payload(ASSIGNMENT) | {"fence": "1"}),
+        delivery(FUNCTION, (), payload(ASSIGNMENT) | {"attempt": True}),
+        delivery(FUNCTION, (), payload(ASSIGNMENT) | {"job_id": ["job-1"]}),
+    ],
+)
+def test_what_is_not_exactly_an_attempt_is_refused(stranger):
+    with pytest.raises(Refused):
+        assignment_of(stranger)
 
 
 class Worker(SlotWorker):

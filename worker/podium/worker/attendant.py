@@ -12,7 +12,7 @@ import psutil
 
 from podium.jobs.errors import PodiumError, StaleFenceError
 from podium.jobs.events import Level, LogLine
-from podium.jobs.job import Cause
+from podium.jobs.job import Cause, Job
 from podium.jobs.store import Assignment, JobStore
 from podium.worker.memory import MemoryWatch
 from podium.worker.patience import insist
@@ -46,6 +46,10 @@ class Attendant:
         self._memory = MemoryWatch()
         self._vigil = Vigil(assignment, node, grace, Listener(process.folder))
 
+    def see(self, job: Job) -> None:
+        """Learns how the job stands; what was learned last counts while the ledger is away."""
+        self._vigil.see(job)
+
     def ask(self) -> None:
         """Asks the attempt to save its work and give its job back; any number of times. For signal handlers."""
         self._vigil.ask()
@@ -78,7 +82,7 @@ class Attendant:
 
     def _judged(self) -> Ending | None:
         with contextlib.suppress(PodiumError):
-            self._vigil.see(self._store.get(self._assignment.job_id))
+            self.see(self._store.get(self._assignment.job_id))
         return self._vigil.verdict()
 
     def _death(self, status: int) -> Ending:

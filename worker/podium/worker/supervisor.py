@@ -21,7 +21,7 @@ from rq.worker import SpawnWorker
 
 from podium.jobs.delivery import FUNCTION
 from podium.jobs.errors import PodiumError
-from podium.jobs.job import Cause
+from podium.jobs.job import Cause, Job
 from podium.jobs.store import Assignment, JobStore
 from podium.worker.attendant import Attendant, give_back
 from podium.worker.noticeboard import Noticeboard
@@ -136,10 +136,13 @@ class SlotWorker(SpawnWorker):
             outcome = f"slot {self.slot} of {self.node}: {trouble}"
             give_back(self.store, assignment, Ending(cause=Cause.PREEMPTED, outcome=outcome))
             return outcome
-        self.board.occupy(self.slot, self._slots(assignment))
+        job_now = self._known(assignment)
+        self.board.occupy(self.slot, self._slots(job_now))
         try:
             process = self._started(assignment)
             self._attendant = Attendant(process, assignment, self.store, node=self.node, grace=self.grace)
+            if job_now is not None:
+                self._attendant.see(job_now)
             if self._asked:
                 self._attendant.ask()
             return self._attendant.attend(
@@ -150,14 +153,16 @@ class SlotWorker(SpawnWorker):
             self._attendant = None
             self.board.vacate(self.slot)
 
-    def _slots(self, assignment: Assignment) -> tuple[int, ...]:
-        """The slots of this machine that an attempt holds."""
+    def _known(self, assignment: Assignment) -> Job | None:
+        """The job, where the ledger can be reached and knows it."""
         with contextlib.suppress(PodiumError):
-            attempt = self.store.get(assignment.job_id).attempts[assignment.attempt - 1]
-            for member in attempt.members:
-                if member.node == self.node:
-                    return member.slots
-        return (self.slot,)
+            return self.store.get(assignment.job_id)
+        return None
+
+    def _slots(self, job: Job | None) -> tuple[int, ...]:
+        """The slots of this machine that a job's attempt holds."""
+        members = job.attempts[-1].members if job is not None and job.attempts else ()
+        return next((member.slots for member in members if member.node == self.node), (self.slot,))
 
     def _started(self, assignment: Assignment) -> Spare:
         """Has the spare run the attempt; another process where it has died."""
