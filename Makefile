@@ -71,6 +71,7 @@ pytest: setup
 
 test-chaos: setup ## Kill everything everywhere and ask whether the promises hold, 25 minutes (ARGS=--help for more)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos $(ARGS)
+	PODIUM_MODEL_EXAMPLES=300 $(BIN)/pytest tests/contract/test_job_store_interleaved.py tests/contract/test_job_store_lockstep.py
 
 # Apart from .venv, so that nothing which only the benchmark needs is ever imported by accident.
 .bench-packages/.installed: benchmarks/requirements.txt benchmarks/requirements-sparse.txt constraints.txt | setup

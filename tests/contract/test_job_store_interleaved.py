@@ -69,7 +69,7 @@ class Call(threading.Thread):
         self._call = call
         self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
         self._fate = Fate.DONE
-        self.over = False
+        self.over = self.done = False
         self.answer: object = None
         self.start()
         self._stopped.acquire()
@@ -77,8 +77,10 @@ class Call(threading.Thread):
     def run(self) -> None:
         try:
             self.answer = self._call(self._store)
-        except (PodiumError, Killed) as refused:
-            self.answer = refused
+        except Killed:
+            self.answer = None
+        except PodiumError as refused:
+            self.answer = AssertionError(f"{self.name} was done, and was told {refused!r}") if self.done else refused
         except BaseException as wrong:
             self.answer = AssertionError(f"{self.name} raised {wrong!r}")
         self.over = True
@@ -116,7 +118,12 @@ class Stepped(Link):
         return answers
 
     def commit(self, key: str, move: Move, guards: Sequence[Command], commands: Sequence[Command]) -> str:
-        answer: str = self._call.turn(lambda: super(Stepped, self).commit(key, move, guards, commands))
+        def once() -> str:
+            answer = super(Stepped, self).commit(key, move, guards, commands)
+            self._call.done |= answer == "done"
+            return answer
+
+        answer: str = self._call.turn(once)
         return answer
 
 
