@@ -6,11 +6,12 @@ from contextlib import contextmanager
 import pytest
 
 from podium.api.v1.event_pb2 import JobEvent
+from podium.jobs.artifacts import ArtifactStore
 from podium.jobs.errors import UnavailableError
 from podium.jobs.events import LogBatch, LogLine, MetricBatch
 from podium.jobs.spec import FullFineTuning, ImageFolder, JobSpec, Softmax
 from podium.jobs.states import State
-from podium.jobs.store import Assignment, Bell, MemoryStore, NewJob
+from podium.jobs.store import Archive, Assignment, Bell, MemoryStore, NewJob
 from podium.server.watch import Hub, Watches
 from podium.server.watch._subscription import Subscription
 
@@ -154,3 +155,24 @@ def test_what_was_queued_before_the_end_is_still_sent():
         return taken
 
     assert [JobEvent(sequence=1)] == asyncio.run(scenario())
+
+
+def test_a_job_whose_history_has_moved_is_watched_from_any_place_as_before(tmp_path):
+    store = MemoryStore(archive=Archive(ArtifactStore(str(tmp_path))))
+    assignment = running(store)
+    for batch in range(1, 41):
+        store.append(assignment, batch, [MetricBatch.at(batch, {"loss": 1.0}), LogBatch(lines=(LogLine(text="x"),))])
+    job = store.finish(assignment, State.SUCCEEDED, reason="done")
+
+    async def everything(after: int) -> list[JobEvent]:
+        watches = Watches(store, Hub(store), page=10)
+        return [event async for event in watches.watch(job.id, job, after) if event.sequence]
+
+    async def watched() -> list[list[JobEvent]]:
+        return [await everything(after) for after in (0, 1, 37, job.sequence - 1, job.sequence)]
+
+    before = asyncio.run(watched())
+    store.archive(job.id)
+
+    assert before == asyncio.run(watched())
+    assert [job.sequence, job.sequence - 1, job.sequence - 37, 1, 0] == list(map(len, before))
