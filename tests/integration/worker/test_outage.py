@@ -21,7 +21,9 @@ def run_on(site: Any, slot: int, job: Job) -> None:
 
 def horse_of(site: Any, slot: int) -> psutil.Process:
     """The attempt's process: it is older than the spare one."""
-    found = [one for one in site.processes("podium.worker.horse") if one.cmdline()[3].endswith(f":{slot}")]
+    found: list[psutil.Process] = [
+        one for one in site.processes("podium.worker.horse") if one.cmdline()[3].endswith(f":{slot}")
+    ]
     return min(found, key=lambda one: one.create_time())
 
 

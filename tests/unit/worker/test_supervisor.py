@@ -3,12 +3,16 @@
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
 from podium.jobs.delivery import FUNCTION, payload
-from podium.jobs.store import Assignment
+from podium.jobs.job import Cause, Node, NodeState, Slot
+from podium.jobs.spec import FullFineTuning, ImageFolder, JobSpec, Softmax
+from podium.jobs.states import State
+from podium.jobs.store import Assignment, MemoryStore, NewJob
 from podium.worker.noticeboard import Noticeboard
 from podium.worker.spare import Spare
 from podium.worker.supervisor import Delivery, Refused, SlotWorker, assignment_of
@@ -16,10 +20,13 @@ from podium.worker.supervisor import Delivery, Refused, SlotWorker, assignment_o
 ASSIGNMENT = Assignment(job_id="job-1", attempt=1, fence=1)
 
 
-def delivery(function=FUNCTION, arguments=(), named=None):
+def delivery(
+    function: str = FUNCTION, arguments: tuple[str, ...] = (), named: dict[str, Any] | None = None
+) -> Delivery:
     # Nothing of this asks Redis anything.
     given = payload(ASSIGNMENT) if named is None else named
-    return Delivery.create(function, arguments, given, connection=redis.Redis(), serializer="json")
+    made: Delivery = Delivery.create(function, arguments, given, connection=redis.Redis(), serializer="json")  # type: ignore[assignment]  # RQ says its own class, whoever calls
+    return made
 
 
 def test_a_delivery_is_read_and_nothing_of_it_is_called_or_tried_again():
@@ -51,7 +58,21 @@ class Worker(SlotWorker):
     """A slot's worker that has no queue."""
 
     def __init__(self, folder: Path) -> None:
-        self.mark, self.board = "mark", Noticeboard(folder)
+        self.node, self.slot, self.mark, self.board = "n", 0, "mark", Noticeboard(folder)
+
+
+def test_a_slot_in_trouble_gives_a_job_back_that_came_all_the_same_and_charges_nobody(tmp_path):
+    worker, store = Worker(tmp_path), MemoryStore()
+    store.heartbeat(Node(id="n", pool="default", state=NodeState.READY, slots=(Slot(index=0),)))
+    spec = JobSpec(backbone="resnet18", tuning=FullFineTuning(), dataset=ImageFolder(train="/data"), sorter=Softmax())
+    job, _ = store.create(NewJob(project="p", spec=spec, classes=("a", "b")))
+    worker.store = store
+    worker.board.warn(0, "12.3 of 79.6 GiB are held by others on GPU-a")
+    worker._run(delivery(), None, store.dispatch(job.id, "n", 0))
+    back = store.get(job.id)
+
+    assert (State.QUEUED, Cause.PREEMPTED, None) == (back.state, back.attempts[0].cause, back.retry_time)
+    assert "slot 0 of n: 12.3 of 79.6 GiB are held by others on GPU-a" == back.attempts[0].outcome
 
 
 def test_a_spare_process_that_died_is_replaced_when_an_attempt_comes(tmp_path):
