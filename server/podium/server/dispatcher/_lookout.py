@@ -44,15 +44,22 @@ class Lookout:
         leases: how long attempts may take to begin and to stop.
         sharing: weights and quotas of projects.
         clock: the time, aware.
+        ticks: tells seconds that only grow.
     """
 
     def __init__(
-        self, store: JobStore, leases: Leases, sharing: Sharing, clock: Callable[[], datetime] = utc_now
+        self,
+        store: JobStore,
+        leases: Leases,
+        sharing: Sharing,
+        clock: Callable[[], datetime] = utc_now,
+        ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._leases = leases
         self._sharing = sharing
         self._clock = clock
+        self._ticks = ticks
         self._lock = threading.Lock()
         self._waiting: dict[str, dict[str, Waiting]] = defaultdict(dict)
         self._running: dict[str, tuple[Running, float]] = {}
@@ -79,7 +86,7 @@ class Lookout:
             UnavailableError: the ledger cannot be reached.
         """
         with self._lock:
-            age = time.monotonic() - self._looked
+            age = self._ticks() - self._looked
             if self._latest is None or age > min(_FRESH, _TENTH * self._cost):
                 return self._look(None)
             return self._latest
@@ -101,7 +108,7 @@ class Lookout:
                 known.pop(job_id, None)
 
     def _look(self, usage: Usage | None) -> Picture:
-        began = time.monotonic()
+        began = self._ticks()
         now = self._clock()
         nodes = self._store.nodes()
         by_pool: dict[str, list[Node]] = defaultdict(list)
@@ -134,7 +141,7 @@ class Lookout:
             usage=used,
             complete=budget > 0,
         )
-        self._looked = time.monotonic()
+        self._looked = self._ticks()
         self._cost = self._looked - began
         return self._latest
 
