@@ -227,7 +227,8 @@ def recover(scene: Scene, hit: Victim, blow: Blow) -> None:
     """What an operator, systemd or the passing of time does next."""
     if blow is Blow.STOP:
         time.sleep(STOPPED_FOR)
-        hit.process.send_signal(signal.SIGCONT)
+        with contextlib.suppress(psutil.NoSuchProcess):  # ended by whoever waited for it in vain
+            hit.process.send_signal(signal.SIGCONT)
     elif hit.program is not None:
         until(lambda: not hit.program.alive, "what was hit to end", seconds=40)  # type: ignore[union-attr]  # looked at
     scene.site.heal()
