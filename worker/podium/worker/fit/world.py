@@ -1,4 +1,4 @@
-"""The ranks that train one job together: one process for each device of one machine.
+"""The ranks that train one job together: one process for each device, of one machine or several.
 
 Every rank holds the same model and sees its own share of every batch. A rank that is alone needs no process group, and
 then nothing here costs anything.
