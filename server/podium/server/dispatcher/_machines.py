@@ -21,7 +21,12 @@ class Machine:
         self.reachable = bool(node.address)
         self.free: list[int] = []
         self.busy = 0
+        self.alike = True
+        """Whether all slots are of one kind, and take jobs."""
+        model, memory = (node.slots[0].model, node.slots[0].memory_bytes) if node.slots else ("", 0)
         for slot in node.slots:
+            if slot.trouble or slot.model != model or slot.memory_bytes != memory:
+                self.alike = False
             if slot.job_id:
                 self.busy += 1
             elif not slot.trouble:
@@ -152,7 +157,8 @@ class Machines:
         """As many machines as the job needs, those that are kept already left out; fewer: there are no more."""
         waits = self._waits.get(demand)
         if waits is None:
-            waits = self._waits[demand] = [self._wait(machine, demand) for machine in self.fitting(demand)]
+            view = self._view(demand)
+            waits = self._waits[demand] = [self._wait(machine, demand.gpus, view) for machine in self.fitting(demand)]
             heapq.heapify(waits)
         found: list[tuple[float, Machine]] = []
         while waits and len(found) < demand.nodes:
@@ -160,26 +166,27 @@ class Machines:
             # What a machine offers only shrinks while a plan is made, so an old entry is at worst too good.
             if machine.kept:
                 heapq.heappop(waits)
-            elif (wait := self._wait(machine, demand)) != waits[0]:
+            elif (wait := self._wait(machine, demand.gpus, self._view(demand))) != waits[0]:
                 heapq.heapreplace(waits, wait)
             else:
                 found.append((wait[0], machine))
                 heapq.heappop(waits)
         return found
 
-    def _wait(self, machine: Machine, demand: Demand) -> tuple[float, int, int]:
-        """When the machine has room for the job's part at the latest; how many slots are free; the machine."""
-        view = self._view(demand)
-        room = view.rooms[machine.place]
-        if room >= demand.gpus:
-            return self._now, -room, machine.place
+    def _wait(self, machine: Machine, gpus: int, view: "_View") -> tuple[float, int, int]:
+        """When the machine has room for so many slots at the latest; how many are free; the machine."""
+        place = machine.place
+        room = view.rooms[place]
+        if room >= gpus:
+            return self._now, -room, place
         if not self._bounded:
-            return inf, -room, machine.place
-        suited = view.suited[machine.place]
+            return inf, -room, place
         ends = machine.ends
-        if len(suited) < len(machine.node.slots):
+        if not machine.alike:
+            suited = view.suited[place]
             ends = [end for end in ends if end[1] in suited]
-        return max(ends[demand.gpus - room - 1][0], self._now), -room, machine.place
+        end = ends[gpus - room - 1][0]
+        return end if end > self._now else self._now, -room, place
 
     def _view(self, demand: Demand) -> "_View":
         kind = (demand.model, demand.memory_gib)
@@ -194,8 +201,7 @@ class _View:
 
     def __init__(self, machines: Sequence[Machine], kind: Demand) -> None:
         self._machines = machines
-        known: dict[tuple[str, int, str], bool] = {}
-        self.suited = [_suited(machine, kind, known) for machine in machines]
+        self.suited = [_suited(machine, kind) for machine in machines]
         """Of each machine the slots of the kind, held or free."""
         self.rooms = [self._room(machine) for machine in machines]
         """Of each machine how many of them are free."""
@@ -207,8 +213,8 @@ class _View:
 
     def _room(self, machine: Machine) -> int:
         suited = self.suited[machine.place]
-        if len(suited) == len(machine.node.slots):
-            return len(machine.free)
+        if machine.alike:
+            return len(machine.free) if suited else 0
         return sum(slot in suited for slot in machine.free)
 
     def moved(self, machine: Machine) -> None:
@@ -254,13 +260,8 @@ class _View:
         return None
 
 
-def _suited(machine: Machine, kind: Demand, known: dict[tuple[str, int, str], bool]) -> Collection[int]:
-    """The slots of the kind; `known` says of a slot's model, memory and trouble whether it is."""
-    found = []
-    for slot in machine.node.slots:
-        facts = (slot.model, slot.memory_bytes, slot.trouble)
-        if facts not in known:
-            known[facts] = kind.suits(slot)
-        if known[facts]:
-            found.append(slot.index)
-    return found
+def _suited(machine: Machine, kind: Demand) -> Collection[int]:
+    slots = machine.node.slots
+    if machine.alike:
+        return [slot.index for slot in slots] if slots and kind.suits(slots[0]) else []
+    return [slot.index for slot in slots if kind.suits(slot)]
