@@ -68,7 +68,9 @@ def test_what_befell_a_rank_is_told_with_its_machine_where_there_are_several():
     nodes = ["n1", "n1", "n2", "n2"]
     absence = failed(0, "Connection closed by peer", consequence=True)
 
-    assert "rank 3 of 4 on n2: it broke" == str(verdict([absence, failed(3)], {0: 1}, nodes))
+    broke = verdict([absence, failed(3)], {0: 1}, nodes)
+    assert isinstance(broke, RankFailed)
+    assert ("rank 3 of 4 on n2: it broke", "n2") == (str(broke), broke.node)
     died = verdict([absence, Word(2, "vanished")], {0: 1, 2: -9}, nodes)
     assert isinstance(died, RankDied)
     assert ("of rank 2 of 4 was killed by signal 9 (SIGKILL)", "n2") == (str(died), died.node)

@@ -89,7 +89,7 @@ class Attempt:
             _LOG.info("leaving: %s", error)
 
     def _run(self) -> None:
-        before = insist(lambda: self._store.get(self._assignment.job_id))
+        before = insist(lambda: self._store.get(self._assignment.job_id), waiting=self._pulse.beat)
         if (member := self._follows(before)) is not None:
             self._follow(before, member)
         elif before.spec.resources.nodes == 1:
@@ -128,14 +128,17 @@ class Attempt:
     def _lead(self, before: Job) -> None:
         checkpoints = self._checkpoints(before)
         try:
-            resume_from = insist(checkpoints.newest)
+            resume_from = insist(checkpoints.newest, waiting=self._pulse.beat)
         except OSError as error:
             outcome = f"the job's checkpoints cannot be read: {error}"
             insist(lambda: self._store.recover(self._assignment, outcome, cause=Cause.STORAGE))
             return
         step = resume_from.step if resume_from else 0
         invitation = str(self._meeting.invitation) if self._meeting else ""
-        job = insist(lambda: self._store.begin(self._assignment, resumed_from_step=step, rendezvous=invitation))
+        job = insist(
+            lambda: self._store.begin(self._assignment, resumed_from_step=step, rendezvous=invitation),
+            waiting=self._pulse.beat,
+        )
         self._pulse.beat()
         with Heartbeat(self._store, self._assignment, self._stop, self._settings.leases.attempt):
             writer = Writer(self._store, self._assignment, self._stop)
@@ -152,7 +155,7 @@ class Attempt:
         except StaleFenceError:
             raise
         except Exception as error:  # such as a checkpoint that could not be removed
-            return self._failed(job, _described(error))
+            return self._failed(_described(error), job.attempts[-1].node)
         return None
 
     def _work(
@@ -199,7 +202,7 @@ class Attempt:
             if described.cause in _TRIED_AGAIN:
                 for line in described.traceback.splitlines():
                     context.log(line, Level.ERROR)
-            return self._failed(job, described)
+            return self._failed(described, error.node if isinstance(error, RankFailed) else job.attempts[-1].node)
         return self._finishing(State.SUCCEEDED, "trained to the end")
 
     def _fit(self, job: Job, context: JobContext) -> None:
@@ -232,18 +235,16 @@ class Attempt:
             case StopReason.DEADLINE:
                 message = f"not done after max_duration_seconds = {job.spec.max_duration_seconds}"
                 remedy = "raise max_duration_seconds, or start a job from the last checkpoint"
-                return self._failed(job, JobError(cause=Cause.DEADLINE, message=message, remedy=remedy))
+                error = JobError(cause=Cause.DEADLINE, message=message, remedy=remedy)
+                return self._finishing(State.FAILED, message, error)
             case StopReason.FENCED:
                 raise StaleFenceError(f"a newer attempt holds {job.id}")
 
-    def _failed(self, job: Job, error: JobError) -> Callable[[], object]:
-        """Gives the job back where another attempt may do better, else ends it."""
+    def _failed(self, error: JobError, node: str) -> Callable[[], object]:
+        """Gives the job back where another attempt may do better, else ends it; `node` is where it went wrong."""
         if error.cause not in _TRIED_AGAIN:
             return self._finishing(State.FAILED, error.message, error)
-        attempt = job.attempts[-1]
-        # Of several machines it is not known which one failed.
-        faulty = attempt.node if error.cause is Cause.NODE_LOST and not attempt.others else ""
-        return self._giving_back(error.message, error.cause, faulty)
+        return self._giving_back(error.message, error.cause, node if error.cause is Cause.NODE_LOST else "")
 
     def _giving_back(self, outcome: str, cause: Cause, faulty: str = "") -> Callable[[], object]:
         return lambda: self._store.recover(self._assignment, outcome, cause=cause, faulty=faulty)

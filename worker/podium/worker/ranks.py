@@ -32,11 +32,17 @@ _FOR_THE_RECONCILER = 10.0
 
 
 class RankFailed(Exception):
-    """A rank ended with an error of its own, which it described."""
+    """A rank ended with an error of its own, which it described.
 
-    def __init__(self, error: JobError) -> None:
+    Args:
+        error: the error.
+        node: the machine that it was on.
+    """
+
+    def __init__(self, error: JobError, *, node: str) -> None:
         super().__init__(error.message)
         self.error = error
+        self.node = node
 
 
 class RankDied(Exception):
@@ -210,7 +216,7 @@ def verdict(words: Sequence[Word], codes: Mapping[int, int], nodes: Sequence[str
         return RankDied(f"of {who} lost another one: {said['message']}", node=node)
     where = f"{who} on {node}" if several else who
     error = JobError(cause=Cause[said["cause"]], message=f"{where}: {said['message']}", remedy=said["remedy"])
-    return RankFailed(replace(error, traceback=said["traceback"]))
+    return RankFailed(replace(error, traceback=said["traceback"]), node=node)
 
 
 def _wrong(words: Sequence[Word], codes: Mapping[int, int]) -> list[Word]:
