@@ -2,7 +2,7 @@
 
 The line is of 20 projects, two classes, jobs of 1 to 8 slots on one machine or two, a third of them for one model of
 GPU only, a third with a bound on their time. Machines, jobs and what runs are simulated; plan, lookout and Redis are
-real.
+real. Decisions are pure, so their CPU time is told, which a busy machine changes less than the time that passes.
 """
 
 import math
@@ -66,18 +66,25 @@ def _growth(turns: int) -> Row:
 def _row(what: str, median: float, spread: tuple[float, float]) -> Row:
     around = (spread[0] / _LIMIT, spread[1] / _LIMIT)
     return Row(
-        what=what, ours=f"{median:.1f} ms", peer=f"{_LIMIT:.0f} ms", ratio=median / _LIMIT, bar="<= 1", spread=around
+        what=what,
+        ours=f"{median:.1f} ms of CPU time",
+        peer=f"{_LIMIT:.0f} ms",
+        ratio=median / _LIMIT,
+        bar="<= 1",
+        spread=around,
     )
 
 
-def _median(run: Callable[[], object], turns: int) -> tuple[float, tuple[float, float]]:
+def _median(
+    run: Callable[[], object], turns: int, clock: Callable[[], float] = time.thread_time
+) -> tuple[float, tuple[float, float]]:
     """Milliseconds."""
     run()
     found = []
     for _ in range(turns):
-        began = time.perf_counter()
+        began = clock()
         run()
-        found.append((time.perf_counter() - began) * 1e3)
+        found.append((clock() - began) * 1e3)
     return statistics.median(found), (min(found), max(found))
 
 
@@ -167,8 +174,8 @@ def _looked(lookout: Lookout, turns: int) -> list[Row]:
         ratio=longest / 5.0,
         bar="<= 1",
     )
-    reading, _ = _median(lookout.look, turns)
-    whole, spread = _median(lambda: [plan(pool) for pool in lookout.look().pools.values()], turns)
+    reading, _ = _median(lookout.look, turns, time.perf_counter)
+    whole, spread = _median(lambda: [plan(pool) for pool in lookout.look().pools.values()], turns, time.perf_counter)
     return [
         first,
         Row(

@@ -49,13 +49,15 @@ class Machine:
     @cached_property
     def ends(self) -> list[tuple[float, int]]:
         """When each slot that is not free will be at the latest, the first one first."""
-        running = self._pool.running
-        found = {
-            slot.index: running[slot.job_id].until if slot.job_id in running else inf
-            for slot in self.node.slots
-            if slot.job_id and not slot.trouble
-        }
-        return sorted((until, slot) for slot, until in (found | self._given).items())
+        running, given = self._pool.running, self._given
+        found: list[tuple[float, int]] = []
+        for slot in self.node.slots:
+            if slot.index in given:
+                found.append((given[slot.index], slot.index))
+            elif slot.job_id and not slot.trouble:
+                found.append((running[slot.job_id].until if slot.job_id in running else inf, slot.index))
+        found.sort()
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from podium.server.dispatcher._pool import Pool, Waiting
+from podium.server.dispatcher._pool import Demand, Pool, Waiting
 
 #: So many seconds does a slot count that was only just given, lest one project gets all that is free at one look.
 _IN_ADVANCE = 60.0
@@ -26,16 +26,19 @@ class Order:
         self._quotas = pool.sharing.quotas
         self._held = Counter(pool.held)
         self._charged = False
-        self._lines: dict[int, dict[str, list[Waiting]]] = defaultdict(dict)
-        self.demands = {job.demand for job in pool.waiting}
+        self._lines: dict[int, dict[str, list[Waiting]]] = {}
+        self.demands: set[Demand] = set()
         """Everything that is asked for."""
+        rank = 0
+        lines: dict[str, list[Waiting]] = {}
+        for job in pool.waiting:
+            if job.rank != rank:
+                rank = job.rank
+                lines = self._lines.setdefault(rank, defaultdict(list))
+            lines[job.project].append(job)
+            self.demands.add(job.demand)
         self.highest = max((job.rank for job in pool.waiting[:1]), default=0)
         """The highest class, which the first one has."""
-        lines: dict[tuple[int, str], list[Waiting]] = defaultdict(list)
-        for job in pool.waiting:
-            lines[job.rank, job.project].append(job)
-        for (rank, project), line in lines.items():
-            self._lines[rank][project] = line
 
     def __iter__(self) -> Iterator[Waiting]:
         for rank in sorted(self._lines, reverse=True):
