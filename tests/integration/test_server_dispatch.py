@@ -8,12 +8,14 @@ import redis
 
 from podium.api.v1 import job_service_pb2 as api
 from podium.api.v1.job_pb2 import Job as JobMessage
+from podium.api.v1.job_pb2 import QueueInfo
 from podium.jobs.delivery import delivery_id, queue_name
-from podium.jobs.job import Node, NodeState, Slot
+from podium.jobs.job import Cause, Node, NodeState, Slot
 from podium.jobs.settings import Settings
 from podium.jobs.states import State
-from podium.jobs.store import Assignment, Leases
+from podium.jobs.store import Assignment, Leases, Wish
 from podium.jobs.store.redis import RedisStore, connect
+from tests.integration.conftest import ServerProcess
 
 SHORT = {"PODIUM_LEASE_ATTEMPT": "0.4", "PODIUM_LEASE_STARTING": "1.2", "PODIUM_LEASE_NODE": "0.8"}
 SHORT_LEASES = Leases(attempt=0.4, starting=1.2, node=0.8)
@@ -86,11 +88,10 @@ def _text(data: bytes) -> str:
 def test_a_job_never_gets_a_slot_of_a_draining_or_foreign_machine(server, store, submit, eventually):
     store.heartbeat(node(name="draining", state=NodeState.DRAINING))
     waiting, elsewhere = submit(server), submit(server, resources={"pool": "other"})
-    reason = server.jobs.GetJob(api.GetJobRequest(job_id=waiting), timeout=20).job.queue.wait_reason
+    eventually(lambda: "draining is draining" in _queue(server, waiting).wait_reason)
     store.heartbeat(Node(id="o1", pool="other", state=NodeState.READY, slots=(Slot(index=0),)))
     eventually(lambda: store.get(elsewhere).state is State.STARTING)
 
-    assert "draining" in reason
     assert State.QUEUED is store.get(waiting).state
 
 
@@ -100,9 +101,37 @@ def test_a_waiting_job_says_what_it_waits_for(server, store, submit, eventually)
     eventually(lambda: store.get(runs).state is State.STARTING)
     submit(server)
     waits = submit(server)
-    queue = server.jobs.GetJob(api.GetJobRequest(job_id=waits), timeout=20).job.queue
+    # What is told may be a moment old.
+    eventually(lambda: _queue(server, waits).position == 2)
 
-    assert (2, "waiting for a free slot in pool default: 1 of 1 busy") == (queue.position, queue.wait_reason)
+    assert "waiting for a free slot in pool default: 1 of 1 busy" == _queue(server, waits).wait_reason
+
+
+def _queue(server: ServerProcess, job_id: str) -> QueueInfo:
+    """What a queued job is told."""
+    return server.jobs.GetJob(api.GetJobRequest(job_id=job_id), timeout=20).job.queue
+
+
+def test_an_urgent_job_has_a_low_one_save_its_work_and_gets_its_slot(server, store, submit, eventually):
+    store.heartbeat(node())
+    low = submit(server, priority="PRIORITY_LOW")
+    eventually(store.holding)
+    assignment = assignment_of(store, low)
+    store.begin(assignment)
+    urgent = submit(server, priority="PRIORITY_URGENT")
+    eventually(lambda: store.renew(assignment) is Wish.PREEMPT)
+    eventually(lambda: "jobs on n1 are saving their work to make room" in _queue(server, urgent).wait_reason)
+    foreseen = _queue(server, urgent).HasField("estimated_start_time")
+    store.recover(assignment, "preempted", cause=Cause.PREEMPTED)
+    eventually(lambda: store.get(urgent).state is State.STARTING)
+
+    assert foreseen
+    assert State.QUEUED is store.get(low).state
+
+
+def test_a_share_that_cannot_be_read_stops_the_server_at_its_start_by_its_name(new_server):
+    with pytest.raises(AssertionError, match="PODIUM_QUOTAS: 'vision' is not PROJECT=NUMBER"):
+        new_server(PODIUM_QUOTAS="vision")
 
 
 def test_jobs_go_to_the_emptiest_machine_first(server, store, submit, eventually):
@@ -141,9 +170,8 @@ def test_a_job_of_two_slots_is_not_overtaken_and_one_of_three_holds_nobody_up(se
     first, second = submit(server), submit(server)
     eventually(lambda: running(first, second))
     huge, pair, late = submit(server, resources={"gpus": 3}), submit(server, resources={"gpus": 2}), submit(server)
-    reasons = {
-        job: server.jobs.GetJob(api.GetJobRequest(job_id=job), timeout=20).job.queue.wait_reason for job in (huge, pair)
-    }
+    eventually(lambda: "2 of 2 busy" in _queue(server, pair).wait_reason)
+    reasons = {job: _queue(server, job).wait_reason for job in (huge, pair)}
     end(first)
     end(second)
     eventually(lambda: running(pair))

@@ -119,9 +119,9 @@ def test_a_long_line_is_read_in_steps_and_said_not_to_be_complete_until_then(led
 
 
 def test_callers_share_one_look_as_long_as_it_is_fresh(ledger):
-    seconds = iter([0.0, 0.0, 0.02, 0.1, 0.3, 0.3, 0.32])
+    seconds = iter([0.0, 0.0, 0.03, 0.2, 0.4, 0.4, 0.43])
     lookout = Lookout(ledger, LEASES, Sharing(), lambda: ledger.now, lambda: next(seconds))
-    first = lookout.recent()  # takes 0.02 s: it is good for ten times as long
+    first = lookout.recent()  # takes 0.03 s: it is good for ten times as long
 
     assert first is lookout.recent()
     assert first is not lookout.recent()

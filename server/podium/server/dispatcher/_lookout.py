@@ -18,9 +18,15 @@ _MOST_READ = 500
 #: ago, and at most so many a look.
 _AGAIN_AFTER = 2.0
 _MOST_AGAIN = 60
-#: For a caller there is a new look at most so often, in seconds, and in at most this part of the time.
-_FRESH = 1.0
+#: What takes longer, in seconds, is done for callers in at most this part of the time, though at least so often.
+_CHEAP = 0.02
 _TENTH = 10
+_FRESH = 1.0
+
+
+def lasts(cost: float, longest: float) -> float:
+    """How long callers are content with what took so many seconds to find out."""
+    return min(_TENTH * cost, longest) if cost > _CHEAP else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,14 +86,14 @@ class Lookout:
             return self._look(usage)
 
     def recent(self) -> Picture:
-        """What was seen lately: at most a second ago, where the pool is so large that a look takes a tenth of that.
+        """What is seen now, or was seen within a second, where the pool is so large that a look takes long.
 
         Raises:
             UnavailableError: the ledger cannot be reached.
         """
         with self._lock:
             age = self._ticks() - self._looked
-            if self._latest is None or age > min(_FRESH, _TENTH * self._cost):
+            if self._latest is None or age > lasts(self._cost, _FRESH):
                 return self._look(None)
             return self._latest
 

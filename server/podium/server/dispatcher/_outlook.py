@@ -10,13 +10,12 @@ from math import inf
 
 from podium.jobs.job import Job, NodeState, QueueInfo
 from podium.server.dispatcher._forecast import Forecast, forecast
-from podium.server.dispatcher._lookout import Lookout, Picture
+from podium.server.dispatcher._lookout import Lookout, Picture, lasts
 from podium.server.dispatcher._plan import Held, Plan, plan
 from podium.server.dispatcher._pool import Demand, Pool, demand_of
 
 _MOST_NAMED = 3
-#: A line is worked out anew in at most this part of the time, and at least every so many seconds.
-_TENTH = 10
+#: Seconds for which what was made of a long line is told at most.
 _LONGEST = 5.0
 
 
@@ -45,7 +44,7 @@ class Outlook:
         # One at a time, as the others want to know of the same picture.
         with self._lock:
             began = time.monotonic()
-            if self._picture is None or began - self._taken > min(_TENTH * self._cost, _LONGEST):
+            if self._picture is None or began - self._taken > lasts(self._cost, _LONGEST):
                 self._picture, self._scenes, self._taken, self._cost = self._lookout.recent(), {}, began, 0.0
             found = [
                 replace(job, queue=self._about(job, job.queue, self._picture)) if job.queue else job for job in jobs
