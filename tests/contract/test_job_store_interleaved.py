@@ -245,7 +245,10 @@ class Interleaved(RuleBasedStateMachine):
     # One command
 
     @precondition(lambda self: self.calls)
-    @rule(data=st.data(), fate=st.sampled_from([Fate.DONE] * 9 + list(Fate)))
+    @rule(
+        data=st.data(),
+        fate=st.sampled_from([Fate.DONE] * 7 + [Fate.TWICE] * 2 + [Fate.KILLED_BEFORE, Fate.KILLED_AFTER]),
+    )
     def step(self, data: st.DataObject, fate: Fate) -> None:
         call = data.draw(st.sampled_from(self.calls), label="whose turn")
         note(f"{call.name}: {fate.value}")

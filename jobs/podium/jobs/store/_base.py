@@ -8,6 +8,8 @@ Three rules hold everywhere:
 * Whoever writes for an attempt shows the fence that the dispatch gave it. A fence that is no longer the job's raises
   StaleFenceError and changes nothing.
 * A write that is repeated (a lost answer, an automatic retry) has the effect of one.
+
+Above 400 lines, as it is one specification, nearly all of it words.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,7 @@
-"""What is the same in every ledger: load, change, write unless overtaken."""
+"""What is the same in every ledger: load, change, write unless overtaken.
+
+Above 400 lines, as it has a method of a few lines for everything that the Protocol can write.
+"""
 
 import base64
 import itertools
