@@ -116,4 +116,4 @@ def test_a_silent_nvidia_smi_is_trouble_for_idle_gpus(machine):
     machine.look()
     machine.now = 61.0
 
-    assert {0: "nvidia-smi has not answered for 61 seconds"} == machine.lookout.troubles()
+    assert {0: "nvidia-smi has not answered for a minute"} == machine.lookout.troubles()

@@ -78,12 +78,11 @@ class Lookout:
 
     def troubles(self) -> Mapping[int, str]:
         """The slots that can take no job, and why."""
-        silence = self._clock() - self._looked
-        if silence < _SILENCE:
+        if self._clock() - self._looked < _SILENCE:
             return self._troubles
         busy = self._board.occupied()
         idle = [slot.index for slot in self._slots if slot.device != "cpu" and slot.index not in busy]
-        return self._troubles | dict.fromkeys(idle, f"nvidia-smi has not answered for {silence:.0f} seconds")
+        return self._troubles | dict.fromkeys(idle, "nvidia-smi has not answered for a minute")
 
     def look(self) -> None:
         """Looks once."""
