@@ -46,7 +46,8 @@ def test_a_follower_begins_nothing_and_leaves_when_the_attempt_is_over(site):
 
     def watched(assignment: Assignment) -> str:
         asked.set()
-        return rendezvous(assignment)
+        text: str = rendezvous(assignment)
+        return text
 
     site.store.rendezvous = watched
     follower = threading.Thread(target=site.run, args=("podium:abc:n:2:1",))
