@@ -11,7 +11,7 @@ from podium.server.dispatcher._pool import Demand, Pool, Waiting
 from podium.server.dispatcher._preempt import Preemption, Preemptions
 
 #: So many jobs start at a look; more cannot be written in the time between two.
-_MOST_STARTED = 256
+_MOST_STARTED = 128
 #: So many jobs have machines kept for them at a time. Those behind them get theirs when these have started.
 _MOST_HELD = 16
 
