@@ -46,6 +46,14 @@ class Ward:
             self._reconciler.reconcile()
         return self.job
 
+    def lose_the_ledger(self, seconds: float) -> None:
+        """Nobody reaches it for so long; then the server is the first who does."""
+        self._reconciler.in_touch()
+        self.now += timedelta(seconds=seconds)
+        self._reconciler.in_touch()
+        self._lookout.look()
+        self._reconciler.reconcile()
+
     @property
     def job(self) -> Job:
         return self.store.list(project="default")[0][0]
@@ -136,3 +144,29 @@ def test_one_that_runs_on_beyond_its_deadline_is_ended_and_the_job_fails_for_it(
     assert failed.error is not None
     assert (State.FAILED, Cause.DEADLINE) == (failed.state, failed.error.cause)
     assert "max_duration_seconds = 100" in failed.error.message
+
+
+def test_after_an_outage_of_the_ledger_who_lives_has_time_to_say_so(ward: Ward) -> None:
+    assignment = ward.start()
+    ward.lose_the_ledger(60)
+
+    assert State.RUNNING is ward.job.state
+    assert State.RUNNING is ward.pass_time(120, renewing=assignment).state
+
+
+def test_after_an_outage_of_the_ledger_who_is_dead_is_lost_a_lease_later(ward: Ward) -> None:
+    ward.start()
+    ward.alive.remove("a")
+    ward.lose_the_ledger(60)
+
+    assert State.RUNNING is ward.pass_time(29).state
+    assert (State.QUEUED, "the machine a was lost", Cause.NODE_LOST) == last(ward.pass_time(5))
+
+
+def test_a_ledger_that_answers_all_the_time_delays_nothing(ward: Ward) -> None:
+    ward.start()
+    ward.alive.remove("a")
+    for _ in range(6):
+        ward.lose_the_ledger(6)
+
+    assert (State.QUEUED, "the machine a was lost", Cause.NODE_LOST) == last(ward.job)

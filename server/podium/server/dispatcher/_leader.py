@@ -79,6 +79,7 @@ class Leader:
 
     def _step(self) -> None:
         leads = self._store.lead(self._owner, self._term)
+        self._reconciler.in_touch()
         if leads is not self._leads:
             self._leads = leads
             _LOG.info("%s %s", self._owner, "leads" if leads else "no longer leads")

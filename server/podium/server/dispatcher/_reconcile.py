@@ -40,6 +40,19 @@ class Reconciler:
         self._clock = clock
         self._ticks = ticks
         self._silent_since: dict[Assignment, float] = {}
+        self._in_touch = ticks()
+        self._pardon_ends = float("-inf")
+
+    def in_touch(self) -> None:
+        """The ledger has answered. To be called all the time, also where another server leads.
+
+        After a silence of the ledger's own nobody's silence means anything: leases ran out that could not be renewed.
+        So everybody has as long as a lease to be heard again. Unreachable is not dead.
+        """
+        before, self._in_touch = self._in_touch, self._ticks()
+        if self._in_touch - before > min(self._leases.attempt, self._leases.node) / 2:
+            self._pardon_ends = self._in_touch + max(self._leases.attempt, self._leases.node)
+            _LOG.warning("the ledger was silent for %.0f s: nobody counts as lost for now", self._in_touch - before)
 
     def reconcile(self) -> int:
         """Recovers what is lost, by what the leader has just seen; the number of attempts that were.
@@ -79,6 +92,8 @@ class Reconciler:
         self, job: Job, assignment: Assignment, lives: bool, nodes: Mapping[str, Node]
     ) -> tuple[str, Cause] | None:
         """How the attempt was lost, in words, and why; None as long as it may still be heard from."""
+        if self._ticks() < self._pardon_ends:
+            return None
         members = job.attempts[-1].members
         lost = _lost_one(members, nodes)
         if lost and len(members) > 1:
