@@ -123,8 +123,9 @@ def _strays(site: Site) -> list[str]:
 
 def _left(site: Site) -> list[str]:
     temporary = [path.name for path in _in(site.temporary) if path.name.startswith("podium-")]
-    # Each agent that runs has one.
-    found = [f"temporary folders: {temporary}"] if len(temporary) > len(site.machines) else []
+    # Each agent that runs has one, and what a killed attempt of several ranks left goes with the next one on its slot.
+    allowed = len(site.machines) + sum(site.machines.values())
+    found = [f"temporary folders: {temporary}"] if len(temporary) > allowed else []
     for folder in _in(site.artifacts.root / "jobs"):
         listed = {checkpoint.id for checkpoint in site.store.checkpoints(folder.name)}
         found += [f"{path.name} of {folder.name}, half written" for path in _in(folder / "tmp")]

@@ -21,7 +21,16 @@ from podium.jobs.store import Assignment, Drain, JobStore, Leases
 from podium.worker.inventory import SLOT_DEVICES, slot_devices
 from podium.worker.lookout import Lookout
 from podium.worker.noticeboard import FOLDER, Noticeboard
-from podium.worker.processes import is_of_ranks, kill, marked, ranks_mark, slot_mark, wait_until
+from podium.worker.processes import (
+    folder_prefix,
+    is_of_ranks,
+    kill,
+    marked,
+    ranks_mark,
+    remove_abandoned,
+    slot_mark,
+    wait_until,
+)
 
 _LOG = logging.getLogger(__name__)
 _TICK = 0.5
@@ -137,7 +146,7 @@ class Agent:
         self._mark = mark
         self._last_heartbeat = float("-inf")
         self._stopping = self._finishing = False
-        self._board = Noticeboard(Path(tempfile.mkdtemp(prefix="podium-agent-")))
+        self._board = Noticeboard(Path(tempfile.mkdtemp(prefix=folder_prefix(mark))))
         self._lookout = Lookout(node.slots, self._board)
         self._supervisors = [self._supervisor(slot) for slot in node.slots]
 
@@ -174,6 +183,7 @@ class Agent:
                 process.terminate()
         wait_until(lambda: not self._strays(), self._grace)
         kill(self._strays())
+        remove_abandoned(self._mark)
         why = "its machine was started again, or its agent was"
         while not self._stopping and not self._reaching(lambda: self._recover(None, Cause.NODE_LOST, why)):
             time.sleep(_TICK)

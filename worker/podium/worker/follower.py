@@ -20,6 +20,7 @@ from podium.jobs.store import Assignment, JobStore
 from podium.worker.launch import Place, exits, launch
 from podium.worker.meeting import Invitation
 from podium.worker.memory import MemoryWatch
+from podium.worker.processes import folder_prefix, remove_abandoned
 from podium.worker.rank_line import Line
 from podium.worker.relay import relaying
 from podium.worker.stop import StopFlag
@@ -68,7 +69,9 @@ class Follower:
         """
         invitation, line = self._meet()
         memory = MemoryWatch()
-        with _hearing(line) as over, tempfile.TemporaryDirectory(prefix="podium-", ignore_cleanup_errors=True) as name:
+        remove_abandoned(self._mark)
+        prefix = folder_prefix(self._mark)
+        with _hearing(line) as over, tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as name:
             folder = Path(name)
             with relaying(folder / "line", invitation.call):
                 place = self._place(job, invitation)

@@ -8,10 +8,13 @@ or by the next agent. What it might write meanwhile is refused by the fence.
 import ctypes
 import hashlib
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import psutil
 
@@ -84,6 +87,24 @@ def kill(processes: Sequence[psutil.Process]) -> None:
         except psutil.NoSuchProcess:
             continue
     psutil.wait_procs(processes, timeout=10)
+
+
+def folder_prefix(mark: str) -> str:
+    """How the names of this process's temporary folders begin; see `remove_abandoned`."""
+    return f"{_folders_of(mark)}{os.getpid()}-"
+
+
+def remove_abandoned(mark: str) -> None:
+    """Removes the temporary folders that processes of this mark left when they were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_folders_of(mark)}*"):
+        owner = folder.name.split("-")[2]
+        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folders_of(mark: str) -> str:
+    # A digest, since a socket's path may have 107 characters at most, and a machine's name 253.
+    return f"podium-{hashlib.sha256(mark.encode()).hexdigest()[:12]}-"
 
 
 def death_of(how: str, node: str, cause: Cause) -> str:

@@ -20,7 +20,7 @@ from podium.jobs.store import Leases
 from podium.worker.job_context import JobContext, Stopped, StopReason
 from podium.worker.launch import Place, exits, launch
 from podium.worker.meeting import Meeting
-from podium.worker.processes import describe_exit
+from podium.worker.processes import describe_exit, folder_prefix, remove_abandoned
 from podium.worker.roll import Roll
 from podium.worker.stop import StopFlag
 from podium.worker.switchboard import Switchboard, Word
@@ -109,7 +109,8 @@ class Ranks:
             MachineMissing: another machine did not come, or left.
         """
         # Only this user may enter the folder, and so only the ranks can be on a line.
-        with tempfile.TemporaryDirectory(prefix="podium-", ignore_cleanup_errors=True) as name:
+        remove_abandoned(self._mark)
+        with tempfile.TemporaryDirectory(prefix=folder_prefix(self._mark), ignore_cleanup_errors=True) as name:
             folder = Path(name)
             with self._switchboard.listening(folder / "line", self._meeting):
                 launcher = launch(self._place(), folder, mark=self._mark, environment=self._environment)
