@@ -93,7 +93,7 @@ def _run(todo: list[Case | _Alone], folder: Path, sites: int, console: Console) 
     def note(result: Result) -> None:
         with guard:
             results.append(result)
-            console.print(f"{len(results)}/{len(todo)} {result.line}", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"{len(results)}. {result.line}", highlight=False, markup=False, soft_wrap=True)
 
     threads = [
         threading.Thread(target=_work, args=(waiting, folder / str(number), note))
