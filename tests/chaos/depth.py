@@ -24,7 +24,7 @@ from podium.jobs.states import State
 from podium.jobs.store import Leases
 from tests.chaos.checks import PROMISES, Wanted
 from tests.chaos.rest import gather, unrest
-from tests.chaos.site import Site, stop, until
+from tests.chaos.site import Site, dead, stop, until
 from tests.chaos.watcher import Watcher
 
 #: 24 images, 18 of them for training, in batches of 6.
@@ -44,9 +44,9 @@ def real_training_on_one_slot(folder: Path) -> list[str]:
         wanted = _product(site, _trained(site, gpus=1))
         found = []
         for name, kill in {
-            "attempt, mid-step": lambda job: _horse(site, job).kill(),
+            "attempt, mid-step": lambda job: _kill(_horse(site, job)),
             "attempt, mid-save": lambda job: _kill_in_save(site, job, _horse(site, job)),
-            "node agent, mid-step": lambda job: site.agents["a"].process.kill(),
+            "node agent, mid-step": lambda job: _kill(site.agents["a"].process),
             "node agent, mid-save": lambda job: _kill_in_save(site, job, site.agents["a"].process),
         }.items():
             found += [f"{name}: {word}" for word in _interrupted(site, kill, wanted, gpus=1)]
@@ -59,7 +59,7 @@ def real_training_on_two_ranks(folder: Path) -> list[str]:
         wanted = _product(site, _trained(site, gpus=2))
         found = []
         for name, kill in {
-            "rank 1, mid-step": lambda _: site.rank(1).kill(),
+            "rank 1, mid-step": lambda _: _kill(site.rank(1)),
             "rank 0, mid-save": lambda job: _kill_in_save(site, job, site.rank(0)),
         }.items():
             found += [f"{name}: {word}" for word in _interrupted(site, kill, wanted, gpus=2)]
@@ -148,9 +148,14 @@ def _kill_in_save(site: Site, job: Job, process: psutil.Process) -> None:
         return True
 
     until(half_written, "a checkpoint to be half written", _PATIENCE)
-    process.kill()
+    _kill(process)
     if process != writer:
         writer.resume()
+
+
+def _kill(process: psutil.Process) -> None:
+    process.kill()
+    until(lambda: dead(process), "what was killed to die")
 
 
 def _unfinished(staging: Path) -> bool:
