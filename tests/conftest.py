@@ -8,10 +8,15 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 
 from podium.jobs.settings import Settings
 from podium.jobs.store import Leases
 from podium.jobs.store.redis import connect
+
+# The same examples at every run, so that a red run is red again; and a machine that is busy is no failure.
+settings.register_profile("podium", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("podium")
 
 
 def redis_server_executable() -> str:

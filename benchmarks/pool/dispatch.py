@@ -1,7 +1,7 @@
 """How long the dispatcher takes to decide who runs next: 500 machines of 8 slots, up to 30,000 jobs in line.
 
 The line is of 20 projects, two classes, jobs of 1 to 8 slots on one machine or two, a third of them for one model of
-GPU only, a third with a bound on their time. Machines, jobs and what runs are simulated; plan, lookout and Redis are
+GPU only, a third with a bound on their time. Machines, jobs and what runs are simulated; plan, snapshots and Redis are
 real. Decisions are pure, so their CPU time is told, which a busy machine changes less than the time that passes.
 """
 
@@ -19,7 +19,7 @@ from podium.jobs.settings import Settings
 from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven, Priority, Resources
 from podium.jobs.store import Leases, NewJob
 from podium.jobs.store.redis import RedisStore, connect
-from podium.server.dispatcher import Lookout, Sharing
+from podium.server.dispatcher import Sharing, Snapshots
 from podium.server.dispatcher._plan import plan
 from podium.server.dispatcher._pool import Demand, Pool, Running, Waiting
 from tests.conftest import RedisServer
@@ -155,16 +155,16 @@ def _looks(turns: int) -> list[Row]:
                 client.config_set("appendfsync", "no")
                 store = RedisStore(client, leases=leases)
                 _fill(store)
-                return _looked(Lookout(store, leases, Sharing()), turns)
+                return _looked(Snapshots(store, leases, Sharing()), turns)
         finally:
             server.kill()
 
 
-def _looked(lookout: Lookout, turns: int) -> list[Row]:
+def _looked(snapshots: Snapshots, turns: int) -> list[Row]:
     steps, longest, complete = 0, 0.0, False
     while not complete:
         began = time.perf_counter()
-        complete = lookout.look().complete
+        complete = snapshots.look().complete
         longest = max(longest, time.perf_counter() - began)
         steps += 1
     first = Row(
@@ -174,8 +174,8 @@ def _looked(lookout: Lookout, turns: int) -> list[Row]:
         ratio=longest / 5.0,
         bar="<= 1",
     )
-    reading, _ = _median(lookout.look, turns, time.perf_counter)
-    whole, spread = _median(lambda: [plan(pool) for pool in lookout.look().pools.values()], turns, time.perf_counter)
+    reading, _ = _median(snapshots.look, turns, time.perf_counter)
+    whole, spread = _median(lambda: [plan(pool) for pool in snapshots.look().pools.values()], turns, time.perf_counter)
     return [
         first,
         Row(

@@ -17,7 +17,7 @@ from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven, Resource
 from podium.jobs.states import State
 from podium.jobs.store import Assignment, JobStore, Leases, NewJob
 from podium.jobs.store.redis import RedisStore, connect
-from podium.server.dispatcher import Dispatcher, Lookout, Sharing
+from podium.server.dispatcher import Dispatcher, Sharing, Snapshots
 from tests.conftest import RedisServer
 
 _TICK = 5.0
@@ -47,7 +47,7 @@ class _World:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
         self._chance = random.Random(0)
         self._store: JobStore = RedisStore(client, clock=self._time, leases=_LEASES)  # type: ignore[arg-type]  # redis-py's
-        self._dispatcher = Dispatcher(self._store, self, Lookout(self._store, _LEASES, Sharing(), self._time))
+        self._dispatcher = Dispatcher(self._store, self, Snapshots(self._store, _LEASES, Sharing(), self._time))
         self._begun: list[Assignment] = []
         self._running: dict[str, tuple[datetime, Assignment, str, int]] = {}
         self.used: Counter[str] = Counter()

@@ -18,7 +18,7 @@ from podium.jobs.store import Archive, JobStore
 from podium.jobs.store.redis import RedisStore, connect
 from podium.server.admission import Admission
 from podium.server.assembly import MAX_MESSAGE_BYTES, Assembled
-from podium.server.dispatcher import Archiver, Dispatcher, Leader, Lookout, Outlook, Reconciler, RqDelivery, Sharing
+from podium.server.dispatcher import Archiver, Dispatcher, Leader, Outlook, Reconciler, RqDelivery, Sharing, Snapshots
 from podium.server.servicers import (
     CheckpointServicer,
     ExternalScalerServicer,
@@ -63,17 +63,17 @@ class App:
         )
         self._options = options
         self._hub = Hub(store)
-        lookout = Lookout(store, settings.leases, options.sharing)
+        snapshots = Snapshots(store, settings.leases, options.sharing)
         self._leader = Leader(
             store,
-            Dispatcher(store, RqDelivery(connect(settings)), lookout),
-            Reconciler(store, lookout, settings.leases),
+            Dispatcher(store, RqDelivery(connect(settings)), snapshots),
+            Reconciler(store, snapshots, settings.leases),
             owner=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
             archiver=Archiver(store, artifacts),
         )
         watches = Watches(store, self._hub, keepalive=options.keepalive)
         self._assembled = Assembled(
-            _servicers(store, lookout, watches, settings), with_reflection=options.with_reflection
+            _servicers(store, snapshots, watches, settings), with_reflection=options.with_reflection
         )
 
     async def start(self) -> str:
@@ -128,9 +128,9 @@ async def serve(settings: Settings, options: Options) -> None:
     _LOG.info("stopped")
 
 
-def _servicers(store: JobStore, lookout: Lookout, watches: Watches, settings: Settings) -> dict[str, object]:
+def _servicers(store: JobStore, snapshots: Snapshots, watches: Watches, settings: Settings) -> dict[str, object]:
     admission = Admission(roots=settings.data_roots, uri_prefixes=settings.uri_prefixes, store=store)
-    jobs = Jobs(store, admission, Outlook(lookout))
+    jobs = Jobs(store, admission, Outlook(snapshots))
     info = GetServerInfoResponse(
         version=version("podium"),
         max_message_bytes=MAX_MESSAGE_BYTES,

@@ -15,7 +15,7 @@ from podium.jobs.job import Attempt, Cause, Job
 from podium.jobs.spec import CheckpointPolicy, Resources
 from podium.jobs.states import State
 from podium.jobs.store import Leases
-from podium.server.dispatcher import Dispatcher, Leader, Lookout, Reconciler, RqDelivery, Sharing
+from podium.server.dispatcher import Dispatcher, Leader, Reconciler, RqDelivery, Sharing, Snapshots
 from podium.worker.fit.local import LocalContext
 from podium.worker.ranks import Ranks
 from podium.worker.stop import StopFlag
@@ -32,10 +32,15 @@ class Pool:
 
     def __init__(self, site: Any) -> None:
         self.site = site
-        lookout = Lookout(site.store, LEASES, Sharing())
-        dispatcher = Dispatcher(site.store, RqDelivery(site.client), lookout)
+        snapshots = Snapshots(site.store, LEASES, Sharing())
+        dispatcher = Dispatcher(site.store, RqDelivery(site.client), snapshots)
         self.leader = Leader(
-            site.store, dispatcher, Reconciler(site.store, lookout, LEASES), owner="test", tick=0.1, reconcile_every=0.2
+            site.store,
+            dispatcher,
+            Reconciler(site.store, snapshots, LEASES),
+            owner="test",
+            tick=0.1,
+            reconcile_every=0.2,
         )
 
     def start(self, node: str, **environment: str) -> Any:

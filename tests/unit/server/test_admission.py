@@ -99,7 +99,7 @@ def test_every_part_of_a_batch_on_every_gpu_needs_an_image(changes, fields, tmp_
 def test_a_batch_too_small_for_several_machines_is_told_what_all_of_them_need(tmp_path):
     asked = request(tmp_path, batch_size=7, accumulation_steps=2, resources={"nodes": 2, "gpus": 4})
 
-    with pytest.raises(InvalidSpecError, match="2 machines of 4 GPUs .* write 16 or more, or less of resources.nodes"):
+    with pytest.raises(InvalidSpecError, match=r"2 machines of 4 GPUs .* write 16 or more, or less of resources.nodes"):
         admission(tmp_path).admit(asked)
 
 

@@ -11,7 +11,7 @@ from podium.jobs.job import Cause, Node, NodeState, Slot
 from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven, Priority, Resources
 from podium.jobs.states import State
 from podium.jobs.store import Assignment, JobStore, Leases, MemoryStore, NewJob, Wish
-from podium.server.dispatcher import Dispatcher, Lookout, Sharing
+from podium.server.dispatcher import Dispatcher, Sharing, Snapshots
 
 SPEC = JobSpec(backbone="resnet50", tuning=LinearHead(), dataset=ImageFolder(train="/data"), sorter=OddEven())
 
@@ -29,7 +29,7 @@ class Desk:
 
     def another(self) -> Dispatcher:
         """A dispatcher of another server."""
-        return Dispatcher(self.store, self, Lookout(self.store, Leases(), self._sharing, self.clock))
+        return Dispatcher(self.store, self, Snapshots(self.store, Leases(), self._sharing, self.clock))
 
     def clock(self) -> datetime:
         return self.now
@@ -230,7 +230,7 @@ def test_a_job_that_is_to_wait_for_its_next_attempt_holds_nobody_up_until_then(d
 
 
 def test_nothing_is_started_before_the_whole_line_is_known(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("podium.server.dispatcher._lookout._MOST_READ", 2)
+    monkeypatch.setattr("podium.server.dispatcher._snapshots._MOST_READ", 2)
     desk.machine("n1", 1)
     jobs = [desk.submit() for _ in range(3)]
 

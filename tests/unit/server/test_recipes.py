@@ -14,7 +14,7 @@ from podium.server.admission.rules import violations
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = sorted((ROOT / "examples").rglob("*.yaml"))
-CLASSES = {"cifar100": 100, "imagenet1k": 1000, "imagenet21kp": 10_450, "grocery": 81, "full": 102}
+CLASSES = {"cifar100": 100, "imagenet1k": 1000, "imagenet21kp": 10_450, "grocery": 81, "full": 102, "two": 1000}
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)

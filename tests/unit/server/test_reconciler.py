@@ -9,7 +9,7 @@ from podium.jobs.job import Cause, Job, Member, Node, NodeState, Slot
 from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven
 from podium.jobs.states import HOLDING_A_SLOT, State
 from podium.jobs.store import Assignment, JobStore, Leases, MemoryStore, NewJob
-from podium.server.dispatcher import Lookout, Reconciler, Sharing
+from podium.server.dispatcher import Reconciler, Sharing, Snapshots
 
 SPEC = JobSpec(backbone="resnet50", tuning=LinearHead(), dataset=ImageFolder(train="/data"), sorter=OddEven())
 LEASES = Leases(attempt=30.0, starting=60.0, node=15.0, grace=120.0)
@@ -21,8 +21,10 @@ class Ward:
     def __init__(self) -> None:
         self.now = datetime(2026, 11, 25, tzinfo=UTC)
         self.store: JobStore = MemoryStore(clock=lambda: self.now, leases=LEASES)
-        self._lookout = Lookout(self.store, LEASES, Sharing(), lambda: self.now)
-        self._reconciler = Reconciler(self.store, self._lookout, LEASES, lambda: self.now, lambda: self.now.timestamp())
+        self._snapshots = Snapshots(self.store, LEASES, Sharing(), lambda: self.now)
+        self._reconciler = Reconciler(
+            self.store, self._snapshots, LEASES, lambda: self.now, lambda: self.now.timestamp()
+        )
         self.alive = {"a", "b"}
 
     def start(self, *, seconds: int = 0, elsewhere: bool = False, begun: bool = True) -> Assignment:
@@ -42,7 +44,7 @@ class Ward:
             self._beat()
             if renewing is not None and self.job.state in HOLDING_A_SLOT:
                 self.store.renew(renewing)
-            self._lookout.look()
+            self._snapshots.look()
             self._reconciler.reconcile()
         return self.job
 
@@ -51,7 +53,7 @@ class Ward:
         self._reconciler.in_touch()
         self.now += timedelta(seconds=seconds)
         self._reconciler.in_touch()
-        self._lookout.look()
+        self._snapshots.look()
         self._reconciler.reconcile()
 
     @property

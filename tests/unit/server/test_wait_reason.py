@@ -7,7 +7,7 @@ from podium.jobs.job import Job, Node, NodeState, Progress, QueueInfo, Slot
 from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven, Priority, Resources
 from podium.jobs.states import State
 from podium.jobs.store import Leases, MemoryStore, NewJob
-from podium.server.dispatcher import Dispatcher, Lookout, Outlook, Sharing
+from podium.server.dispatcher import Dispatcher, Outlook, Sharing, Snapshots
 
 SPEC = JobSpec(backbone="resnet50", tuning=LinearHead(), dataset=ImageFolder(train="/data"), sorter=OddEven())
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
@@ -35,7 +35,7 @@ class Pool:
 
     def dispatch(self) -> None:
         """Starts what can be started, and has it run."""
-        Dispatcher(self.store, self, self._lookout()).dispatch()
+        Dispatcher(self.store, self, self._snapshots()).dispatch()
         for job, assignment, _ in self.store.holding():
             if job.state is State.STARTING:
                 self.store.begin(assignment)
@@ -43,11 +43,11 @@ class Pool:
     def deliver(self, *_: object) -> None:
         """See podium.server.dispatcher.Delivery."""
 
-    def _lookout(self) -> Lookout:
-        return Lookout(self.store, LEASES, self.sharing, lambda: self.now)
+    def _snapshots(self) -> Snapshots:
+        return Snapshots(self.store, LEASES, self.sharing, lambda: self.now)
 
     def told(self, job_id: str) -> QueueInfo:
-        (job,) = Outlook(self._lookout()).explained([self.store.get(job_id)])
+        (job,) = Outlook(self._snapshots()).explained([self.store.get(job_id)])
         assert job.queue is not None
         return job.queue
 
@@ -212,4 +212,4 @@ def test_a_job_that_does_not_wait_is_told_nothing():
     job: Job = pool.store.get(pool.submit())
     paused = pool.store.pause(job.id, "later")
 
-    assert [paused] == Outlook(Lookout(pool.store, LEASES, Sharing(), lambda: NOW)).explained([paused])
+    assert [paused] == Outlook(Snapshots(pool.store, LEASES, Sharing(), lambda: NOW)).explained([paused])

@@ -19,7 +19,7 @@ from podium.jobs.errors import StaleFenceError, UnavailableError
 from podium.jobs.job import Cause, Job, Node, NodeState, Slot
 from podium.jobs.store import Assignment, Drain, JobStore, Leases
 from podium.worker.inventory import SLOT_DEVICES, slot_devices
-from podium.worker.lookout import Lookout
+from podium.worker.memory_check import MemoryCheck
 from podium.worker.noticeboard import FOLDER, Noticeboard
 from podium.worker.processes import (
     folder_prefix,
@@ -147,7 +147,7 @@ class Agent:
         self._last_heartbeat = float("-inf")
         self._stopping = self._finishing = False
         self._board = Noticeboard(Path(tempfile.mkdtemp(prefix=folder_prefix(mark))))
-        self._lookout = Lookout(node.slots, self._board)
+        self._memory_check = MemoryCheck(node.slots, self._board)
         self._supervisors = [self._supervisor(slot) for slot in node.slots]
 
     def request_stop(self) -> None:
@@ -163,7 +163,7 @@ class Agent:
         # Who starts a process passes this on: a supervisor that gets SIGUSR1 before it is ready does not die of it.
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         self._bury_predecessor()
-        self._lookout.start()
+        self._memory_check.start()
         while not self._stopping:
             before = self._troubles()
             for supervisor in self._supervisors:
@@ -231,7 +231,7 @@ class Agent:
     def _troubles(self) -> dict[int, str]:
         """Why slots take no jobs, by their numbers."""
         dead = {one.slot.index: one.trouble for one in self._supervisors if one.trouble}
-        return {**self._lookout.troubles(), **dead}
+        return {**self._memory_check.troubles(), **dead}
 
     def _holding(self, slot: int | None) -> list[tuple[Job, Assignment]]:
         """The jobs that the ledger shows on a slot, or on any, of this machine."""

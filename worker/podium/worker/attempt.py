@@ -19,12 +19,12 @@ from podium.worker.heartbeat import Heartbeat
 from podium.worker.inventory import ADDRESS, devices, own_address
 from podium.worker.job_context import JobContext, Saved, Stopped, StopReason
 from podium.worker.ledger_context import LedgerContext
-from podium.worker.meeting import Meeting
 from podium.worker.memory import MemoryWatch
 from podium.worker.patience import insist
 from podium.worker.processes import death_of, node_of, ranks_mark
 from podium.worker.pulse import Pulse
 from podium.worker.ranks import MachineMissing, RankDied, RankFailed, Ranks
+from podium.worker.rendezvous import Rendezvous
 from podium.worker.stop import StopFlag
 from podium.worker.trainer import trainer
 from podium.worker.writer import Writer
@@ -79,7 +79,7 @@ class Attempt:
         self._mark = mark
         self._pulse = pulse or Pulse(None)
         self._clock = clock
-        self._meeting: Meeting | None = None
+        self._rendezvous: Rendezvous | None = None
 
     def run(self) -> None:
         """Does the job as far as it may, and tells the ledger how it ended. A stale assignment leaves at once."""
@@ -94,8 +94,8 @@ class Attempt:
             self._follow(before, member)
         elif before.spec.resources.nodes == 1:
             self._lead(before)
-        elif (meeting := self._met()) is not None:
-            with meeting as self._meeting:
+        elif (rendezvous := self._met()) is not None:
+            with rendezvous as self._rendezvous:
                 self._lead(before)
 
     def _follows(self, job: Job) -> Member | None:
@@ -115,11 +115,11 @@ class Attempt:
             environment=_seeing(member.slots),
         ).run(job)
 
-    def _met(self) -> Meeting | None:
+    def _met(self) -> Rendezvous | None:
         """Where the other machines find this one; None: nowhere, and the job has been given back."""
         address = own_address(self._settings.redis_url)
         try:
-            return Meeting(address)
+            return Rendezvous(address)
         except OSError as error:
             outcome = f"others cannot reach {node_of(self._mark)} at {address!r}: {error}; set {ADDRESS} there"
             insist(self._giving_back(outcome, Cause.INTERNAL))
@@ -134,7 +134,7 @@ class Attempt:
             insist(lambda: self._store.recover(self._assignment, outcome, cause=Cause.STORAGE))
             return
         step = resume_from.step if resume_from else 0
-        invitation = str(self._meeting.invitation) if self._meeting else ""
+        invitation = str(self._rendezvous.invitation) if self._rendezvous else ""
         job = insist(
             lambda: self._store.begin(self._assignment, resumed_from_step=step, rendezvous=invitation),
             waiting=self._pulse.beat,
@@ -213,7 +213,7 @@ class Attempt:
                 self._stop,
                 mark=ranks_mark(self._mark),
                 environment=_seeing(job.attempts[-1].slots),
-                meeting=self._meeting,
+                rendezvous=self._rendezvous,
                 leases=self._settings.leases,
             ).run()
             return

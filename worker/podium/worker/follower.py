@@ -18,11 +18,11 @@ from podium.jobs.errors import StaleFenceError, UnavailableError
 from podium.jobs.job import Cause, Job
 from podium.jobs.store import Assignment, JobStore
 from podium.worker.launch import Place, exits, launch
-from podium.worker.meeting import Invitation
 from podium.worker.memory import MemoryWatch
 from podium.worker.processes import folder_prefix, remove_abandoned
 from podium.worker.rank_line import Line
 from podium.worker.relay import relaying
+from podium.worker.rendezvous import Invitation
 from podium.worker.stop import StopFlag
 
 _LOG = logging.getLogger(__name__)

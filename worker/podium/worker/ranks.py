@@ -19,9 +19,9 @@ from podium.jobs.job import Cause, Job, JobError
 from podium.jobs.store import Leases
 from podium.worker.job_context import JobContext, Stopped, StopReason
 from podium.worker.launch import Place, exits, launch
-from podium.worker.meeting import Meeting
+from podium.worker.membership import Membership
 from podium.worker.processes import describe_exit, folder_prefix, remove_abandoned
-from podium.worker.roll import Roll
+from podium.worker.rendezvous import Rendezvous
 from podium.worker.stop import StopFlag
 from podium.worker.switchboard import Switchboard, Word
 
@@ -75,7 +75,7 @@ class Ranks:
         stop: what it says is passed on to the ranks.
         mark: the argument by which the processes are found.
         environment: of the ranks.
-        meeting: of the machines, where there are several.
+        rendezvous: of the machines, where there are several.
         leases: how long silence of another machine means nothing.
     """
 
@@ -87,15 +87,15 @@ class Ranks:
         *,
         mark: str,
         environment: Mapping[str, str],
-        meeting: Meeting | None = None,
+        rendezvous: Rendezvous | None = None,
         leases: Leases = Leases(),  # noqa: B008  # frozen
     ) -> None:
         attempt, self._each = job.attempts[-1], job.spec.resources.gpus
         self._nodes = [member.node for member in attempt.members]
         self._name = f"{job.id}-{attempt.number}"
-        self._roll = Roll(self._nodes[1:], stop, leases)
-        self._switchboard = Switchboard(job, context, self._roll)
-        self._stop, self._mark, self._environment, self._meeting = stop, mark, environment, meeting
+        self._membership = Membership(self._nodes[1:], stop, leases)
+        self._switchboard = Switchboard(job, context, self._membership)
+        self._stop, self._mark, self._environment, self._rendezvous = stop, mark, environment, rendezvous
         self._patience = leases.node + _FOR_THE_RECONCILER
         self._odd_since: float | None = None
 
@@ -112,25 +112,25 @@ class Ranks:
         remove_abandoned(self._mark)
         with tempfile.TemporaryDirectory(prefix=folder_prefix(self._mark), ignore_cleanup_errors=True) as name:
             folder = Path(name)
-            with self._switchboard.listening(folder / "line", self._meeting):
+            with self._switchboard.listening(folder / "line", self._rendezvous):
                 launcher = launch(self._place(), folder, mark=self._mark, environment=self._environment)
                 try:
                     self._attend(launcher, folder)
                 finally:
                     launcher.kill()
                     launcher.wait()
-            self._judge(exits(folder) | self._roll.exits)
+            self._judge(exits(folder) | self._membership.exits)
 
     def _place(self) -> Place:
-        if self._meeting is None:
+        if self._rendezvous is None:
             return Place(ranks=self._each)
-        invitation = self._meeting.invitation
+        invitation = self._rendezvous.invitation
         return Place(
             ranks=self._each,
             machines=len(self._nodes),
             address=invitation.address,
             store=f"{invitation.address}:{invitation.store}",
-            listener=self._meeting.store.fileno(),
+            listener=self._rendezvous.store.fileno(),
             name=self._name,
         )
 
@@ -147,10 +147,10 @@ class Ranks:
         What another machine has to say may still be under way. And whether one that is missing was lost, the
         reconciler knows by its lease: it ends the attempt, which learns that as a newer one's FENCED.
         """
-        if not (ended or self._roll.failed or self._roll.missing):
+        if not (ended or self._membership.failed or self._membership.missing):
             self._odd_since = None
             return False
-        if len(self._nodes) == 1 or is_settled(self._switchboard.words, exits(folder) | self._roll.exits):
+        if len(self._nodes) == 1 or is_settled(self._switchboard.words, exits(folder) | self._membership.exits):
             return True
         now = time.monotonic()
         self._odd_since = self._odd_since or now
@@ -162,11 +162,11 @@ class Ranks:
         if self._stop.reason is StopReason.FENCED:
             raise Stopped(StopReason.FENCED)
         words = self._switchboard.words
-        if not is_settled(words, codes) and self._roll.missing:
-            raise MachineMissing(self._roll.missing)
+        if not is_settled(words, codes) and self._membership.missing:
+            raise MachineMissing(self._membership.missing)
         wrong = verdict(words, codes, [node for node in self._nodes for _ in range(self._each)])
         if isinstance(wrong, RankDied):
-            wrong.cause = self._roll.causes.get(wrong.node)
+            wrong.cause = self._membership.causes.get(wrong.node)
         if wrong is not None:
             raise wrong
 

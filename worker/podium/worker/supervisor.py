@@ -23,10 +23,10 @@ from podium.jobs.delivery import FUNCTION
 from podium.jobs.errors import PodiumError
 from podium.jobs.job import Cause, Job
 from podium.jobs.store import Assignment, JobStore
-from podium.worker.attendant import Attendant, give_back
+from podium.worker.attempt_process import AttemptProcess, give_back
 from podium.worker.noticeboard import Noticeboard
 from podium.worker.spare import Spare
-from podium.worker.vigil import Ending
+from podium.worker.watchdog import Ending
 
 _LOG = logging.getLogger(__name__)
 #: How often RQ hears that an attempt runs, in seconds.
@@ -87,7 +87,7 @@ class SlotWorker(SpawnWorker):
     _handling = False
     _asked = False
     """Whether the attempt at hand is to save its work and give its job back."""
-    _attendant: Attendant | None = None
+    _attempt_process: AttemptProcess | None = None
     _spare: Spare | None = None
     _told_rq = 0.0
 
@@ -140,17 +140,17 @@ class SlotWorker(SpawnWorker):
         self.board.occupy(self.slot, self._slots(job_now))
         try:
             process = self._started(assignment)
-            self._attendant = Attendant(process, assignment, self.store, node=self.node, grace=self.grace)
+            self._attempt_process = AttemptProcess(process, assignment, self.store, node=self.node, grace=self.grace)
             if job_now is not None:
-                self._attendant.see(job_now)
+                self._attempt_process.see(job_now)
             if self._asked:
-                self._attendant.ask()
-            return self._attendant.attend(
+                self._attempt_process.ask()
+            return self._attempt_process.attend(
                 meanwhile=lambda seconds: self._meanwhile(job, execution, seconds),
                 spared=lambda: self._spare.pid if self._spare else None,
             )
         finally:
-            self._attendant = None
+            self._attempt_process = None
             self.board.vacate(self.slot)
 
     def _known(self, assignment: Assignment) -> Job | None:
@@ -193,8 +193,8 @@ class SlotWorker(SpawnWorker):
     def request_requeue(self, signum: int, frame: FrameType | None) -> None:
         """SIGUSR1: the attempt, if there is one, saves its work and gives its job back; this worker stays."""
         self._asked = True
-        if self._attendant is not None:
-            self._attendant.ask()
+        if self._attempt_process is not None:
+            self._attempt_process.ask()
 
     # What RQ would do of itself
 

@@ -14,9 +14,9 @@ from podium.jobs import wire
 from podium.jobs.events import Level
 from podium.jobs.job import Job, Progress
 from podium.worker.job_context import JobContext, Saved, StopReason
-from podium.worker.meeting import Meeting
+from podium.worker.membership import Membership
 from podium.worker.rank_line import REFUSALS, Line, Message, answering
-from podium.worker.roll import Roll
+from podium.worker.rendezvous import Rendezvous
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class Switchboard:
     Args:
         job: what they are told to do.
         context: the attempt's line to the job. Used from several threads.
-        roll: of the other machines, where there are some.
+        membership: of the other machines, where there are some.
     """
 
-    def __init__(self, job: Job, context: JobContext, roll: Roll | None = None) -> None:
+    def __init__(self, job: Job, context: JobContext, membership: Membership | None = None) -> None:
         self._welcome = base64.b64encode(wire.to_bytes(job)).decode()
         self._context = context
         self._guard = threading.Lock()
-        self._roll = roll
+        self._membership = membership
         self._lines: list[Line] = []
         self._distant: list[Line] = []
         self._over = False
@@ -60,24 +60,24 @@ class Switchboard:
                     _tell(line, reason)
 
     @contextlib.contextmanager
-    def listening(self, path: Path, meeting: Meeting | None = None) -> Iterator[None]:
+    def listening(self, path: Path, rendezvous: Rendezvous | None = None) -> Iterator[None]:
         """Serves while the block runs, and then to the end of every line of this machine: until its ranks are dead.
 
         Args:
             path: of a Unix socket, for the ranks of this machine.
-            meeting: where the other machines and their ranks call; their lines end with the block.
+            rendezvous: where the other machines and their ranks call; their lines end with the block.
         """
         with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as stack:
             listener.bind(str(path))
             listener.listen()
             stack.enter_context(answering(listener, lambda connection: self._serve(Line(connection))))
-            if meeting is not None:
-                stack.enter_context(answering(meeting.door, lambda connection: self._let_in(meeting, connection)))
+            if rendezvous is not None:
+                stack.enter_context(answering(rendezvous.door, lambda connection: self._let_in(rendezvous, connection)))
                 stack.callback(self._hang_up)
             yield
 
-    def _let_in(self, meeting: Meeting, connection: socket.socket) -> None:
-        if not meeting.admits(connection):
+    def _let_in(self, rendezvous: Rendezvous, connection: socket.socket) -> None:
+        if not rendezvous.admits(connection):
             connection.close()
             return
         line = Line(connection)
@@ -102,8 +102,8 @@ class Switchboard:
         match line.receive():
             case {"kind": "hello", "rank": int(rank)}:
                 self._serve_rank(rank, line)
-            case {"kind": "here", "node": str(node)} if self._roll is not None:
-                self._roll.listen(node, line)
+            case {"kind": "here", "node": str(node)} if self._membership is not None:
+                self._membership.listen(node, line)
         line.close()
 
     def _serve_rank(self, rank: int, line: Line) -> None:

@@ -36,14 +36,14 @@ def main(arguments: list[str]) -> None:
     ours = ["--max-restarts=0", "--signals-to-handle=SIGINT"]
     rank = ["-m", "podium.worker.rank", mark, str(os.getpid()), f"{folder}/line", str(place.first)]
     try:
-        run([*_meeting(place), *here, *ours, *rank])
+        run([*_rendezvous(place), *here, *ours, *rank])
     except ChildFailedError as error:
         failures = error.failures.values()
         write_exits(Path(folder), {place.first + failure.local_rank: failure.exitcode for failure in failures})
         sys.exit(1)
 
 
-def _meeting(place: Place) -> list[str]:
+def _rendezvous(place: Place) -> list[str]:
     if place.machines == 1:
         return ["--standalone"]
     where = ["--rdzv-backend=c10d", f"--rdzv-endpoint={place.store}", f"--rdzv-id={place.name}"]

@@ -4,17 +4,17 @@ from podium.server.dispatcher._archive import Archiver
 from podium.server.dispatcher._delivery import Delivery, RqDelivery
 from podium.server.dispatcher._dispatch import Dispatcher
 from podium.server.dispatcher._leader import Leader
-from podium.server.dispatcher._lookout import Lookout
 from podium.server.dispatcher._outlook import Outlook
 from podium.server.dispatcher._reconcile import Reconciler
 from podium.server.dispatcher._shares import Sharing, sharing_from_environment
+from podium.server.dispatcher._snapshots import Snapshots
 
 __all__ = [
     "Archiver",
     "Delivery",
     "Dispatcher",
     "Leader",
-    "Lookout",
+    "Snapshots",
     "Outlook",
     "Reconciler",
     "RqDelivery",

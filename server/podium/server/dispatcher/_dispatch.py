@@ -7,10 +7,10 @@ from podium.jobs.errors import FailedPreconditionError, NotFoundError, StaleFenc
 from podium.jobs.job import slots_in_words
 from podium.jobs.store import JobStore, Usage
 from podium.server.dispatcher._delivery import Delivery
-from podium.server.dispatcher._lookout import Lookout
 from podium.server.dispatcher._plan import Placement, plan
 from podium.server.dispatcher._pool import Pool
 from podium.server.dispatcher._preempt import Preemption
+from podium.server.dispatcher._snapshots import Snapshots
 
 _LOG = logging.getLogger(__name__)
 #: Seconds of starting jobs at one look, so that no look outlasts the leader's term. The rest starts at the next one.
@@ -25,13 +25,13 @@ class Dispatcher:
     Args:
         store: the ledger.
         delivery: brings assignments to machines.
-        lookout: knows what waits and what runs.
+        snapshots: knows what waits and what runs.
     """
 
-    def __init__(self, store: JobStore, delivery: Delivery, lookout: Lookout) -> None:
+    def __init__(self, store: JobStore, delivery: Delivery, snapshots: Snapshots) -> None:
         self._store = store
         self._delivery = delivery
-        self._lookout = lookout
+        self._snapshots = snapshots
         self._usage: Usage | None = None
         self._written: Usage | None = None
 
@@ -45,13 +45,13 @@ class Dispatcher:
         Raises:
             UnavailableError: the ledger cannot be reached.
         """
-        picture = self._lookout.look(self._usage)
-        self._usage = picture.usage
-        self._write(picture.usage)
-        if not picture.complete:
+        snapshot = self._snapshots.look(self._usage)
+        self._usage = snapshot.usage
+        self._write(snapshot.usage)
+        if not snapshot.complete:
             return 0
         deadline = time.monotonic() + _LONGEST
-        return sum(self._serve(pool, deadline) for pool in picture.pools.values() if pool.waiting)
+        return sum(self._serve(pool, deadline) for pool in snapshot.pools.values() if pool.waiting)
 
     def _write(self, usage: Usage) -> None:
         if self._written is None or (usage.time - self._written.time).total_seconds() >= _WRITE_EVERY:
@@ -70,7 +70,7 @@ class Dispatcher:
                 if error.reason == "SLOT_TAKEN":
                     # The plan is old. A new one at the next look, rather than a later job before this one.
                     return started
-                self._lookout.forget(placement.job_id)
+                self._snapshots.forget(placement.job_id)
             else:
                 started += 1
         for preemption in found.preemptions:
@@ -80,7 +80,7 @@ class Dispatcher:
     def _start(self, placement: Placement) -> None:
         first, *others = placement.members
         assignment = self._store.dispatch(placement.job_id, first.node, *first.slots, elsewhere=others)
-        self._lookout.forget(placement.job_id)
+        self._snapshots.forget(placement.job_id)
         places = "; ".join(f"{slots_in_words(member.slots)} of {member.node}" for member in placement.members)
         _LOG.info("dispatched %s, attempt %d, to %s", placement.job_id, assignment.attempt, places)
         for member in placement.members:
@@ -99,5 +99,5 @@ class Dispatcher:
             # It has just ended by itself.
             return
         finally:
-            self._lookout.forget(preemption.victim.id)
+            self._snapshots.forget(preemption.victim.id)
         _LOG.info("preempted %s, attempt %d: %s", assignment.job_id, assignment.attempt, preemption.reason)

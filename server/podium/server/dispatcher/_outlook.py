@@ -10,9 +10,9 @@ from math import inf
 
 from podium.jobs.job import Job, NodeState, QueueInfo
 from podium.server.dispatcher._forecast import Forecast, forecast
-from podium.server.dispatcher._lookout import Lookout, Picture, lasts
 from podium.server.dispatcher._plan import Held, Plan, plan
 from podium.server.dispatcher._pool import Demand, Pool, demand_of
+from podium.server.dispatcher._snapshots import Snapshot, Snapshots, lasts
 
 _MOST_NAMED = 3
 #: Seconds for which what was made of a long line is told at most.
@@ -23,13 +23,13 @@ class Outlook:
     """Explains queued jobs, on a server that leads and on one that does not.
 
     Args:
-        lookout: knows what waits and what runs.
+        snapshots: knows what waits and what runs.
     """
 
-    def __init__(self, lookout: Lookout) -> None:
-        self._lookout = lookout
+    def __init__(self, snapshots: Snapshots) -> None:
+        self._snapshots = snapshots
         self._lock = threading.Lock()
-        self._picture: Picture | None = None
+        self._snapshot: Snapshot | None = None
         self._scenes: dict[str, _Scene] = {}
         self._taken, self._cost = float("-inf"), 0.0
 
@@ -41,21 +41,21 @@ class Outlook:
         """
         if not any(job.queue for job in jobs):
             return list(jobs)
-        # One at a time, as the others want to know of the same picture.
+        # One at a time, as the others want to know of the same snapshot.
         with self._lock:
             began = time.monotonic()
-            if self._picture is None or began - self._taken > lasts(self._cost, _LONGEST):
-                self._picture, self._scenes, self._taken, self._cost = self._lookout.recent(), {}, began, 0.0
+            if self._snapshot is None or began - self._taken > lasts(self._cost, _LONGEST):
+                self._snapshot, self._scenes, self._taken, self._cost = self._snapshots.recent(), {}, began, 0.0
             found = [
-                replace(job, queue=self._about(job, job.queue, self._picture)) if job.queue else job for job in jobs
+                replace(job, queue=self._about(job, job.queue, self._snapshot)) if job.queue else job for job in jobs
             ]
             self._cost += time.monotonic() - began
             return found
 
-    def _about(self, job: Job, queue: QueueInfo, picture: Picture) -> QueueInfo:
+    def _about(self, job: Job, queue: QueueInfo, snapshot: Snapshot) -> QueueInfo:
         name = job.spec.resources.pool
         if name not in self._scenes:
-            self._scenes[name] = _Scene(picture.pools.get(name, Pool(name=name)))
+            self._scenes[name] = _Scene(snapshot.pools.get(name, Pool(name=name)))
         return self._scenes[name].about(job, queue)
 
 

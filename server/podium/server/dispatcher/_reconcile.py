@@ -9,8 +9,8 @@ from podium.jobs.errors import NotFoundError, StaleFenceError
 from podium.jobs.job import Cause, Job, Member, Node, NodeState
 from podium.jobs.states import State
 from podium.jobs.store import Assignment, JobStore, Leases, utc_now
-from podium.server.dispatcher._lookout import Lookout, Picture
 from podium.server.dispatcher._pool import running
+from podium.server.dispatcher._snapshots import Snapshot, Snapshots
 
 _LOG = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ class Reconciler:
 
     Args:
         store: the ledger.
-        lookout: knows who runs.
+        snapshots: knows who runs.
         leases: how long silence means nothing.
         clock: the time, aware.
         ticks: tells seconds that only grow.
@@ -29,13 +29,13 @@ class Reconciler:
     def __init__(
         self,
         store: JobStore,
-        lookout: Lookout,
+        snapshots: Snapshots,
         leases: Leases,
         clock: Callable[[], datetime] = utc_now,
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
-        self._lookout = lookout
+        self._snapshots = snapshots
         self._leases = leases
         self._clock = clock
         self._ticks = ticks
@@ -60,18 +60,18 @@ class Reconciler:
         Raises:
             UnavailableError: the ledger cannot be reached.
         """
-        picture = self._lookout.latest()
-        nodes = {node.id: node for pool in picture.pools.values() for node in pool.nodes}
+        snapshot = self._snapshots.latest()
+        nodes = {node.id: node for pool in snapshot.pools.values() for node in pool.nodes}
         # Most jobs are well. Only those that may not be are read, in one step with their leases.
-        asked = {*self._store.silent(), *self._suspects(picture, nodes)}
+        asked = {*self._store.silent(), *self._suspects(snapshot, nodes)}
         found = self._store.holding(sorted(asked))
         known = self._silent_since
         self._silent_since = {who: known.get(who, self._ticks()) for _, who, lives in found if not lives}
         return sum(self._judge(job, assignment, lives, nodes) for job, assignment, lives in found)
 
-    def _suspects(self, picture: Picture, nodes: Mapping[str, Node]) -> list[str]:
+    def _suspects(self, snapshot: Snapshot, nodes: Mapping[str, Node]) -> list[str]:
         """Jobs that are over their time, or on several machines of which one is lost."""
-        jobs = (job for pool in picture.pools.values() for job in pool.running.values())
+        jobs = (job for pool in snapshot.pools.values() for job in pool.running.values())
         now = self._clock().timestamp()
         return [job.id for job in jobs if job.until < now or (len(job.members) > 1 and _lost_one(job.members, nodes))]
 

@@ -20,14 +20,14 @@ from podium.worker.processes import death_of, describe_exit, kill, wait_status
 from podium.worker.pulse import Listener
 from podium.worker.spare import Spare
 from podium.worker.stacks import collect
-from podium.worker.vigil import Ending, Vigil
+from podium.worker.watchdog import Ending, Watchdog
 
 _LOG = logging.getLogger(__name__)
 #: How often the process is looked after, in seconds.
 _TICK = 1.0
 
 
-class Attendant:
+class AttemptProcess:
     """Watches one attempt's process, which has its order.
 
     Args:
@@ -44,15 +44,15 @@ class Attendant:
         self._store = store
         self._node = node
         self._memory = MemoryWatch()
-        self._vigil = Vigil(assignment, node, grace, Listener(process.folder))
+        self._watchdog = Watchdog(assignment, node, grace, Listener(process.folder))
 
     def see(self, job: Job) -> None:
         """Learns how the job stands; what was learned last counts while the ledger is away."""
-        self._vigil.see(job)
+        self._watchdog.see(job)
 
     def ask(self) -> None:
         """Asks the attempt to save its work and give its job back; any number of times. For signal handlers."""
-        self._vigil.ask()
+        self._watchdog.ask()
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._process.pid, signal.SIGTERM)
 
@@ -83,13 +83,13 @@ class Attendant:
     def _judged(self) -> Ending | None:
         with contextlib.suppress(PodiumError):
             self.see(self._store.get(self._assignment.job_id))
-        return self._vigil.verdict()
+        return self._watchdog.verdict()
 
     def _death(self, status: int) -> Ending:
         cause = self._memory.cause(status)
         outcome = death_of(describe_exit(status), self._node, cause)
         # One that was to stop anyway is nobody's fault.
-        return Ending(cause=Cause.PREEMPTED if self._vigil.stopping else cause, outcome=outcome)
+        return Ending(cause=Cause.PREEMPTED if self._watchdog.stopping else cause, outcome=outcome)
 
     def _give_back(self, ending: Ending, lines: Sequence[str]) -> str:
         _LOG.warning("%s, attempt %d: %s", self._assignment.job_id, self._assignment.attempt, ending.outcome)

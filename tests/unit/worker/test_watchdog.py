@@ -11,7 +11,7 @@ from podium.jobs.states import State
 from podium.jobs.store import Assignment
 from podium.jobs.store._ledger import utc_now
 from podium.worker.pulse import Listener, Pulse
-from podium.worker.vigil import Vigil
+from podium.worker.watchdog import Watchdog
 
 GRACE, STALL = 30.0, 100
 JOB = Job(
@@ -31,14 +31,14 @@ JOB = Job(
 
 
 class Watch:
-    """A vigil over an attempt, in a time of its own: `pass_time` looks every second."""
+    """A watchdog over an attempt, in a time of its own: `pass_time` looks every second."""
 
     def __init__(self, folder: Path) -> None:
         self.now = 0.0
         self.pulse = Pulse(folder)
         listener = Listener(folder, clock=lambda: self.now)
         assignment = Assignment(job_id=JOB.id, attempt=2, fence=3)
-        self.vigil = Vigil(assignment, "n", GRACE, listener, clock=lambda: self.now)
+        self.watchdog = Watchdog(assignment, "n", GRACE, listener, clock=lambda: self.now)
 
     def pass_time(self, seconds: float, *, beating: bool = True) -> Cause | None:
         """Why the attempt was killed, if it was."""
@@ -47,7 +47,7 @@ class Watch:
             self.now += 1.0
             if beating:
                 self.pulse.beat(stepped=True)
-            if (ending := self.vigil.verdict()) is not None:
+            if (ending := self.watchdog.verdict()) is not None:
                 return ending.cause
         return None
 
@@ -55,7 +55,7 @@ class Watch:
 @pytest.fixture
 def watch(tmp_path):
     watch = Watch(tmp_path)
-    watch.vigil.see(JOB)
+    watch.watchdog.see(JOB)
     return watch
 
 
@@ -73,18 +73,18 @@ def test_an_attempt_that_gets_on_is_left_alone_for_ever(watch):
     ids=["cancel", "pause", "preempt"],
 )
 def test_an_attempt_that_was_asked_to_stop_has_its_grace_and_no_more(watch, asked):
-    watch.vigil.see(asked)
+    watch.watchdog.see(asked)
 
     assert watch.pass_time(GRACE) is None
     assert Cause.PREEMPTED is watch.pass_time(2)
-    assert watch.vigil.stopping
+    assert watch.watchdog.stopping
 
 
 def test_asking_again_gives_no_more_time(watch):
-    watch.vigil.ask()
+    watch.watchdog.ask()
     assert watch.pass_time(GRACE / 2) is None
-    watch.vigil.ask()
-    watch.vigil.see(replace(JOB, state=State.CANCELLING, stop_time=utc_now()))
+    watch.watchdog.ask()
+    watch.watchdog.see(replace(JOB, state=State.CANCELLING, stop_time=utc_now()))
 
     assert watch.pass_time(GRACE / 2) is None
     assert Cause.PREEMPTED is watch.pass_time(2)
@@ -96,7 +96,7 @@ def test_asking_again_gives_no_more_time(watch):
     ids=["cancelled by force", "recovered", "replaced"],
 )
 def test_an_attempt_that_no_longer_holds_its_job_has_ten_seconds_to_leave(watch, later):
-    watch.vigil.see(later)
+    watch.watchdog.see(later)
 
     assert watch.pass_time(10) is None
     assert watch.pass_time(2) is not None
@@ -119,13 +119,13 @@ def test_a_first_step_that_never_comes_is_a_stall_too(watch):
 def test_a_machine_that_slept_or_a_supervisor_that_was_stopped_is_no_stall(watch):
     watch.pass_time(10)
     watch.now += 100_000
-    assert watch.vigil.verdict() is None
+    assert watch.watchdog.verdict() is None
     assert watch.pass_time(50) is None
 
 
 def test_only_the_first_machine_of_several_hears_how_the_attempt_gets_on(tmp_path):
     watch = Watch(tmp_path)
     first = replace(JOB.attempts[-1], node="elsewhere", others=(Member(node="n", slots=(0,)),))
-    watch.vigil.see(replace(JOB, attempts=(JOB.attempts[0], first)))
+    watch.watchdog.see(replace(JOB, attempts=(JOB.attempts[0], first)))
 
     assert watch.pass_time(100 * STALL, beating=False) is None

@@ -6,7 +6,7 @@ import pytest
 
 from podium.jobs.job import Slot
 from podium.worker.inventory import gpu_memory, gpu_slots, versions
-from podium.worker.lookout import Lookout, trouble_of
+from podium.worker.memory_check import MemoryCheck, trouble_of
 from podium.worker.noticeboard import Noticeboard
 
 GPU = Slot(index=0, device="GPU-a", model="H100")
@@ -77,12 +77,12 @@ class Machine:
         self.now = 0.0
         self.memory = {"GPU-a": (500, 1000), "GPU-b": (1000, 1000)}
         self.board = Noticeboard(folder)
-        self.lookout = Lookout((GPU, OTHER), self.board, gpus=lambda: self.memory, clock=lambda: self.now)
+        self.memory_check = MemoryCheck((GPU, OTHER), self.board, gpus=lambda: self.memory, clock=lambda: self.now)
 
     def look(self, times: int = 2) -> dict[int, str]:
         for _ in range(times):
-            self.lookout.look()
-        return dict(self.lookout.troubles())
+            self.memory_check.look()
+        return dict(self.memory_check.troubles())
 
 
 @pytest.fixture
@@ -116,4 +116,4 @@ def test_a_silent_nvidia_smi_is_trouble_for_idle_gpus(machine):
     machine.look()
     machine.now = 61.0
 
-    assert {0: "nvidia-smi has not answered for a minute"} == machine.lookout.troubles()
+    assert {0: "nvidia-smi has not answered for a minute"} == machine.memory_check.troubles()

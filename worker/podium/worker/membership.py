@@ -11,7 +11,7 @@ from podium.worker.rank_line import Message
 from podium.worker.stop import StopFlag
 
 
-class Roll:
+class Membership:
     """Who is there, how their ranks ended, and who is missing. Used from several threads.
 
     Args:

@@ -16,11 +16,11 @@ from podium.jobs.store import Leases
 from podium.worker.fit.local import LocalContext
 from podium.worker.job_context import StopReason
 from podium.worker.launch import interface
-from podium.worker.meeting import Invitation, Meeting
+from podium.worker.membership import Membership
 from podium.worker.rank_context import RankContext
 from podium.worker.rank_line import Line, Message
 from podium.worker.relay import relaying
-from podium.worker.roll import Roll
+from podium.worker.rendezvous import Invitation, Rendezvous
 from podium.worker.stop import StopFlag
 from podium.worker.switchboard import Switchboard, Word
 
@@ -28,9 +28,9 @@ HEAD = "127.0.0.2"
 
 
 @pytest.fixture
-def meeting() -> Iterator[Meeting]:
-    with Meeting(HEAD) as meeting:
-        yield meeting
+def rendezvous() -> Iterator[Rendezvous]:
+    with Rendezvous(HEAD) as rendezvous:
+        yield rendezvous
 
 
 @pytest.fixture
@@ -39,13 +39,13 @@ def stop() -> StopFlag:
 
 
 @pytest.fixture
-def roll(stop: StopFlag) -> Roll:
-    return Roll(["n2", "n3"], stop, Leases())
+def membership(stop: StopFlag) -> Membership:
+    return Membership(["n2", "n3"], stop, Leases())
 
 
 @pytest.fixture
-def board(job, images, tmp_path: Path, roll: Roll) -> Switchboard:
-    return Switchboard(job(images("train")), LocalContext(tmp_path / "local"), roll)
+def board(job, images, tmp_path: Path, membership: Membership) -> Switchboard:
+    return Switchboard(job(images("train")), LocalContext(tmp_path / "local"), membership)
 
 
 @given(st.text(), st.integers(1, 65535), st.integers(1, 65535), st.text())
@@ -63,19 +63,19 @@ def test_what_is_no_invitation_is_refused_without_repeating_it(text: str):
     assert "geheim" not in str(refused.value)
 
 
-def test_no_token_is_shown_where_an_invitation_is(meeting: Meeting):
-    assert meeting.invitation.token not in repr(meeting.invitation)
+def test_no_token_is_shown_where_an_invitation_is(rendezvous: Rendezvous):
+    assert rendezvous.invitation.token not in repr(rendezvous.invitation)
 
 
-def test_a_machine_listens_on_no_other_address_than_its_own(meeting: Meeting):
+def test_a_machine_listens_on_no_other_address_than_its_own(rendezvous: Rendezvous):
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", meeting.invitation.line), timeout=5)
+        socket.create_connection(("127.0.0.1", rendezvous.invitation.line), timeout=5)
 
 
 @pytest.mark.parametrize("said", [b"", b"guess\n", b"x" * 10_000, b"\n", b'{"kind": "hello", "rank": 0}\n'])
-def test_who_does_not_know_the_token_is_hung_up_on_and_not_heard(meeting, board, tmp_path, said):
-    address = (HEAD, meeting.invitation.line)
-    with board.listening(tmp_path / "line", meeting), socket.create_connection(address, timeout=10) as stranger:
+def test_who_does_not_know_the_token_is_hung_up_on_and_not_heard(rendezvous, board, tmp_path, said):
+    address = (HEAD, rendezvous.invitation.line)
+    with board.listening(tmp_path / "line", rendezvous), socket.create_connection(address, timeout=10) as stranger:
         stranger.sendall(said)
         stranger.shutdown(socket.SHUT_WR)
         with suppress(ConnectionResetError):  # where not all was read
@@ -84,8 +84,8 @@ def test_who_does_not_know_the_token_is_hung_up_on_and_not_heard(meeting, board,
     assert [] == board.words
 
 
-def test_a_rank_on_another_machine_has_its_line_through_a_relay(meeting, board, tmp_path):
-    with board.listening(tmp_path / "line", meeting), relaying(tmp_path / "far", meeting.invitation.call):
+def test_a_rank_on_another_machine_has_its_line_through_a_relay(rendezvous, board, tmp_path):
+    with board.listening(tmp_path / "line", rendezvous), relaying(tmp_path / "far", rendezvous.invitation.call):
         line = Line.to(tmp_path / "far")
         line.send("hello", rank=3)
         welcome = line.receive()
@@ -107,10 +107,10 @@ def test_a_rank_on_another_machine_has_its_line_through_a_relay(meeting, board, 
     assert [(3, "failed", "x.png")] == [(word.rank, word.kind, word.message["message"]) for word in board.words]
 
 
-def test_the_line_of_a_rank_ends_with_the_attempt_on_the_other_machine(meeting, board, tmp_path):
-    with relaying(tmp_path / "far", meeting.invitation.call):
+def test_the_line_of_a_rank_ends_with_the_attempt_on_the_other_machine(rendezvous, board, tmp_path):
+    with relaying(tmp_path / "far", rendezvous.invitation.call):
         line = Line.to(tmp_path / "far")
-        with board.listening(tmp_path / "line", meeting):
+        with board.listening(tmp_path / "line", rendezvous):
             line.send("hello", rank=1)
             assert line.receive() is not None
         assert line.receive() is None
@@ -119,21 +119,21 @@ def test_the_line_of_a_rank_ends_with_the_attempt_on_the_other_machine(meeting, 
     assert [Word(1, "vanished")] == board.words
 
 
-def test_what_a_machine_says_is_on_the_roll(meeting, board, roll, stop, tmp_path):
-    with board.listening(tmp_path / "line", meeting):
-        line = Line(meeting.invitation.call())
+def test_what_a_machine_says_is_known_of_it(rendezvous, board, membership, stop, tmp_path):
+    with board.listening(tmp_path / "line", rendezvous):
+        line = Line(rendezvous.invitation.call())
         line.send("here", node="n2")
         line.send("stop", reason="drained")
         line.send("ended", well=False, exits={"1": -9}, cause="OOM_HOST")
         line.end()
         line.close()
-        stranger = Line(meeting.invitation.call())
+        stranger = Line(rendezvous.invitation.call())
         stranger.send("here", node="n7")
         stranger.end()
         stranger.close()
 
     assert StopReason.DRAINED is stop.reason
-    assert (True, {1: -9}, {"n2": Cause.OOM_HOST}) == (roll.failed, roll.exits, roll.causes)
+    assert (True, {1: -9}, {"n2": Cause.OOM_HOST}) == (membership.failed, membership.exits, membership.causes)
 
 
 class Time:
@@ -147,11 +147,11 @@ class Time:
 
 def test_a_machine_is_missing_that_did_not_come_in_time_or_fell_silent_or_left(stop):
     time, told = Time(), []
-    roll = Roll(["n2"], stop, Leases(starting=60, attempt=30), clock=time)
+    membership = Membership(["n2"], stop, Leases(starting=60, attempt=30), clock=time)
 
     def look(now: float) -> None:
         time.now = now
-        told.append(roll.missing)
+        told.append(membership.missing)
 
     def says() -> Iterator[Message]:
         yield {"kind": "alive"}
@@ -162,7 +162,7 @@ def test_a_machine_is_missing_that_did_not_come_in_time_or_fell_silent_or_left(s
 
     look(59)
     look(60)
-    roll.listen("n2", says())
+    membership.listen("n2", says())
     look(90)
 
     silent, late, gone = "n2 fell silent", "n2 did not come within 60 s", "n2 left without a word"
@@ -171,12 +171,12 @@ def test_a_machine_is_missing_that_did_not_come_in_time_or_fell_silent_or_left(s
 
 def test_a_machine_whose_ranks_have_ended_is_not_missed(stop):
     time = Time()
-    roll = Roll(["n2"], stop, Leases(), clock=time)
+    membership = Membership(["n2"], stop, Leases(), clock=time)
 
-    roll.listen("n2", iter([{"kind": "ended", "well": True, "exits": {}, "cause": "INTERNAL"}]))
+    membership.listen("n2", iter([{"kind": "ended", "well": True, "exits": {}, "cause": "INTERNAL"}]))
     time.now = 1000
 
-    assert ("", False) == (roll.missing, roll.failed)
+    assert ("", False) == (membership.missing, membership.failed)
 
 
 def test_ranks_use_the_network_device_that_has_the_machines_address():

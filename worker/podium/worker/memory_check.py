@@ -44,7 +44,7 @@ def trouble_of(slot: Slot, memory: Memory, available: int) -> str:
     return f"{(total - free) / 1024:.1f} of {total / 1024:.1f} GiB are held by others on {slot.device}"
 
 
-class Lookout:
+class MemoryCheck:
     """A thread that looks at idle slots, as nvidia-smi may take long, or for ever where a GPU has failed.
 
     What is seen once may be what an attempt that has just ended leaves for a moment; it counts when it is seen twice.
@@ -74,7 +74,7 @@ class Lookout:
 
     def start(self) -> None:
         """Looks every few seconds, for as long as the process lives."""
-        threading.Thread(target=self._run, name="lookout", daemon=True).start()
+        threading.Thread(target=self._run, name="memory_check", daemon=True).start()
 
     def troubles(self) -> Mapping[int, str]:
         """The slots that can take no job, and why."""

@@ -23,7 +23,7 @@ class Ending:
     outcome: str
 
 
-class Vigil:
+class Watchdog:
     """Watches one attempt. Times are counted from when this machine saw what it counts from: clocks may differ.
 
     Args:

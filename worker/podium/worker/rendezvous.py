@@ -60,7 +60,7 @@ class Invitation:
         return connection
 
 
-class Meeting:
+class Rendezvous:
     """The first machine's side: listens on two free ports of an address.
 
     Args:
@@ -97,7 +97,7 @@ class Meeting:
             _be_quick(connection)
         return hmac.compare_digest(shown, self.invitation.token.encode() + b"\n")
 
-    def __enter__(self) -> "Meeting":
+    def __enter__(self) -> "Rendezvous":
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:

@@ -30,7 +30,7 @@ def lasts(cost: float, longest: float) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class Snapshot:
     """All pools at one moment."""
 
     pools: Mapping[str, Pool]
@@ -39,7 +39,7 @@ class Picture:
     """False: there are more jobs than one look reads; nothing should be planned before all are known."""
 
 
-class Lookout:
+class Snapshots:
     """What this server knows of the pool. Threads may share it.
 
     A job in line never changes but for its priority, which changes its number, and its time to try again, which is new
@@ -70,10 +70,10 @@ class Lookout:
         self._waiting: dict[str, dict[str, Waiting]] = defaultdict(dict)
         self._running: dict[str, tuple[Running, float]] = {}
         """With the time at which it was read; those that were read longest ago come first."""
-        self._latest: Picture | None = None
+        self._latest: Snapshot | None = None
         self._looked, self._cost = float("-inf"), 0.0
 
-    def look(self, usage: Usage | None = None) -> Picture:
+    def look(self, usage: Usage | None = None) -> Snapshot:
         """Everything as it stands.
 
         Args:
@@ -85,7 +85,7 @@ class Lookout:
         with self._lock:
             return self._look(usage)
 
-    def recent(self) -> Picture:
+    def recent(self) -> Snapshot:
         """What is seen now, or was seen within a second, where the pool is so large that a look takes long.
 
         Raises:
@@ -97,7 +97,7 @@ class Lookout:
                 return self._look(None)
             return self._latest
 
-    def latest(self) -> Picture:
+    def latest(self) -> Snapshot:
         """What was seen last, however long ago.
 
         Raises:
@@ -113,7 +113,7 @@ class Lookout:
             for known in self._waiting.values():
                 known.pop(job_id, None)
 
-    def _look(self, usage: Usage | None) -> Picture:
+    def _look(self, usage: Usage | None) -> Snapshot:
         began = self._ticks()
         now = self._clock()
         nodes = self._store.nodes()
@@ -130,7 +130,7 @@ class Lookout:
             for job in jobs.values():
                 counted[pool, job.project] += job.slots
         used = aged(usage or self._store.usage(), counted, now, self._sharing.half_life)
-        self._latest = Picture(
+        self._latest = Snapshot(
             pools={
                 pool: Pool(
                     name=pool,
