@@ -106,7 +106,8 @@ class _Run:
     def _save(self, link: chain.Link, *, hold: bool) -> None:
         def write(folder: Path) -> None:
             link.write(folder)
-            if self._script.crash_in_save == link.step and self._happens("crash-in-save"):
+            # A wish to stop may come before the first step: 0 means never, and not step 0.
+            if link.step and self._script.crash_in_save == link.step and self._happens("crash-in-save"):
                 _fail("crash")
             if hold:
                 self._hold()
