@@ -15,6 +15,7 @@ from pathlib import Path
 from podium.jobs.events import Level, LogBatch, LogLine
 from podium.jobs.job import Cause, Job
 from podium.jobs.states import State
+from tests.chaos import chain
 from tests.chaos.phases import Scene
 from tests.chaos.proxy import Proxy
 from tests.chaos.rest import events
@@ -113,7 +114,7 @@ def a_checkpoint_is_truncated(folder: Path) -> list[str]:
         job = scene.submit(Script(steps=30, pause=0.02, save=5, hold_step=18), damaged=1)
         until(lambda: site.held(job), "three checkpoints")
         newest = site.store.checkpoints(job.id)[-1]
-        path = site.artifacts.root / "jobs" / job.id / "checkpoints" / newest.id / newest.files[0].name
+        path = site.artifacts.root / "jobs" / job.id / "checkpoints" / newest.id / chain.FILE
         path.write_bytes(path.read_bytes()[:-1])
         attempt = site.store.get(job.id).attempts[-1]
         site.of_slot("podium.worker.horse", attempt.node, attempt.slot).kill()
