@@ -69,7 +69,7 @@ docs: setup ## Make the tables and draw the pictures of docs/topk.md
 pytest: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-test-chaos: setup ## Kill everything everywhere and ask whether the promises hold, 25 minutes (ARGS=--help for more)
+test-chaos: setup ## Kill everything everywhere and ask whether the promises hold, half an hour (ARGS=--help for more)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos $(ARGS)
 	PODIUM_MODEL_EXAMPLES=300 $(BIN)/pytest tests/contract/test_job_store_interleaved.py tests/contract/test_job_store_lockstep.py
 
