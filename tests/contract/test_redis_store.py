@@ -218,6 +218,35 @@ class TestOutage:
             with pytest.raises(UnavailableError, match="try again"):
                 call(store)
 
+    @pytest.mark.parametrize(
+        ("impede", "mend"),
+        [
+            (("CONFIG", "SET", "maxmemory", 1), ("CONFIG", "SET", "maxmemory", 0)),
+            (("REPLICAOF", "127.0.0.1", 1), ("REPLICAOF", "NO", "ONE")),
+        ],
+        ids=["full", "a replica"],
+    )
+    def test_a_redis_that_takes_no_writes_is_unavailable_and_nothing_is_lost(
+        self, redis_client: redis.Redis, impede: tuple[Any, ...], mend: tuple[Any, ...]
+    ) -> None:
+        store = RedisStore(redis_client)
+        assignment = start(store)
+        redis_client.execute_command(*impede)  # type: ignore[no-untyped-call]  # redis-py
+        try:
+            for call in (
+                lambda: store.create(NEW),
+                lambda: store.renew(assignment),
+                lambda: store.append(assignment, 1, [Progress(phase="training", step=1)]),
+                lambda: store.finish(assignment, State.SUCCEEDED, reason="done"),
+                lambda: store.lead("a", 1),
+            ):
+                with pytest.raises(UnavailableError, match="takes no writes now"):
+                    call()
+        finally:
+            redis_client.execute_command(*mend)  # type: ignore[no-untyped-call]  # redis-py
+
+        assert State.SUCCEEDED is store.finish(assignment, State.SUCCEEDED, reason="done").state
+
     def test_a_begin_that_was_cut_short_may_be_repeated_by_its_process_only(
         self, redis_server: Any, lossy: RedisStore, losses: Losses, other: RedisStore
     ) -> None:

@@ -1,6 +1,7 @@
 """The way to Redis: the connection, the scripts, and the one place where its failures become ours."""
 
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,11 @@ Command: TypeAlias = tuple[Word, ...]
 Commands: TypeAlias = list[Command]
 T = TypeVar("T")
 
-_UNAVAILABLE = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, redis.exceptions.OutOfMemoryError)
+_UNAVAILABLE = (redis.ConnectionError, redis.TimeoutError)
+#: What Redis answers while it is there and cannot write: it is full, its disk is, or it became a replica.
+_NOT_NOW = (redis.ReadOnlyError, redis.exceptions.OutOfMemoryError)
+#: The same where redis-py has no class for it, as for all that stands within the words of a script's error in Redis 6.
+_NOT_NOW_IN_WORDS = re.compile(r"\b(OOM|MISCONF|READONLY|NOREPLICAS|BUSY) ")
 
 
 def connect(settings: Settings) -> redis.Redis:
@@ -56,6 +61,12 @@ def reaching() -> Iterator[None]:
         raise UnavailableError(
             # Without redis-py's own words: they name addresses that are nobody's business outside.
             "the ledger cannot be reached; try again, and if that does not help look whether Redis is up"
+        ) from error
+    except redis.ResponseError as error:
+        if not (isinstance(error, _NOT_NOW) or _NOT_NOW_IN_WORDS.search(str(error))):
+            raise
+        raise UnavailableError(
+            "the ledger takes no writes now; try again, and if that does not help look at Redis' log, memory and disk"
         ) from error
 
 
