@@ -165,6 +165,16 @@ def test_after_an_outage_of_the_ledger_who_is_dead_is_lost_a_lease_later(ward: W
     assert (State.QUEUED, "the machine a was lost", Cause.NODE_LOST) == last(ward.pass_time(5))
 
 
+@pytest.mark.parametrize("asked", ["to pause", "by its limit"])
+def test_what_was_done_in_time_while_the_ledger_was_away_may_still_be_told(ward: Ward, asked: str) -> None:
+    assignment = ward.start(seconds=100 if asked == "by its limit" else 0)
+    if asked == "to pause":
+        ward.store.pause(assignment.job_id, "later")
+    ward.lose_the_ledger(600)
+
+    assert State.SUCCEEDED is ward.store.finish(assignment, State.SUCCEEDED, reason="trained to the end").state
+
+
 def test_a_ledger_that_answers_all_the_time_delays_nothing(ward: Ward) -> None:
     ward.start()
     ward.alive.remove("a")

@@ -76,6 +76,9 @@ class Reconciler:
         return [job.id for job in jobs if job.until < now or (len(job.members) > 1 and _lost_one(job.members, nodes))]
 
     def _judge(self, job: Job, assignment: Assignment, lives: bool, nodes: Mapping[str, Node]) -> bool:
+        if self._ticks() < self._pardon_ends:
+            # What has ended or saved its work meanwhile is about to say so.
+            return False
         verdict = self._lost(job, assignment, lives, nodes) or self._overdue(job, assignment)
         if verdict is None:
             return False
@@ -92,8 +95,6 @@ class Reconciler:
         self, job: Job, assignment: Assignment, lives: bool, nodes: Mapping[str, Node]
     ) -> tuple[str, Cause] | None:
         """How the attempt was lost, in words, and why; None as long as it may still be heard from."""
-        if self._ticks() < self._pardon_ends:
-            return None
         members = job.attempts[-1].members
         lost = _lost_one(members, nodes)
         if lost and len(members) > 1:
