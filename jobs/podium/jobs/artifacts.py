@@ -11,6 +11,7 @@ who finds a manifest finds everything, whenever the writer was killed. Readers t
 """
 
 import base64
+import errno
 import hashlib
 import os
 import secrets
@@ -29,6 +30,9 @@ from podium.jobs.errors import DataLossError, NotFoundError, OutOfRangeError
 from podium.jobs.job import Checkpoint, CheckpointFile
 
 __all__ = ["ArtifactStore", "Manifest", "Staging"]
+
+#: How the system says that a file is not there, or is none. Whatever else it says is no word about the bytes.
+_NO_FILE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})
 
 
 def _utc_now() -> datetime:
@@ -117,6 +121,7 @@ class ArtifactStore:
 
         Raises:
             DataLossError: a file is missing or no longer has its size or digest; the sentence names it.
+            OSError: the storage cannot be read; that says nothing of the bytes.
         """
         for file in manifest.files:
             self.verify_file(manifest, file.name)
@@ -127,6 +132,7 @@ class ArtifactStore:
         Raises:
             NotFoundError: the manifest does not name it.
             DataLossError: it is missing or no longer has its size or digest.
+            OSError: the storage cannot be read; that says nothing of the bytes.
         """
         with self._open(manifest, name) as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != _entry(manifest, name).sha256:
@@ -139,6 +145,7 @@ class ArtifactStore:
             NotFoundError: no such checkpoint, or the manifest names no such file.
             OutOfRangeError: `offset` is beyond the end.
             DataLossError: the file is missing or no longer has its size. The digest is not read: see `verify_file`.
+            OSError: the storage cannot be read.
         """
         manifest = self.manifest(job_id, checkpoint_id)
         size = _entry(manifest, name).size
@@ -224,6 +231,8 @@ class ArtifactStore:
         try:
             file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
         except OSError as error:
+            if error.errno not in _NO_FILE:
+                raise
             raise _damaged(manifest, name, f"cannot be read ({error.strerror})") from error
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode) or found.st_size != _entry(manifest, name).size:

@@ -1,5 +1,7 @@
 """How an attempt ends that does not end its job, and what the ledger makes of it. The trainer does as told."""
 
+import errno
+import os
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -141,3 +143,27 @@ def test_a_storage_without_anything_of_the_job_is_no_reason_to_begin_again(site,
     assert "is that the right place?" in lost.attempts[1].outcome
     assert 1 == len(site.store.checkpoints(site.job.id))
     assert (State.SUCCEEDED, 1) == (found.state, found.attempts[2].resumed_from_step)
+
+
+def test_a_storage_that_cannot_be_read_for_a_while_costs_no_checkpoint(site, monkeypatch):
+    site.run(saving)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", _refusing(os.open))
+        refused = site.run(obey)
+    found = site.run(obey)
+
+    assert (State.QUEUED, Cause.STORAGE) == (refused.state, refused.attempts[1].cause)
+    assert "Input/output error" in refused.attempts[1].outcome
+    assert 1 == len(site.store.checkpoints(site.job.id))
+    assert (State.SUCCEEDED, 1) == (found.state, found.attempts[2].resumed_from_step)
+
+
+def _refusing(opened: Callable[..., int]) -> Callable[..., int]:
+    """`os.open` on a disk that does not give a checkpoint's bytes."""
+
+    def refuse(path: str | Path, flags: int, *arguments: int, **options: int) -> int:
+        if Path(path).name == "state" and not flags & (os.O_WRONLY | os.O_RDWR):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return opened(path, flags, *arguments, **options)
+
+    return refuse

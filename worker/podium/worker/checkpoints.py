@@ -96,7 +96,8 @@ class Checkpoints:
         """The newest whole one; None: there is none.
 
         Raises:
-            OSError: the storage has nothing of what the ledger lists. To begin again would waste what was trained.
+            OSError: the storage cannot be read, or has nothing of what the ledger lists. To begin again, or earlier,
+                would waste what was trained.
         """
         self.passed_over.clear()
         listed = self._store.checkpoints(self._job.id)
@@ -106,7 +107,11 @@ class Checkpoints:
         return found
 
     def best(self) -> Saved | None:
-        """The one marked best, if it is whole."""
+        """The one marked best, if it is whole.
+
+        Raises:
+            OSError: the storage cannot be read.
+        """
         return self._first_whole(one for one in self._store.checkpoints(self._job.id) if one.best)
 
     def any(self, checkpoint_id: str) -> Saved:
@@ -115,6 +120,7 @@ class Checkpoints:
         Raises:
             NotFoundError: no such checkpoint.
             DataLossError: it is damaged.
+            OSError: the storage cannot be read.
         """
         return self._opened(self._store.checkpoint(checkpoint_id))
 
@@ -137,7 +143,7 @@ class Checkpoints:
         for checkpoint in candidates:
             try:
                 return self._opened(checkpoint)
-            except (DataLossError, NotFoundError, OSError) as error:
+            except (DataLossError, NotFoundError) as error:
                 self.passed_over.append(f"passing over {checkpoint.id} of step {checkpoint.step}: {error}")
                 _LOG.warning("%s", self.passed_over[-1])
         return None

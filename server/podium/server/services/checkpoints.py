@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from io import BufferedReader
 
 from podium.jobs.artifacts import ArtifactStore
-from podium.jobs.errors import DataLossError, NotFoundError
+from podium.jobs.errors import DataLossError, NotFoundError, UnavailableError
 from podium.jobs.job import Checkpoint, CheckpointFile
 from podium.jobs.store import JobStore
 
@@ -30,13 +30,17 @@ class Checkpoints:
             NotFoundError: no such checkpoint (reason CHECKPOINT_NOT_FOUND) or file (FILE_NOT_FOUND).
             OutOfRangeError: `offset` is beyond the end.
             DataLossError: the file does not have its size.
+            UnavailableError: the artifact store cannot be read.
         """
         checkpoint = self._store.checkpoint(checkpoint_id)
         file = next((file for file in checkpoint.files if file.name == name), None)
         if file is None:
             names = ", ".join(file.name for file in checkpoint.files)
             raise NotFoundError(f"{checkpoint_id} has no file {name[:200]!r}; it has {names}", reason="FILE_NOT_FOUND")
-        data = self._artifacts.open_file(checkpoint.job_id, checkpoint_id, name, offset)
+        try:
+            data = self._artifacts.open_file(checkpoint.job_id, checkpoint_id, name, offset)
+        except OSError as error:
+            raise UnavailableError(f"{name} of {checkpoint_id} cannot be read now ({error.strerror})") from error
         return Reading(checkpoint_id, file, data, whole=offset == 0)
 
 
