@@ -22,10 +22,14 @@ class Ward:
         self.now = datetime(2026, 11, 25, tzinfo=UTC)
         self.store: JobStore = MemoryStore(clock=lambda: self.now, leases=LEASES)
         self._snapshots = Snapshots(self.store, LEASES, Sharing(), lambda: self.now)
+        self.restart_the_server()
+        self.now += timedelta(seconds=LEASES.attempt)
+        self.alive = {"a", "b"}
+
+    def restart_the_server(self) -> None:
         self._reconciler = Reconciler(
             self.store, self._snapshots, LEASES, lambda: self.now, lambda: self.now.timestamp()
         )
-        self.alive = {"a", "b"}
 
     def start(self, *, seconds: int = 0, elsewhere: bool = False, begun: bool = True) -> Assignment:
         self._beat()
@@ -173,6 +177,16 @@ def test_what_was_done_in_time_while_the_ledger_was_away_may_still_be_told(ward:
     ward.lose_the_ledger(600)
 
     assert State.SUCCEEDED is ward.store.finish(assignment, State.SUCCEEDED, reason="trained to the end").state
+
+
+def test_a_server_that_comes_up_with_the_ledger_lets_who_lives_say_so_first(ward: Ward) -> None:
+    assignment = ward.start()
+    ward.now += timedelta(seconds=60)
+    ward.restart_the_server()
+    ward.lose_the_ledger(1)
+
+    assert State.RUNNING is ward.job.state
+    assert State.RUNNING is ward.pass_time(120, renewing=assignment).state
 
 
 def test_a_ledger_that_answers_all_the_time_delays_nothing(ward: Ward) -> None:

@@ -13,6 +13,8 @@ from podium.server.dispatcher._pool import running
 from podium.server.dispatcher._snapshots import Snapshot, Snapshots
 
 _LOG = logging.getLogger(__name__)
+#: Silence of so many seconds may be the leader's own, between two looks.
+_OWN_PACE = 1.0
 
 
 class Reconciler:
@@ -41,7 +43,8 @@ class Reconciler:
         self._ticks = ticks
         self._silent_since: dict[Assignment, float] = {}
         self._in_touch = ticks()
-        self._pardon_ends = float("-inf")
+        # Whatever this server was down for may have taken the ledger down as well.
+        self._pardon_ends = self._in_touch + self._pardon
 
     def in_touch(self) -> None:
         """The ledger has answered. To be called all the time, also where another server leads.
@@ -50,9 +53,13 @@ class Reconciler:
         So everybody has as long as a lease to be heard again. Unreachable is not dead.
         """
         before, self._in_touch = self._in_touch, self._ticks()
-        if self._in_touch - before > min(self._leases.attempt, self._leases.node) / 2:
-            self._pardon_ends = self._in_touch + max(self._leases.attempt, self._leases.node)
+        if self._in_touch - before > max(min(self._leases.attempt, self._leases.node) / 2, _OWN_PACE):
+            self._pardon_ends = self._in_touch + self._pardon
             _LOG.warning("the ledger was silent for %.0f s: nobody counts as lost for now", self._in_touch - before)
+
+    @property
+    def _pardon(self) -> float:
+        return max(self._leases.attempt, self._leases.node)
 
     def reconcile(self) -> int:
         """Recovers what is lost, by what the leader has just seen; the number of attempts that were.
