@@ -149,14 +149,21 @@ class TestHardware:
 
         assert self.state(store) is NodeState.READY
 
-    def test_a_day_without_failures_is_enough(self, world) -> None:
+    def test_two_failures_more_than_a_day_apart_are_no_habit(self, world) -> None:
+        for _ in range(3):
+            self.fail(world.store, "n1")
+            world.clock.advance(hours=25)
+
+            assert self.state(world.store) is NodeState.READY
+
+    def test_time_does_not_mend_it(self, world) -> None:
         self.fail(world.store, "n1")
         world.clock.advance(hours=23)
         self.fail(world.store, "n1")
-        assert self.state(world.store) is NodeState.EXCLUDED
-        world.clock.advance(hours=2)
+        world.clock.advance(days=14)
 
-        assert self.state(world.store) is NodeState.READY
+        assert self.state(world.store) is NodeState.EXCLUDED
+        assert world.store.drain("n1", Drain.NO).state is NodeState.READY
 
     def test_a_restart_does_not_mend_it(self, store) -> None:
         for _ in range(2):

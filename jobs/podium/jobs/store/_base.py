@@ -263,7 +263,7 @@ class JobStore(Protocol):
             outcome: how it ended, in words, for the attempt's record and the events.
             cause: why.
             lines: last words for the job's log.
-            faulty: the machine whose hardware failed; at the second time it is EXCLUDED.
+            faulty: the machine whose hardware failed; at the second time within a day it is EXCLUDED.
 
         Raises:
             StaleFenceError: that attempt no longer holds the job.
@@ -420,8 +420,8 @@ class JobStore(Protocol):
     def nodes(self) -> Sequence[Node]:
         """Every machine heard from within a day, by id, with the jobs in its slots.
 
-        LOST where its lease is over; else EXCLUDED after two hardware failures; else DRAINING where `drain` asks for
-        it, or the machine says so itself.
+        LOST where its lease is over; else EXCLUDED after two hardware failures within a day, until `drain` forgets
+        them; else DRAINING where `drain` asks for it, or the machine says so itself.
         """
 
     def drain(self, node_id: str, drain: Drain) -> Node:

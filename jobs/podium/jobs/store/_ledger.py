@@ -387,16 +387,23 @@ def no_such_checkpoint(checkpoint_id: str) -> NotFoundError:
     )
 
 
-#: So many attempts may fail for a machine's hardware within a day; then it gets no more.
-_MOST_FAILURES = 2
+#: A machine whose hardware fails twice within so many seconds gets nothing more, until somebody has seen to it.
+_TOO_SOON = 86_400
 
 
-def node_state(node: Node, *, lost: bool, drain: Drain, failures: int) -> Node:
-    """The machine with its state, and why it takes no jobs."""
+def node_state(node: Node, *, lost: bool, drain: Drain, failures: Sequence[float]) -> Node:
+    """The machine with its state, and why it takes no jobs.
+
+    Args:
+        node: as it says itself.
+        lost: whether its lease is over.
+        drain: what is asked of it.
+        failures: when attempts failed for its hardware since it was trusted last, in seconds, ascending.
+    """
     if lost:
         return replace(node, state=NodeState.LOST, reason="not heard from for longer than its lease")
-    if failures >= _MOST_FAILURES:
-        reason = f"{failures} attempts failed for its hardware within a day; see to it, then `podium undrain {node.id}`"
+    if any(later - earlier <= _TOO_SOON for earlier, later in itertools.pairwise(failures)):
+        reason = f"{len(failures)} attempts failed for its hardware; see to it, then `podium undrain {node.id}`"
         return replace(node, state=NodeState.EXCLUDED, reason=reason)
     if drain is not Drain.NO:
         return replace(node, state=NodeState.DRAINING, reason="drained by request")

@@ -31,7 +31,6 @@ from podium.jobs.store._record import Change, Record
 
 _REQUESTS_KEPT = timedelta(days=7)
 _NODES_KEPT = timedelta(days=1)
-_FAILURES_KEPT = timedelta(days=1)
 JobPage: TypeAlias = tuple[list[Job], str]
 
 
@@ -77,7 +76,7 @@ class MemoryStore(Ledger):
         self._slots: dict[tuple[str, int], str] = {}
         self._nodes: dict[str, Node] = {}
         self._drains: dict[str, Drain] = {}
-        self._failures: dict[str, list[datetime]] = {}
+        self._failures: dict[str, list[float]] = {}
         self._usage: Usage | None = None
         self._leader: tuple[str, datetime] | None = None
         self._bells: set[_MemoryBell] = set()
@@ -145,7 +144,7 @@ class MemoryStore(Ledger):
             entry.lease_until = self._clock() + timedelta(seconds=change.lease)
         entry.checkpoints.pop(change.forgotten, None)
         if change.faulty:
-            self._failures.setdefault(change.faulty, []).append(self._clock())
+            self._failures.setdefault(change.faulty, []).append(self._clock().timestamp())
         for sequence, event in change.numbered:
             entry.events.append(StoredEvent(sequence=sequence, data=wire.to_bytes(event)))
             if isinstance(event.payload, MetricBatch):
@@ -307,12 +306,11 @@ class MemoryStore(Ledger):
         def held(slot: Slot) -> Slot:
             return replace(slot, job_id=self._slots.get((node.id, slot.index), ""))
 
-        failures = [time for time in self._failures.get(node.id, ()) if self._clock() - time <= _FAILURES_KEPT]
         return node_state(
             replace(node, slots=tuple(held(slot) for slot in node.slots)),
             lost=lost,
             drain=self._drains.get(node.id, Drain.NO),
-            failures=len(failures),
+            failures=self._failures.get(node.id, ()),
         )
 
     def drain(self, node_id: str, drain: Drain) -> Node:

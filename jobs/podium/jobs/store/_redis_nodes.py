@@ -54,14 +54,13 @@ class RedisNodes:
 
     def _about_nodes(self, node_ids: Sequence[str]) -> Iterable[Sequence[Any]]:
         """Of each: its record, its lease, what is asked of it, its failures and who holds its slots."""
-        since = str(self._clock().timestamp() - _DAY)
         keys, count = self._keys, len(node_ids)
         # Few commands: a client in Python spends most of the time on each one's answer.
         records, leases, drains, *rest = self._link.run(
             ("MGET", *map(keys.node, node_ids)),
             ("MGET", *map(keys.node_lease, node_ids)),
             ("MGET", *map(keys.drain, node_ids)),
-            *(("ZCOUNT", keys.failures(node_id), since, "+inf") for node_id in node_ids),
+            *(("ZRANGE", keys.failures(node_id), 0, -1, "WITHSCORES") for node_id in node_ids),
             *(("HGETALL", keys.slots(node_id)) for node_id in node_ids),
         )
         return zip(records, leases, drains, rest[:count], rest[count:], strict=True)
@@ -77,7 +76,12 @@ class RedisNodes:
         if held:
             slots = (replace(slot, job_id=held.get(b"%d" % slot.index, b"").decode()) for slot in node.slots)
             node = replace(node, slots=tuple(slots))
-        return node_state(node, lost=not alive, drain=Drain(drain.decode()) if drain else Drain.NO, failures=failures)
+        return node_state(
+            node,
+            lost=not alive,
+            drain=Drain(drain.decode()) if drain else Drain.NO,
+            failures=[float(time) for time in failures[1::2]],
+        )
 
     def drain(self, node_id: str, drain: Drain) -> Node:
         """See JobStore.drain."""

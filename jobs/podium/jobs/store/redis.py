@@ -33,6 +33,8 @@ __all__ = ["RedisStore", "connect"]
 
 _DAY = 86_400
 _JOBS = 100
+#: So many failures of a machine's hardware are kept, until somebody trusts it again.
+_FAILURES = 100
 _ROWS = 500
 JobPage: TypeAlias = tuple[list[Job], str]
 Jobs: TypeAlias = list[Job]
@@ -118,7 +120,7 @@ class RedisStore(RedisNodes, RedisHistory):
         if change.faulty:
             failures, now = self._keys.failures(change.faulty), str(self._clock().timestamp())
             commands.append(("ZADD", failures, now, f"{job.id}-{job.attempt}"))
-            commands.append(("EXPIRE", failures, 2 * _DAY))
+            commands.append(("ZREMRANGEBYRANK", failures, 0, -1 - _FAILURES))
         for wanted, moves in (self._place(before, change), self._written_history(before, change)):
             guards += wanted
             commands += moves
