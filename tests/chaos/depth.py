@@ -24,7 +24,7 @@ from podium.jobs.states import State
 from podium.jobs.store import Leases
 from tests.chaos.checks import PROMISES, Wanted
 from tests.chaos.rest import gather, unrest
-from tests.chaos.site import Site, dead, stop, until
+from tests.chaos.site import Site, stop, until
 from tests.chaos.watcher import Watcher
 
 #: 24 images, 18 of them for training, in batches of 6.
@@ -155,7 +155,8 @@ def _kill_in_save(site: Site, job: Job, process: psutil.Process) -> None:
 
 def _kill(process: psutil.Process) -> None:
     process.kill()
-    until(lambda: dead(process), "what was killed to die")
+    # A process with threads is a zombie some time before it can be waited for, and counts as alive until then.
+    process.wait(30)
 
 
 def _unfinished(staging: Path) -> bool:

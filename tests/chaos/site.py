@@ -337,14 +337,6 @@ def stop(process: psutil.Process) -> None:
     until(lambda: process.status() == psutil.STATUS_STOPPED, "a process to stop")
 
 
-def dead(process: psutil.Process) -> bool:
-    """Whether it no longer runs, buried or not."""
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
 def _argument(process: psutil.Process, number: int) -> str:
     """The words of `python -m MODULE WORD …`, from 1; empty where the process is gone."""
     try:
