@@ -100,7 +100,8 @@ def from_rpc_error(error: Any, target: str) -> PodiumError:
     status = _status(error)
     if status.reason is None and status.code is grpc.StatusCode.UNAVAILABLE:
         # gRPC's sentence is long; its end says why: "Connection refused".
-        return UnavailableError(f"no Podium server answers at {target} ({status.message.rpartition(': ')[2]})")
+        sentence = f"no Podium server answers at {target} ({status.message.rpartition(': ')[2]})"
+        return UnavailableError(sentence, metadata={"target": target})
     if status.reason is None and status.code in _BROKEN:
         # Said by the transport, so the same call may succeed; from the server INTERNAL means that it would not.
         return UnavailableError(f"the connection to {target} broke ({status.message})")

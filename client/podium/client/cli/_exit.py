@@ -76,7 +76,7 @@ def sentences(error: PodiumError) -> list[str]:
     violations = getattr(error, "violations", ())
     if violations:
         return [f"{violation.field}: {violation.description}" for violation in violations]
-    if isinstance(error, UnavailableError):
+    if isinstance(error, UnavailableError) and "target" in error.metadata:  # no server said this itself
         return [f"{error.message}; start one with `podium up --local`, or name yours with --server or PODIUM_SERVER"]
     return [error.message]
 
