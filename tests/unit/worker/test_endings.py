@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -156,6 +157,30 @@ def test_a_storage_that_cannot_be_read_for_a_while_costs_no_checkpoint(site, mon
     assert "Input/output error" in refused.attempts[1].outcome
     assert 1 == len(site.store.checkpoints(site.job.id))
     assert (State.SUCCEEDED, 1) == (found.state, found.attempts[2].resumed_from_step)
+
+
+def test_an_attempt_is_heard_from_while_it_reads_the_checkpoint_that_it_goes_on_from(site, monkeypatch):
+    site.run(saving)
+    renew, verify = site.store.renew, site.artifacts.verify
+    heard, states = threading.Event(), []
+
+    def heard_from(assignment):
+        states.append(site.store.get(site.job.id).state)
+        wish = renew(assignment)
+        heard.set()
+        return wish
+
+    def slowly(manifest):
+        heard.clear()
+        assert heard.wait(timeout=30)
+        verify(manifest)
+
+    monkeypatch.setattr(site.store, "renew", heard_from)
+    monkeypatch.setattr(site.artifacts, "verify", slowly)
+    done = site.run(obey)
+
+    assert State.STARTING in states
+    assert (State.SUCCEEDED, 1) == (done.state, done.attempts[1].resumed_from_step)
 
 
 def _refusing(opened: Callable[..., int]) -> Callable[..., int]:

@@ -127,20 +127,21 @@ class Attempt:
 
     def _lead(self, before: Job) -> None:
         checkpoints = self._checkpoints(before)
-        try:
-            resume_from = insist(checkpoints.newest, waiting=self._pulse.beat)
-        except OSError as error:
-            outcome = f"the job's checkpoints cannot be read: {error}"
-            insist(lambda: self._store.recover(self._assignment, outcome, cause=Cause.STORAGE))
-            return
-        step = resume_from.step if resume_from else 0
-        invitation = str(self._rendezvous.invitation) if self._rendezvous else ""
-        job = insist(
-            lambda: self._store.begin(self._assignment, resumed_from_step=step, rendezvous=invitation),
-            waiting=self._pulse.beat,
-        )
-        self._pulse.beat()
+        # From here on: to read a large checkpoint may take longer than the ledger waits for an attempt to begin.
         with Heartbeat(self._store, self._assignment, self._stop, self._settings.leases.attempt):
+            try:
+                resume_from = insist(checkpoints.newest, waiting=self._pulse.beat)
+            except OSError as error:
+                outcome = f"the job's checkpoints cannot be read: {error}"
+                insist(lambda: self._store.recover(self._assignment, outcome, cause=Cause.STORAGE))
+                return
+            step = resume_from.step if resume_from else 0
+            invitation = str(self._rendezvous.invitation) if self._rendezvous else ""
+            job = insist(
+                lambda: self._store.begin(self._assignment, resumed_from_step=step, rendezvous=invitation),
+                waiting=self._pulse.beat,
+            )
+            self._pulse.beat()
             writer = Writer(self._store, self._assignment, self._stop)
             try:
                 end = self._work(job, writer, checkpoints, resume_from)
