@@ -72,6 +72,27 @@ def test_a_machine_listens_on_no_other_address_than_its_own(rendezvous: Rendezvo
         socket.create_connection(("127.0.0.1", rendezvous.invitation.line), timeout=5)
 
 
+def test_who_says_a_byte_now_and_then_is_hung_up_on_in_time(rendezvous, monkeypatch):
+    monkeypatch.setattr("podium.worker.rendezvous._PATIENCE", 0.5)
+    ours, strangers = socket.socketpair()
+    over, said = threading.Event(), []
+
+    def drip() -> None:
+        while not over.wait(0.05) and len(said) < 200:
+            strangers.sendall(b"x")
+            said.append(1)
+
+    dripping = threading.Thread(target=drip)
+    dripping.start()
+    with ours, strangers:
+        admitted = rendezvous.admits(ours)
+        over.set()
+        dripping.join()
+
+    assert not admitted
+    assert len(said) < 100
+
+
 @pytest.mark.parametrize("said", [b"", b"guess\n", b"x" * 10_000, b"\n", b'{"kind": "hello", "rank": 0}\n'])
 def test_who_does_not_know_the_token_is_hung_up_on_and_not_heard(rendezvous, board, tmp_path, said):
     address = (HEAD, rendezvous.invitation.line)

@@ -9,6 +9,7 @@ import hmac
 import json
 import secrets
 import socket
+import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
@@ -86,10 +87,11 @@ class Rendezvous:
 
     def admits(self, connection: socket.socket) -> bool:
         """Whether the one who has called shows the token, and without delay. Nothing beyond it is read."""
-        connection.settimeout(_PATIENCE)
-        shown = b""
+        # In all: who says a byte now and then would keep the attempt from ending.
+        end, shown = time.monotonic() + _PATIENCE, b""
         with suppress(OSError):
             while len(shown) < _MOST_BYTES and not shown.endswith(b"\n"):
+                connection.settimeout(max(end - time.monotonic(), 0.0))
                 if not (byte := connection.recv(1)):
                     break
                 shown += byte
