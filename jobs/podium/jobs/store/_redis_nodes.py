@@ -45,7 +45,9 @@ class RedisNodes:
         since = f"({self._clock().timestamp() - _DAY}"
         (ids,) = self._link.run(("ZRANGEBYSCORE", self._keys.nodes, since, "+inf"))
         names = sorted(map(bytes.decode, ids))
-        self._read = {name: known for name, known in self._read.items() if name in set(names)}
+        # Not over the dict itself, to which another thread may just add a machine.
+        known = self._read
+        self._read = {name: known[name] for name in names if name in known}
         found: list[Node] = []
         for page in pages(names, _NODES):
             rows = zip(page, self._about_nodes(page), strict=True)
