@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,32 @@ def test_a_slot_in_trouble_gives_a_job_back_that_came_all_the_same_and_charges_n
 
     assert (State.QUEUED, Cause.PREEMPTED, None) == (back.state, back.attempts[0].cause, back.retry_time)
     assert "slot 0 of n: 12.3 of 79.6 GiB are held by others on GPU-a" == back.attempts[0].outcome
+
+
+def test_an_attempt_begins_when_the_one_that_lost_its_slot_has_left_it(tmp_path, monkeypatch):
+    worker, store = Worker(tmp_path), MemoryStore()
+    spec = JobSpec(backbone="resnet18", tuning=FullFineTuning(), dataset=ImageFolder(train="/data"), sorter=Softmax())
+    job, _ = store.create(NewJob(project="p", spec=spec, classes=("a", "b")))
+    worker.store = store
+    # Cancelled by force, it held slots 1 and 0, and is still saving what nobody wants.
+    worker.board.occupy(1, (1, 0))
+    seen = []
+
+    class Started(Exception):
+        pass
+
+    def started(assignment: Assignment) -> Spare:
+        seen.append(sorted(worker.board.occupied()))
+        raise Started
+
+    monkeypatch.setattr(worker, "_started", started)
+    leaving = threading.Timer(0.3, lambda: worker.board.vacate(1))
+    leaving.start()
+    with pytest.raises(Started):
+        worker._run(delivery(), None, store.dispatch(job.id, "n", 0))
+    leaving.join()
+
+    assert [[0]] == seen
 
 
 def test_a_spare_process_that_died_is_replaced_when_an_attempt_comes(tmp_path):

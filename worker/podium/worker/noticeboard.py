@@ -30,11 +30,12 @@ class Noticeboard:
         """The supervisor of a slot, or the agent when that has died, says that nothing of it runs any more."""
         (self.folder / f"busy-{slot}").unlink(missing_ok=True)
 
-    def occupied(self) -> frozenset[int]:
-        """The slots whose devices the attempts of this machine use."""
+    def occupied(self, *, but: int | None = None) -> frozenset[int]:
+        """The slots whose devices the attempts of this machine use, but for the one of this slot's supervisor."""
         found: set[int] = set()
         for file in self.folder.glob("busy-*"):
-            found.update(json.loads(_read(file) or "[]"))
+            if file.name != f"busy-{but}":
+                found.update(json.loads(_read(file) or "[]"))
         return frozenset(found)
 
     def warn(self, slot: int, trouble: str) -> None:

@@ -25,12 +25,15 @@ from podium.jobs.job import Cause, Job
 from podium.jobs.store import Assignment, JobStore
 from podium.worker.attempt_process import AttemptProcess, give_back
 from podium.worker.noticeboard import Noticeboard
+from podium.worker.processes import wait_until
 from podium.worker.spare import Spare
 from podium.worker.watchdog import Ending
 
 _LOG = logging.getLogger(__name__)
 #: How often RQ hears that an attempt runs, in seconds.
 _RQ_HEARTBEAT = 10.0
+#: How long an attempt waits for one that no longer holds its slots but has not left them yet, in seconds.
+_LEAVING = 20.0
 #: When an attempt has run for so long, in seconds, the next one's process is started beside it.
 _SETTLED = 10.0
 
@@ -137,7 +140,11 @@ class SlotWorker(SpawnWorker):
             give_back(self.store, assignment, Ending(cause=Cause.PREEMPTED, outcome=outcome))
             return outcome
         job_now = self._known(assignment)
-        self.board.occupy(self.slot, self._slots(job_now))
+        slots = self._slots(job_now)
+        if job_now is not None and job_now.attempt == assignment.attempt:
+            # Who lost the job by force, or to silence, may still be leaving: two on one device have too little memory.
+            wait_until(lambda: not self.board.occupied(but=self.slot) & {*slots}, _LEAVING)
+        self.board.occupy(self.slot, slots)
         try:
             process = self._started(assignment)
             self._attempt_process = AttemptProcess(process, assignment, self.store, node=self.node, grace=self.grace)
