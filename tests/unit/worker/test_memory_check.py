@@ -1,6 +1,7 @@
 """Whether a slot has room for a job, as nvidia-smi tells it."""
 
 import stat
+import threading
 
 import pytest
 
@@ -117,3 +118,19 @@ def test_a_silent_nvidia_smi_is_trouble_for_idle_gpus(machine):
     machine.now = 61.0
 
     assert {0: "nvidia-smi has not answered for a minute"} == machine.memory_check.troubles()
+
+
+def test_one_look_that_fails_is_not_the_last_one(machine, monkeypatch):
+    monkeypatch.setattr("podium.worker.memory_check._INTERVAL", 0.01)
+    looks, looked_again = [], threading.Event()
+
+    def gpus():
+        looks.append(1)
+        if len(looks) == 1:
+            raise OSError("no space left on device")
+        looked_again.set()
+        threading.Event().wait()  # the thread has no other end
+
+    MemoryCheck((GPU, OTHER), machine.board, gpus=gpus).start()
+
+    assert looked_again.wait(timeout=30)

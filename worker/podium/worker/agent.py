@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 from podium.jobs.errors import StaleFenceError, UnavailableError
-from podium.jobs.job import Cause, Job, Node, NodeState, Slot
+from podium.jobs.job import Cause, Node, NodeState, Slot
 from podium.jobs.store import Assignment, Drain, JobStore, Leases
 from podium.worker.inventory import SLOT_DEVICES, slot_devices
 from podium.worker.memory_check import MemoryCheck
@@ -120,12 +120,11 @@ class Supervisor:
             self._process.send_signal(number)
 
     def reap(self) -> None:
-        """Kills what is left, and gives the job back."""
+        """Kills what is left."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
         kill(self._leftovers())
-        self._recover(Cause.PREEMPTED, "its machine left the pool, and it had not saved its work in time")
 
 
 class Agent:
@@ -205,11 +204,13 @@ class Agent:
             self._heartbeat()
             time.sleep(_TICK / 5)
         for supervisor in self._supervisors:
-            self._insist(supervisor.reap)
-        self._insist(lambda: self._store.remove_node(self._node.id))
+            supervisor.reap()
+        wait_until(lambda: self._reaching(self._take_leave), _LAST_WORDS)
 
-    def _insist(self, call: Callable[[], None]) -> None:
-        wait_until(lambda: self._reaching(call), _LAST_WORDS)
+    def _take_leave(self) -> None:
+        """Gives back what did not save its work in time, and goes off the list. May be repeated."""
+        self._recover(None, Cause.PREEMPTED, "its machine left the pool, and it had not saved its work in time")
+        self._store.remove_node(self._node.id)
 
     def _heartbeat(self) -> None:
         if time.monotonic() - self._last_heartbeat >= self._interval:
@@ -233,20 +234,20 @@ class Agent:
         dead = {one.slot.index: one.trouble for one in self._supervisors if one.trouble}
         return {**self._memory_check.troubles(), **dead}
 
-    def _holding(self, slot: int | None) -> list[tuple[Job, Assignment]]:
-        """The jobs that the ledger shows on a slot, or on any, of this machine."""
-        found = []
-        for job, assignment, _ in self._store.holding():
-            ours = [member for member in job.attempts[-1].members if member.node == self._node.id]
-            # The supervisor of the first slot has the attempt's process.
-            if any(slot in (None, member.slots[0]) for member in ours):
-                found.append((job, assignment))
-        return found
+    def _holding(self, slot: int | None) -> list[tuple[Assignment, int]]:
+        """The attempts that the ledger shows on a slot, or on any, of this machine, each with its first slot here."""
+        # The supervisor of the first slot has the attempt's process.
+        return [
+            (assignment, member.slots[0])
+            for job, assignment, _ in self._store.holding()
+            for member in job.attempts[-1].members
+            if member.node == self._node.id and slot in (None, member.slots[0])
+        ]
 
     def _recover(self, slot: int | None, cause: Cause, why: str) -> None:
         """Gives back the jobs on a slot, or on any, of this machine, where nothing runs now."""
-        for job, assignment in self._holding(slot):
-            outcome = f"the attempt ended with slot {job.attempts[-1].slot} of {self._node.id}: {why}"
+        for assignment, first in self._holding(slot):
+            outcome = f"the attempt ended with slot {first} of {self._node.id}: {why}"
             with contextlib.suppress(StaleFenceError):
                 self._store.recover(assignment, outcome, cause=cause)
 

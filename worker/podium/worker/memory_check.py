@@ -1,5 +1,6 @@
 """Whether a slot's device has room for a job, before one is taken: it would fail for memory that strangers hold."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,7 @@ from podium.jobs.job import Slot
 from podium.worker.inventory import gpu_memory
 from podium.worker.noticeboard import Noticeboard
 
+_LOG = logging.getLogger(__name__)
 #: How much of a GPU's memory must be free where nothing of ours runs. Drivers keep a little for themselves.
 _FREE = 0.9
 #: How much memory a CPU slot needs to begin, in bytes.
@@ -98,5 +100,8 @@ class MemoryCheck:
 
     def _run(self) -> None:
         while True:
-            self.look()
+            try:
+                self.look()
+            except Exception:  # a full disk, say; without this thread the machine would get no jobs for good
+                _LOG.exception("the slots were not looked at")
             time.sleep(_INTERVAL)
