@@ -32,7 +32,8 @@ _NOT_NOW_IN_WORDS = re.compile(r"\b(OOM|MISCONF|READONLY|NOREPLICAS|BUSY) ")
 def connect(settings: Settings) -> redis.Redis:
     """A client whose every command is tried again for a second or two. Nothing is sent yet.
 
-    Its retries repeat commands whose answer was lost, so whatever it writes must bear repetition.
+    Its retries repeat commands whose answer was lost, so whatever it writes must bear repetition. A command that is
+    not answered in time is not repeated: redis-py's retries lie within one another, and one command would take minutes.
     """
     password = {} if settings.redis_password is None else {"password": settings.redis_password}
     client: redis.Redis = redis.Redis.from_url(
@@ -42,7 +43,7 @@ def connect(settings: Settings) -> redis.Redis:
         socket_timeout=5.0,
         socket_connect_timeout=5.0,
         health_check_interval=15,
-        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), 5),
+        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), 5, supported_errors=(redis.ConnectionError,)),
         **password,
     )
     return client
