@@ -351,6 +351,17 @@ class TestKeys:
         assert field_900 in kept.spec.SerializeToString()
         assert SPEC == store.get(job_id).spec
 
+    def test_a_job_is_listed_by_its_state_also_where_a_version_wrote_last_that_does_not_write_it_beside(
+        self, store: RedisStore, redis_client: redis.Redis
+    ) -> None:
+        job_id = store.create(NEW)[0].id
+        before = redis_client.hget(f"podium:job:{job_id}", "state")
+        store.cancel(job_id, "not needed")
+        redis_client.hset(f"podium:job:{job_id}", "state", before)
+
+        assert [job_id] == [job.id for job in store.list(project="default", states=frozenset({State.CANCELLED}))[0]]
+        assert [] == store.list(project="default", states=frozenset({State.QUEUED}))[0]
+
     def test_a_request_id_is_remembered_for_seven_days(self, store: RedisStore, redis_client: redis.Redis) -> None:
         store.create(NewJob(project="a:b", spec=SPEC, classes=(), request_id="c/d"))
         (key,) = redis_client.keys("podium:request:*")

@@ -174,7 +174,7 @@ class RedisStore(RedisNodes, RedisHistory):
         """See JobStore.list."""
         end = parse_cursor(before)
         found: list[Record] = []
-        for record in self._newest_first(project, end):
+        for record in self._newest_first(project, end, states):
             if not states or record.job.state in states:
                 found.append(record)
             if len(found) > limit:
@@ -182,16 +182,32 @@ class RedisStore(RedisNodes, RedisHistory):
         page = found[:limit]
         return self._all_placed(page), str(page[-1].number) if len(found) > limit else ""
 
-    def _newest_first(self, project: str, end: int | None) -> Iterator[Record]:
-        page = ("WITHSCORES", "LIMIT", 0, _JOBS)
+    def _newest_first(self, project: str, end: int | None, states: frozenset[State]) -> Iterator[Record]:
+        size = _ROWS if states else _JOBS
         while True:
             above = "+inf" if end is None else f"({end}"
-            (rows,) = self._link.run(("ZREVRANGEBYSCORE", self._keys.jobs(project), above, "-inf", *page))
+            (rows,) = self._link.run(
+                ("ZREVRANGEBYSCORE", self._keys.jobs(project), above, "-inf", "WITHSCORES", "LIMIT", 0, size)
+            )
             if not rows:
                 return
-            answers = self._link.run(*(self._hash(job_id.decode()) for job_id in rows[::2]))
-            yield from (record for fields in answers if (record := from_fields(fields)))
+            names = [job_id.decode() for job_id in rows[::2]]
+            for page in pages(self._perhaps_in(names, states) if states else names, _JOBS):
+                yield from (
+                    record for fields in self._link.run(*map(self._hash, page)) if (record := from_fields(fields))
+                )
             end = int(rows[-1])
+
+    def _perhaps_in(self, job_ids: Sequence[str], states: frozenset[State]) -> Sequence[str]:
+        """Leaves out jobs that are in none of the states, without reading the whole of each."""
+        wanted = {state.name.encode() for state in states}
+        answers = self._link.run(*(("HMGET", self._keys.job(name), "state", "stamp") for name in job_ids))
+        return [
+            name
+            for name, (state, stamp) in zip(job_ids, answers, strict=True)
+            # A state of another stamp is older than the job, see lua/commit.lua.
+            if state is None or not state.endswith(b" " + stamp) or state.split(b" ")[0] in wanted
+        ]
 
     def _all_placed(self, records: Sequence[Record]) -> Jobs:
         return [self._placed(record) for record in records]
