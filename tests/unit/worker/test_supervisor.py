@@ -76,6 +76,19 @@ def test_a_slot_in_trouble_gives_a_job_back_that_came_all_the_same_and_charges_n
     assert "slot 0 of n: 12.3 of 79.6 GiB are held by others on GPU-a" == back.attempts[0].outcome
 
 
+def test_so_does_one_whose_job_was_to_have_a_second_slot_that_is_in_trouble(tmp_path):
+    worker, store = Worker(tmp_path), MemoryStore()
+    spec = JobSpec(backbone="resnet18", tuning=FullFineTuning(), dataset=ImageFolder(train="/data"), sorter=Softmax())
+    job, _ = store.create(NewJob(project="p", spec=spec, classes=("a", "b")))
+    worker.store = store
+    worker.board.warn(3, "nvidia-smi no longer lists GPU-d")
+    worker._run(delivery(), None, store.dispatch(job.id, "n", 0, 3))
+    back = store.get(job.id)
+
+    assert (State.QUEUED, Cause.PREEMPTED) == (back.state, back.attempts[0].cause)
+    assert "slot 3 of n: nvidia-smi no longer lists GPU-d" == back.attempts[0].outcome
+
+
 def test_an_attempt_begins_when_the_one_that_lost_its_slot_has_left_it(tmp_path, monkeypatch):
     worker, store = Worker(tmp_path), MemoryStore()
     spec = JobSpec(backbone="resnet18", tuning=FullFineTuning(), dataset=ImageFolder(train="/data"), sorter=Softmax())

@@ -86,11 +86,15 @@ class Follower:
 
     def _meet(self) -> tuple[Invitation, Line]:
         """Waits for the first machine."""
+        said = ""
         while True:
-            with suppress(UnavailableError, OSError):
+            try:
                 if text := self._store.rendezvous(self._assignment):
                     invitation = Invitation.parse(text)
                     return invitation, Line(invitation.call())
+            except (UnavailableError, OSError) as error:
+                if said != (said := str(error)):  # a firewall, say: nobody else can tell why this machine does not come
+                    _LOG.warning("the first machine of %s cannot be reached: %s", self._assignment.job_id, error)
             time.sleep(_PAUSE)
 
     def _place(self, job: Job, invitation: Invitation) -> Place:

@@ -134,13 +134,12 @@ class SlotWorker(SpawnWorker):
 
     def _run(self, job: RqJob, execution: Execution | None, assignment: Assignment) -> str:
         """Runs an attempt to its end; returns what went wrong, or nothing."""
-        if trouble := self.board.trouble(self.slot):
-            # The delivery came before the ledger knew of it.
-            outcome = f"slot {self.slot} of {self.node}: {trouble}"
-            give_back(self.store, assignment, Ending(cause=Cause.PREEMPTED, outcome=outcome))
-            return outcome
         job_now = self._known(assignment)
         slots = self._slots(job_now)
+        if troubles := [f"slot {slot} of {self.node}: {text}" for slot in slots if (text := self.board.trouble(slot))]:
+            # The delivery came before the ledger knew of it.
+            give_back(self.store, assignment, Ending(cause=Cause.PREEMPTED, outcome=troubles[0]))
+            return troubles[0]
         if job_now is not None and job_now.attempt == assignment.attempt:
             # Who lost the job by force, or to silence, may still be leaving: two on one device have too little memory.
             wait_until(lambda: not self.board.occupied(but=self.slot) & {*slots}, _LEAVING)
