@@ -37,6 +37,16 @@ class TestNodes:
 
         assert store.nodes()[0].state is NodeState.READY
 
+    @pytest.mark.parametrize("name", ["n1:slots", "n1:lease", "n1:drain", "n1:failures"])
+    def test_whatever_a_machine_is_called_it_is_no_other(self, store, name: str) -> None:
+        machine(store, "n1")
+        start(store, node="n1")
+        before = list(store.nodes())
+        machine(store, name)
+
+        assert before == list(store.nodes())[:1]
+        assert ["n1", name] == [node.id for node in store.nodes()]
+
     def test_a_machine_that_was_silent_for_a_day_is_not_listed(self, world) -> None:
         world.store.heartbeat(full())
         world.clock.advance(hours=23)

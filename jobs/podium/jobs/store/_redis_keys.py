@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from urllib.parse import quote
 
 from google.protobuf.message import Message
@@ -21,6 +22,7 @@ _LEDGER = tuple(field.name for field in fields(Record) if field.name not in ("jo
 FIELDS = ("born", "now", "ledger", "stamp", "state")
 
 
+@lru_cache(maxsize=4096)  # machines are looked at four times a second, all of them
 def _word(text: str) -> str:
     """Without colons, so that nobody's words become another key. Ordinary ids stay as they are."""
     return quote(text, safe="")
@@ -73,23 +75,23 @@ class Keys:
 
     def node(self, node_id: str) -> str:
         """String with a time to live: the node's bytes."""
-        return f"{self.prefix}node:{node_id}"
+        return f"{self.prefix}node:{_word(node_id)}"
 
     def node_lease(self, node_id: str) -> str:
         """String with a time to live."""
-        return f"{self.prefix}node:{node_id}:lease"
+        return f"{self.prefix}node:{_word(node_id)}:lease"
 
     def slots(self, node_id: str) -> str:
         """Hash: slot -> job id."""
-        return f"{self.prefix}node:{node_id}:slots"
+        return f"{self.prefix}node:{_word(node_id)}:slots"
 
     def drain(self, node_id: str) -> str:
         """String: what is asked of the node."""
-        return f"{self.prefix}node:{node_id}:drain"
+        return f"{self.prefix}node:{_word(node_id)}:drain"
 
     def failures(self, node_id: str) -> str:
         """Sorted set of attempts that failed there for its hardware, by time in seconds."""
-        return f"{self.prefix}node:{node_id}:failures"
+        return f"{self.prefix}node:{_word(node_id)}:failures"
 
     @property
     def usage(self) -> str:
