@@ -24,12 +24,16 @@ class Desk:
         self.store: JobStore = MemoryStore(clock=self.clock, leases=Leases(node=1e6))
         self.delivered: list[tuple[str, str, int]] = []
         self.reachable = True
+        self.slow = 0.0
+        """Seconds that each delivery takes."""
+        self._seconds = 0.0
         self._sharing = sharing
         self.dispatcher = self.another()
 
     def another(self) -> Dispatcher:
         """A dispatcher of another server."""
-        return Dispatcher(self.store, self, Snapshots(self.store, Leases(), self._sharing, self.clock))
+        snapshots = Snapshots(self.store, Leases(), self._sharing, self.clock)
+        return Dispatcher(self.store, self, snapshots, lambda: self._seconds)
 
     def clock(self) -> datetime:
         return self.now
@@ -38,6 +42,7 @@ class Desk:
         """See Delivery.deliver."""
         if not self.reachable:
             raise UnavailableError("the queue cannot be reached")
+        self._seconds += self.slow
         self.delivered.append((assignment.job_id, node, slot))
 
     def machine(self, name: str, slots: int, *, pool: str = "default") -> None:
@@ -237,3 +242,15 @@ def test_nothing_is_started_before_the_whole_line_is_known(desk: Desk, monkeypat
     assert 0 == desk.dispatcher.dispatch()
     assert 1 == desk.dispatcher.dispatch()
     assert [State.STARTING, State.QUEUED, State.QUEUED] == desk.states(*jobs)
+
+
+def test_a_pool_that_takes_long_leaves_something_of_each_look_to_the_others() -> None:
+    desk = Desk()
+    desk.slow = 2.0
+    for pool in ("big", "small"):
+        desk.machine(pool, 3, pool=pool)
+        for _ in range(3):
+            desk.submit(pool=pool)
+    desk.dispatcher.dispatch()
+
+    assert ["big", "small"] == sorted(node for _, node, _ in desk.delivered)

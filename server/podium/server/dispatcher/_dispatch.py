@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 
 from podium.jobs.errors import FailedPreconditionError, NotFoundError, StaleFenceError, UnavailableError
 from podium.jobs.job import slots_in_words
@@ -26,10 +27,18 @@ class Dispatcher:
         store: the ledger.
         delivery: brings assignments to machines.
         snapshots: knows what waits and what runs.
+        ticks: tells seconds that only grow.
     """
 
-    def __init__(self, store: JobStore, delivery: Delivery, snapshots: Snapshots) -> None:
+    def __init__(
+        self,
+        store: JobStore,
+        delivery: Delivery,
+        snapshots: Snapshots,
+        ticks: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store = store
+        self._ticks = ticks
         self._delivery = delivery
         self._snapshots = snapshots
         self._usage: Usage | None = None
@@ -50,19 +59,21 @@ class Dispatcher:
         self._write(snapshot.usage)
         if not snapshot.complete:
             return 0
-        deadline = time.monotonic() + _LONGEST
-        return sum(self._serve(pool, deadline) for pool in snapshot.pools.values() if pool.waiting)
+        waiting = [pool for pool in snapshot.pools.values() if pool.waiting]
+        # To each its part, lest a pool whose jobs come and go by the hundred leaves nothing to the others.
+        return sum(self._serve(pool, _LONGEST / len(waiting)) for pool in waiting)
 
     def _write(self, usage: Usage) -> None:
         if self._written is None or (usage.time - self._written.time).total_seconds() >= _WRITE_EVERY:
             self._store.write_usage(usage)
             self._written = usage
 
-    def _serve(self, pool: Pool, deadline: float) -> int:
+    def _serve(self, pool: Pool, seconds: float) -> int:
         started = 0
         found = plan(pool)
+        deadline = self._ticks() + seconds
         for placement in found.placements:
-            if time.monotonic() > deadline:
+            if self._ticks() > deadline:
                 return started
             try:
                 self._start(placement)
