@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -13,7 +14,7 @@ from podium.jobs.artifacts import ArtifactStore
 from podium.jobs.store import Archive, JobStore, Leases, MemoryStore
 from podium.jobs.store.redis import RedisStore
 
-LEASES = Leases(attempt=0.4, starting=0.4, node=0.4)
+LEASES = Leases(attempt=0.8, starting=0.8, node=0.8)
 
 
 class Clock:
@@ -47,6 +48,12 @@ class World:
             assert time.monotonic() < deadline, "it never came true"
             self.clock.advance(seconds=0.05)
             time.sleep(0.01 if isinstance(self.store, RedisStore) else 0)
+
+
+@pytest.fixture
+def redis_url(redis_server: Any) -> str:
+    """Where no other server leads: the lasting one recovers whatever it finds on its ledger."""
+    return f"{redis_server.url}?db=4"
 
 
 @pytest.fixture(params=["memory", "redis"])

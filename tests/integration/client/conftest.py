@@ -119,6 +119,12 @@ def spec(images: Path) -> JobSpec:
 
 
 @pytest.fixture
+def redis_url(redis_server) -> str:
+    """Where no other server leads: the lasting one recovers whatever it finds on its ledger."""
+    return f"{redis_server.url}?db=5"
+
+
+@pytest.fixture
 def server(tmp_path: Path, images: Path, redis_url: str) -> Iterator[ServerProcess]:
     environment = {
         "PODIUM_REDIS_URL": redis_url,

@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -441,14 +442,21 @@ def free_bytes(disk: Path) -> int:
     return status.f_bavail * status.f_frsize
 
 
-def test_a_full_disk_ends_the_job_and_nothing_of_it_stays_on_the_disk(client, root, full_disk):
-    job, before = in_folders(folder_for(root, "full")), free_bytes(full_disk)
-    failed = ended(client.submit(job))
+def test_a_full_disk_ends_the_attempt_nothing_of_it_stays_there_and_the_job_goes_on_once_there_is_room(
+    client, root, full_disk
+):
+    before = free_bytes(full_disk)
+    job = client.submit(in_folders(folder_for(root, "full")))
+    while not (waiting := job.job()).retry_time:
+        assert not waiting.terminal, waiting.state_reason
+        time.sleep(0.1)
     left = free_bytes(full_disk)
     (full_disk / "filler").unlink()
-    again = ended(client.submit(job))
+    done = ended(job)
 
-    assert_failed(failed, Cause.STORAGE, "the storage failed: .*[Nn]o space left on device", "make room")
+    first, last = done.attempts
+    assert first.cause is Cause.STORAGE
+    assert re.search("the storage failed: .*[Nn]o space left on device", first.outcome), first.outcome
     # Empty folders may take a page each.
     assert left > before - (32 << 10)
-    assert again.error is None
+    assert (State.SUCCEEDED, None) == (done.state, last.cause)
