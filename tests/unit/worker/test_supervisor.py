@@ -14,6 +14,7 @@ from podium.jobs.job import Cause, Node, NodeState, Slot
 from podium.jobs.spec import FullFineTuning, ImageFolder, JobSpec, Softmax
 from podium.jobs.states import State
 from podium.jobs.store import Assignment, MemoryStore, NewJob
+from podium.worker.attempt_process import AttemptProcess
 from podium.worker.noticeboard import Noticeboard
 from podium.worker.spare import Spare
 from podium.worker.supervisor import Delivery, Refused, SlotWorker, assignment_of
@@ -137,3 +138,15 @@ def test_a_spare_process_ends_when_nobody_is_left_to_need_it(tmp_path):
     spare.dismiss()
 
     assert (spare.pid, 0) == os.waitpid(spare.pid, 0)
+
+
+def test_who_asks_an_attempt_that_has_ended_signals_no_stranger_that_has_its_number_now(tmp_path, monkeypatch):
+    spare, signalled = Spare("mark", tmp_path), []
+    spare.dismiss()
+    attempt = AttemptProcess(spare, ASSIGNMENT, MemoryStore(), node="n", grace=1.0)
+    monkeypatch.setattr("podium.worker.attempt_process.kill", lambda processes: None)  # the test's own are not below it
+    attempt.attend(meanwhile=lambda seconds: None, spared=lambda: None)
+    monkeypatch.setattr(os, "kill", lambda *arguments: signalled.append(arguments))
+    attempt.ask()
+
+    assert [] == signalled

@@ -45,6 +45,7 @@ class AttemptProcess:
         self._node = node
         self._memory = MemoryWatch()
         self._watchdog = Watchdog(assignment, node, grace, Listener(process.folder))
+        self._over = False
 
     def see(self, job: Job) -> None:
         """Learns how the job stands; what was learned last counts while the ledger is away."""
@@ -53,6 +54,8 @@ class AttemptProcess:
     def ask(self) -> None:
         """Asks the attempt to save its work and give its job back; any number of times. For signal handlers."""
         self._watchdog.ask()
+        if self._over:  # its number may be a stranger's by now, as telling the ledger may take long
+            return
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._process.pid, signal.SIGTERM)
 
@@ -72,6 +75,7 @@ class AttemptProcess:
                     lines = collect(self._process.folder)
                 process.kill()
                 process.wait()
+        self._over = True
         # Whatever is below it, which the slot has adopted: the next attempt is to find its devices free.
         below = psutil.Process().children(recursive=True)
         kill([one for one in below if one.pid != spared()])
