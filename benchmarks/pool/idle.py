@@ -17,7 +17,7 @@ from tests.chaos.site import Site, until
 _LIMIT = 1.0
 _PATIENCE = 300.0
 #: Epochs that take 20 seconds or more.
-_LONG = 500
+_LONG = 150
 
 
 def measure(*, turns: int = 3) -> list[Row]:

@@ -16,7 +16,7 @@ SPEC = JobSpec(backbone="resnet50", tuning=LinearHead(), dataset=ImageFolder(tra
 
 def submit(store: JobStore, **changes: object) -> Job:
     """A new job, its spec changed."""
-    spec = replace(SPEC, **changes)  # type: ignore[arg-type]
+    spec = replace(SPEC, **changes)  # type: ignore[arg-type]  # mixed values
     return store.create(NewJob(project="default", spec=spec, classes=("cat", "dog")))[0]
 
 
