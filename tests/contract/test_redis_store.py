@@ -1,4 +1,7 @@
-"""What only a ledger in another process can get wrong: lost answers, outages, restarts, mixed versions."""
+"""What only a ledger in another process can get wrong: lost answers, outages, restarts, mixed versions.
+
+Long, because all of it is about what only Redis does, on the same few helpers.
+"""
 
 import contextlib
 import threading
