@@ -1,7 +1,6 @@
 """What every ledger can do. One conformance suite (tests/contract/test_job_store.py) holds the implementations to it.
 
 The ledger is the truth; queues and processes are hints. All methods block; an event loop calls them in a thread.
-Above 400 lines, as it is one interface and says all that is promised of it.
 
 Three rules hold everywhere:
 
