@@ -75,7 +75,7 @@ def test_a_machine_listens_on_no_other_address_than_its_own(rendezvous: Rendezvo
 def test_who_says_a_byte_now_and_then_is_hung_up_on_in_time(rendezvous, monkeypatch):
     monkeypatch.setattr("podium.worker.rendezvous._PATIENCE", 0.5)
     ours, strangers = socket.socketpair()
-    over, said = threading.Event(), []
+    over, said = threading.Event(), list[int]()
 
     def drip() -> None:
         while not over.wait(0.05) and len(said) < 200:
