@@ -17,6 +17,7 @@ from podium.worker.fit.local import LocalContext
 from podium.worker.job_context import StopReason
 from podium.worker.launch import interface
 from podium.worker.membership import Membership
+from podium.worker.processes import wait_until
 from podium.worker.rank_context import RankContext
 from podium.worker.rank_line import Line, Message
 from podium.worker.relay import relaying
@@ -152,6 +153,8 @@ def test_what_a_machine_says_is_known_of_it(rendezvous, board, membership, stop,
         stranger.send("here", node="n7")
         stranger.end()
         stranger.close()
+        # What is not heard when the block ends is not heard any more.
+        assert wait_until(lambda: bool(membership.causes), 20)
 
     assert StopReason.DRAINED is stop.reason
     assert (True, {1: -9}, {"n2": Cause.OOM_HOST}) == (membership.failed, membership.exits, membership.causes)
