@@ -83,17 +83,17 @@ def lossy(redis_url: str, losses: Losses) -> Any:
         command = ""
 
         def send_command(self, *args: Any, **kwargs: Any) -> Any:
-            super().send_command(*args, **kwargs)  # type: ignore[no-untyped-call]
+            super().send_command(*args, **kwargs)  # type: ignore[no-untyped-call]  # redis-py
             self.command = str(args[0])
 
         def send_packed_command(self, *args: Any, **kwargs: Any) -> Any:
             self.command = ""  # a pipeline's, until send_command says otherwise
-            return super().send_packed_command(*args, **kwargs)  # type: ignore[no-untyped-call]
+            return super().send_packed_command(*args, **kwargs)  # type: ignore[no-untyped-call]  # redis-py
 
         def read_response(self, *args: Any, **kwargs: Any) -> Any:
             answer = super().read_response(*args, **kwargs)
             if losses.strike(self.command):
-                self.disconnect()  # type: ignore[no-untyped-call]
+                self.disconnect()  # type: ignore[no-untyped-call]  # redis-py
                 raise redis.ConnectionError("the answer was lost")
             return answer
 

@@ -14,7 +14,7 @@ np = pytest.importorskip("numpy")
 pytest.importorskip("fontpkg_caveat")
 
 
-from podium.client.glyphs.draw import draw_glyph, faces_of  # noqa: E402
+from podium.client.glyphs.draw import draw_glyph, faces_of  # noqa: E402  # after the check for its packages
 
 FEW = PerClass(train=3, val=2, test=2)
 

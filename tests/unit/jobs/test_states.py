@@ -47,4 +47,4 @@ def test_success_comes_from_running_only() -> None:
 
 def test_the_table_cannot_be_changed() -> None:
     with pytest.raises(TypeError):
-        MOVES[State.SUCCEEDED] = frozenset({State.QUEUED})  # type: ignore[index]
+        MOVES[State.SUCCEEDED] = frozenset({State.QUEUED})  # type: ignore[index]  # that it cannot be done is tested

@@ -66,7 +66,7 @@ def _fold(model: nn.Module, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Non
         convolution.weight,
         convolution.bias,
         norm.running_mean,  # type: ignore[arg-type]  # _foldable has looked
-        norm.running_var,  # type: ignore[arg-type]
+        norm.running_var,  # type: ignore[arg-type]  # as above
         norm.eps,
         norm.weight,
         norm.bias,

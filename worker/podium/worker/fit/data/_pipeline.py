@@ -81,7 +81,7 @@ class Pipeline:
         self._normalize = Normalizer(preprocessing, device)
         self._seed, self._threads, self._device, self._skip = seed, threads, device, unreadable is Unreadable.SKIP
         self._portion = max(1, _PORTION // (3 * self._reader.side**2))
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]  # torch
         self._unreadable: dict[int, str] = {}
 
     @property
