@@ -21,7 +21,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	@echo "Installing PyTorch and the rest into $(VENV): a minute or two, 5.5 GB ..."
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[server,worker,local,demo]' --group dev
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[server,worker,local,demo,otel]' --group dev
 	@touch $@
 
 demo: setup ## Fine-tune for real, twice, and compare: softmax against a top-k loss (DATA=folder-or-tar to use your images)

@@ -398,7 +398,7 @@ def test_a_job_id_cannot_name_another_key_and_a_cursor_cannot_be_too_large(serve
 def test_what_is_not_built_says_so_and_what_to_do_instead(server, refused):
     for method, request in (
         (server.jobs.DeleteJob, job_api.DeleteJobRequest(job_id="job-x")),
-        (server.jobs.WatchJobs, job_api.WatchJobsRequest()),
+        (server.jobs.WatchJobs, job_api.WatchJobsRequest(after_sequences={"job-x": 0})),
     ):
         status = refused(method, request)
 
@@ -429,7 +429,7 @@ def test_health_and_reflection_answer(server):
     answers = reflection.ServerReflectionInfo(iter([listed]), timeout=20)
     names = {item.name for item in next(answers).list_services_response.service}
 
-    for service in ("", "podium.api.v1.JobService", "podium.api.v1.SweepService"):
+    for service in ("", "podium.api.v1.JobService", "podium.api.v1.TokenService"):
         answer = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=20)
         assert health_pb2.HealthCheckResponse.SERVING == answer.status
     assert {"podium.api.v1.JobService", "grpc.health.v1.Health"} <= names

@@ -59,6 +59,10 @@ class LogLine:
     text: str
     level: Level = Level.INFO
     time: datetime | None = None
+    rank: int = 0
+    """Who wrote it; 0 also speaks for the whole attempt."""
+    attempt: int = 0
+    """The attempt that wrote it; 0 in an event, which names it itself."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -131,6 +131,10 @@ class Job:
     """When its attempt was asked to stop; None while it may go on."""
     retry_time: datetime | None = None
     """Before this time it is not started again."""
+    created_by: str = ""
+    """Who submitted it; empty where the server asks for no tokens."""
+    trace_parent: str = ""
+    """The W3C traceparent of the call that created it; empty: it is not traced."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,14 +11,14 @@ from grpc_reflection.v1alpha import reflection
 
 from podium.api.keda import external_scaler_service_pb2
 from podium.api.v1 import (
+    audit_service_pb2,
     checkpoint_service_pb2,
-    dataset_service_pb2,
     job_service_pb2,
     log_service_pb2,
     metric_service_pb2,
     node_service_pb2,
     server_service_pb2,
-    sweep_service_pb2,
+    token_service_pb2,
 )
 from podium.server.interceptors import (
     DeadlineInterceptor,
@@ -41,8 +41,8 @@ SERVICES: Mapping[str, ServiceDescriptor] = {
         log_service_pb2,
         node_service_pb2,
         server_service_pb2,
-        dataset_service_pb2,
-        sweep_service_pb2,
+        token_service_pb2,
+        audit_service_pb2,
     )
     for service in file.DESCRIPTOR.services_by_name.values()
 }

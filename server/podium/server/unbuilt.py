@@ -15,8 +15,9 @@ INSTEAD: Mapping[str, str] = {
     "CheckpointService/DeleteCheckpoint": "set the spec's checkpoints.keep_last; older ones are removed by themselves",
     "LogService": "read the log events of WatchJob",
     "ServerService/GetSpecSchema": "read proto/podium/api/v1/spec.proto; a job.yaml is its JSON form",
-    "DatasetService": "name the source in the spec itself, as image_folder",
-    "SweepService": "submit the jobs one by one",
+    "ServerService/ListDatasets": "ask whoever runs the server where the images lie",
+    "TokenService": "keep the server's port to yourselves",
+    "AuditService": "read the server's log",
 }
 
 

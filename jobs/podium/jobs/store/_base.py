@@ -35,6 +35,10 @@ class NewJob:
     request_id: str = ""
     asked: str = ""
     """The digest of the spec as it was asked for, before defaults that depend on the data; empty: of `spec`."""
+    created_by: str = ""
+    """As `Job.created_by`."""
+    trace_parent: str = ""
+    """As `Job.trace_parent`."""
 
 
 @dataclass(frozen=True, kw_only=True)

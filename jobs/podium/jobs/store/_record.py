@@ -106,6 +106,8 @@ def created(new: NewJob, job_id: str, number: int, now: datetime) -> Change:
         classes=new.classes,
         state=State.QUEUED,
         create_time=now,
+        created_by=new.created_by,
+        trace_parent=new.trace_parent,
     )
     return _noted(Change(record=Record(job=job, number=number)), [StateChange(to_state=State.QUEUED)], now)
 

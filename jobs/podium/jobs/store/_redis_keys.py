@@ -15,7 +15,7 @@ from podium.jobs.store._base import Wish
 from podium.jobs.store._record import Record
 
 #: Set at creation and never written again, so that what a newer version wrote into a spec survives an older one.
-_BORN = frozenset({"id", "project", "spec", "classes", "create_time"})
+_BORN = frozenset({"id", "project", "spec", "classes", "create_time", "created_by", "trace_parent"})
 #: What a record has beside the job and the stamp.
 _LEDGER = tuple(field.name for field in fields(Record) if field.name not in ("job", "stamp"))
 #: What `from_fields` reads. `stamp` and `state`, which is state, fence and stamp, are written by lua/commit.lua.

@@ -153,3 +153,35 @@ class BackboneInfo(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["image_size", b"image_size", "library", b"library", "name", b"name", "parameters", b"parameters"]) -> None: ...
 
 Global___BackboneInfo: typing_extensions.TypeAlias = BackboneInfo
+
+@typing.final
+class DatasetInfo(google.protobuf.message.Message):
+    """Something below an allowed root that a spec's dataset may name."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    SPLITS_FIELD_NUMBER: builtins.int
+    CLASSES_FIELD_NUMBER: builtins.int
+    path: builtins.str
+    """Where it lies, as a spec names it."""
+    kind: builtins.str
+    """The kind in the spec's oneof, such as "image_folder"."""
+    classes: builtins.int
+    """How many classes it has; 0: that cannot be told without reading it."""
+    @property
+    def splits(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Its parts, such as "train" and "test"; none: it has one."""
+
+    def __init__(
+        self,
+        *,
+        path: builtins.str = ...,
+        kind: builtins.str = ...,
+        splits: collections.abc.Iterable[builtins.str] | None = ...,
+        classes: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["classes", b"classes", "kind", b"kind", "path", b"path", "splits", b"splits"]) -> None: ...
+
+Global___DatasetInfo: typing_extensions.TypeAlias = DatasetInfo

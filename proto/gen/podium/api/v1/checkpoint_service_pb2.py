@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from podium.api.v1 import checkpoint_pb2 as podium_dot_api_dot_v1_dot_checkpoint__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&podium/api/v1/checkpoint_service.proto\x12\rpodium.api.v1\x1a\x1epodium/api/v1/checkpoint.proto\":\n\x16ListCheckpointsRequest\x12 \n\x06job_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64R\x05jobId\"V\n\x17ListCheckpointsResponse\x12;\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\x19.podium.api.v1.CheckpointR\x0b\x63heckpoints\"\x7f\n\x15ReadCheckpointRequest\x12.\n\rcheckpoint_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64R\x0c\x63heckpointId\x12\x1e\n\x04\x66ile\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01R\x04\x66ile\x12\x16\n\x06offset\x18\x03 \x01(\x04R\x06offset\"_\n\x16ReadCheckpointResponse\x12\x12\n\x04\x64\x61ta\x18\x01 \x01(\x0cR\x04\x64\x61ta\x12\x31\n\x04\x66ile\x18\x02 \x01(\x0b\x32\x1d.podium.api.v1.CheckpointFileR\x04\x66ile\">\n\x17\x44\x65leteCheckpointRequest\x12#\n\rcheckpoint_id\x18\x01 \x01(\tR\x0c\x63heckpointId\"\x1a\n\x18\x44\x65leteCheckpointResponse2\xbb\x02\n\x11\x43heckpointService\x12`\n\x0fListCheckpoints\x12%.podium.api.v1.ListCheckpointsRequest\x1a&.podium.api.v1.ListCheckpointsResponse\x12_\n\x0eReadCheckpoint\x12$.podium.api.v1.ReadCheckpointRequest\x1a%.podium.api.v1.ReadCheckpointResponse0\x01\x12\x63\n\x10\x44\x65leteCheckpoint\x12&.podium.api.v1.DeleteCheckpointRequest\x1a\'.podium.api.v1.DeleteCheckpointResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&podium/api/v1/checkpoint_service.proto\x12\rpodium.api.v1\x1a\x1epodium/api/v1/checkpoint.proto\":\n\x16ListCheckpointsRequest\x12 \n\x06job_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64R\x05jobId\"V\n\x17ListCheckpointsResponse\x12;\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\x19.podium.api.v1.CheckpointR\x0b\x63heckpoints\"\x7f\n\x15ReadCheckpointRequest\x12.\n\rcheckpoint_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64R\x0c\x63heckpointId\x12\x1e\n\x04\x66ile\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01R\x04\x66ile\x12\x16\n\x06offset\x18\x03 \x01(\x04R\x06offset\"_\n\x16ReadCheckpointResponse\x12\x12\n\x04\x64\x61ta\x18\x01 \x01(\x0cR\x04\x64\x61ta\x12\x31\n\x04\x66ile\x18\x02 \x01(\x0b\x32\x1d.podium.api.v1.CheckpointFileR\x04\x66ile\"I\n\x17\x44\x65leteCheckpointRequest\x12.\n\rcheckpoint_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64R\x0c\x63heckpointId\"\x1a\n\x18\x44\x65leteCheckpointResponse2\xbb\x02\n\x11\x43heckpointService\x12`\n\x0fListCheckpoints\x12%.podium.api.v1.ListCheckpointsRequest\x1a&.podium.api.v1.ListCheckpointsResponse\x12_\n\x0eReadCheckpoint\x12$.podium.api.v1.ReadCheckpointRequest\x1a%.podium.api.v1.ReadCheckpointResponse0\x01\x12\x63\n\x10\x44\x65leteCheckpoint\x12&.podium.api.v1.DeleteCheckpointRequest\x1a\'.podium.api.v1.DeleteCheckpointResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,6 +38,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_READCHECKPOINTREQUEST'].fields_by_name['checkpoint_id']._serialized_options = b'\272H\006r\004\020\001\030d'
   _globals['_READCHECKPOINTREQUEST'].fields_by_name['file']._loaded_options = None
   _globals['_READCHECKPOINTREQUEST'].fields_by_name['file']._serialized_options = b'\272H\007r\005\020\001\030\310\001'
+  _globals['_DELETECHECKPOINTREQUEST'].fields_by_name['checkpoint_id']._loaded_options = None
+  _globals['_DELETECHECKPOINTREQUEST'].fields_by_name['checkpoint_id']._serialized_options = b'\272H\006r\004\020\001\030d'
   _globals['_LISTCHECKPOINTSREQUEST']._serialized_start=89
   _globals['_LISTCHECKPOINTSREQUEST']._serialized_end=147
   _globals['_LISTCHECKPOINTSRESPONSE']._serialized_start=149
@@ -47,9 +49,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_READCHECKPOINTRESPONSE']._serialized_start=366
   _globals['_READCHECKPOINTRESPONSE']._serialized_end=461
   _globals['_DELETECHECKPOINTREQUEST']._serialized_start=463
-  _globals['_DELETECHECKPOINTREQUEST']._serialized_end=525
-  _globals['_DELETECHECKPOINTRESPONSE']._serialized_start=527
-  _globals['_DELETECHECKPOINTRESPONSE']._serialized_end=553
-  _globals['_CHECKPOINTSERVICE']._serialized_start=556
-  _globals['_CHECKPOINTSERVICE']._serialized_end=871
+  _globals['_DELETECHECKPOINTREQUEST']._serialized_end=536
+  _globals['_DELETECHECKPOINTRESPONSE']._serialized_start=538
+  _globals['_DELETECHECKPOINTRESPONSE']._serialized_end=564
+  _globals['_CHECKPOINTSERVICE']._serialized_start=567
+  _globals['_CHECKPOINTSERVICE']._serialized_end=882
 # @@protoc_insertion_point(module_scope)

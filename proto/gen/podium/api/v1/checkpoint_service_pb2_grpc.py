@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class CheckpointServiceStub(object):
-    """Checkpoints: list, read.
+    """Checkpoints: list, read, remove.
     """
 
     def __init__(self, channel):
@@ -53,7 +53,7 @@ class CheckpointServiceStub(object):
 
 
 class CheckpointServiceServicer(object):
-    """Checkpoints: list, read.
+    """Checkpoints: list, read, remove.
     """
 
     def ListCheckpoints(self, request, context):
@@ -74,7 +74,8 @@ class CheckpointServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteCheckpoint(self, request, context):
-        """DeleteCheckpoint removes a checkpoint. Not built yet: UNIMPLEMENTED; a job's retention policy removes old ones.
+        """DeleteCheckpoint removes a checkpoint of an ended job. Deleting again is NOT_FOUND.
+        NOT_FOUND: no such checkpoint. FAILED_PRECONDITION: its job has not ended, or a job that has not ended starts from it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,7 +108,7 @@ def add_CheckpointServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CheckpointService(object):
-    """Checkpoints: list, read.
+    """Checkpoints: list, read, remove.
     """
 
     @staticmethod

@@ -74,7 +74,7 @@ _CheckpointServiceDeleteCheckpointType = typing_extensions.TypeVar(
 )
 
 class CheckpointServiceStub(typing.Generic[_CheckpointServiceListCheckpointsType, _CheckpointServiceReadCheckpointType, _CheckpointServiceDeleteCheckpointType]):
-    """Checkpoints: list, read."""
+    """Checkpoints: list, read, remove."""
 
     @typing.overload
     def __init__(self: CheckpointServiceStub[
@@ -120,7 +120,9 @@ class CheckpointServiceStub(typing.Generic[_CheckpointServiceListCheckpointsType
     """
 
     DeleteCheckpoint: _CheckpointServiceDeleteCheckpointType
-    """DeleteCheckpoint removes a checkpoint. Not built yet: UNIMPLEMENTED; a job's retention policy removes old ones."""
+    """DeleteCheckpoint removes a checkpoint of an ended job. Deleting again is NOT_FOUND.
+    NOT_FOUND: no such checkpoint. FAILED_PRECONDITION: its job has not ended, or a job that has not ended starts from it.
+    """
 
 CheckpointServiceAsyncStub: typing_extensions.TypeAlias = CheckpointServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -138,7 +140,7 @@ CheckpointServiceAsyncStub: typing_extensions.TypeAlias = CheckpointServiceStub[
 ]
 
 class CheckpointServiceServicer(metaclass=abc.ABCMeta):
-    """Checkpoints: list, read."""
+    """Checkpoints: list, read, remove."""
 
     @abc.abstractmethod
     def ListCheckpoints(
@@ -167,6 +169,8 @@ class CheckpointServiceServicer(metaclass=abc.ABCMeta):
         request: podium.api.v1.checkpoint_service_pb2.DeleteCheckpointRequest,
         context: _ServicerContext,
     ) -> typing.Union[podium.api.v1.checkpoint_service_pb2.DeleteCheckpointResponse, collections.abc.Awaitable[podium.api.v1.checkpoint_service_pb2.DeleteCheckpointResponse]]:
-        """DeleteCheckpoint removes a checkpoint. Not built yet: UNIMPLEMENTED; a job's retention policy removes old ones."""
+        """DeleteCheckpoint removes a checkpoint of an ended job. Deleting again is NOT_FOUND.
+        NOT_FOUND: no such checkpoint. FAILED_PRECONDITION: its job has not ended, or a job that has not ended starts from it.
+        """
 
 def add_CheckpointServiceServicer_to_server(servicer: CheckpointServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -103,6 +103,8 @@ class Job(google.protobuf.message.Message):
     END_TIME_FIELD_NUMBER: builtins.int
     STOP_TIME_FIELD_NUMBER: builtins.int
     RETRY_TIME_FIELD_NUMBER: builtins.int
+    CREATED_BY_FIELD_NUMBER: builtins.int
+    TRACE_PARENT_FIELD_NUMBER: builtins.int
     id: builtins.str
     """"job-" and 16 characters."""
     project: builtins.str
@@ -117,6 +119,10 @@ class Job(google.protobuf.message.Message):
     """The sequence number of the job's last event: where a watch may resume."""
     attempt: builtins.int
     """How many attempts were started."""
+    created_by: builtins.str
+    """Who submitted it: the token's id, and its name in brackets. Empty where the server asks for no tokens."""
+    trace_parent: builtins.str
+    """The W3C traceparent of the call that created it, for the spans of its attempts. Empty: it is not traced."""
     @property
     def spec(self) -> podium.api.v1.spec_pb2.JobSpec:
         """The spec with every default filled in."""
@@ -182,9 +188,11 @@ class Job(google.protobuf.message.Message):
         end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         stop_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         retry_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        created_by: builtins.str = ...,
+        trace_parent: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error", "progress", b"progress", "queue", b"queue", "retry_time", b"retry_time", "spec", b"spec", "start_time", b"start_time", "stop_time", b"stop_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "attempts", b"attempts", "classes", b"classes", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "id", b"id", "progress", b"progress", "project", b"project", "queue", b"queue", "retry_time", b"retry_time", "sequence", b"sequence", "spec", b"spec", "start_time", b"start_time", "state", b"state", "state_reason", b"state_reason", "stop_time", b"stop_time", "terminal", b"terminal"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "attempts", b"attempts", "classes", b"classes", "create_time", b"create_time", "created_by", b"created_by", "end_time", b"end_time", "error", b"error", "id", b"id", "progress", b"progress", "project", b"project", "queue", b"queue", "retry_time", b"retry_time", "sequence", b"sequence", "spec", b"spec", "start_time", b"start_time", "state", b"state", "state_reason", b"state_reason", "stop_time", b"stop_time", "terminal", b"terminal", "trace_parent", b"trace_parent"]) -> None: ...
 
 Global___Job: typing_extensions.TypeAlias = Job
 

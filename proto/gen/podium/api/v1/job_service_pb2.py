@@ -27,7 +27,7 @@ from podium.api.v1 import job_pb2 as podium_dot_api_dot_v1_dot_job__pb2
 from podium.api.v1 import spec_pb2 as podium_dot_api_dot_v1_dot_spec__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpodium/api/v1/job_service.proto\x12\rpodium.api.v1\x1a\x19podium/api/v1/event.proto\x1a\x17podium/api/v1/job.proto\x1a\x18podium/api/v1/spec.proto\"\xdb\x02\n\x10\x43reateJobRequest\x12\x32\n\x04spec\x18\x01 \x01(\x0b\x32\x16.podium.api.v1.JobSpecB\x06\xbaH\x03\xc8\x01\x01R\x04spec\x12\xa6\x01\n\nrequest_id\x18\x02 \x01(\tB\x86\x01\xbaH\x82\x01\xba\x01\x7f\n\x0frequest_id.uuid\x12\x18must be a UUID, or empty\x1aRthis == \'\' || this.matches(\'^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$\')R\trequestId\x12#\n\rvalidate_only\x18\x03 \x01(\x08R\x0cvalidateOnly\x12\x45\n\x07project\x18\x04 \x01(\tB+\xbaH(r&\x18?2\"^([a-z0-9]([a-z0-9-]*[a-z0-9])?)?$R\x07project\"9\n\x11\x43reateJobResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x12.podium.api.v1.JobR\x03job\"1\n\rGetJobRequest\x12 \n\x06job_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64R\x05jobId\"6\n\x0eGetJobResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x12.podium.api.v1.JobR\x03job\"\xea\x01\n\x0fListJobsRequest\x12\x45\n\x07project\x18\x01 \x01(\tB+\xbaH(r&\x18?2\"^([a-z0-9]([a-z0-9-]*[a-z0-9])?)?$R\x07project\x12\x41\n\x06states\x18\x02 \x03(\x0e\x32\x18.podium.api.v1.Job.StateB\x0f\xbaH\x0c\x92\x01\t\x10\x14\"\x05\x82\x01\x02\x10\x01R\x06states\x12$\n\tpage_size\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07R\tpageToken\"b\n\x10ListJobsResponse\x12&\n\x04jobs\x18\x01 \x03(\x0b\x32\x12.podium.api.v1.JobR\x04jobs\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xbf\x02\n\x10UpdateJobRequest\x12 \n\x06job_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64R\x05jobId\x12\x42\n\x08priority\x18\x02 \x01(\x0e\x32\x17.podium.api.v1.PriorityB\x08\xbaH\x05\x82\x01\x02\x10\x01H\x00R\x08priority\x88\x01\x01\x12}\n\x06labels\x18\x03 \x03(\x0b\x32+.podium.api.v1.UpdateJobRequest.LabelsEntryB8\xbaH5\x9a\x01\x32\x10@\"\'r%\x18?2!^[a-z0-9]([a-z0-9_.-]*[a-z0-9])?$*\x05r\x03\x18\xff\x01R\x06labels\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x42\x0b\n\t_priority\"9\n\x11UpdateJobResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x12.podium.api.v1.JobR\x03job\"l\n\x10\x43\x61ncelJobRequest\x12 \n\x06job_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64R\x05jobId\x12 \n\x06reason\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07R\x06reason\x12\x14\n\x05\x66orce\x18\x03 \x01(\x08R\x05\x66orce\"9\n\x11\x43\x61ncelJobResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x12.podium.api.v1.JobR\x03job\"U\n\x0fPauseJobRequest\x12 \n\x06job_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64R\x05jobId\x12 \n\x06reason\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07R\x06reason\"8\n\x10PauseJobResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x12.podium.api.v1.JobR\x03job\"4\n\x10ResumeJobRequest\x12 \n\x06job_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64R\x05jobId\"9\n\x11ResumeJobResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x12.podium.api.v1.JobR\x03job\")\n\x10\x44\x65leteJobRequest\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\"\x13\n\x11\x44\x65leteJobResponse\"Z\n\x0fWatchJobRequest\x12 \n\x06job_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64R\x05jobId\x12%\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x04R\rafterSequence\"A\n\x10WatchJobResponse\x12-\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x17.podium.api.v1.JobEventR\x05\x65vent\"\xb3\x01\n\x10WatchJobsRequest\x12\\\n\x0f\x61\x66ter_sequences\x18\x01 \x03(\x0b\x32\x33.podium.api.v1.WatchJobsRequest.AfterSequencesEntryR\x0e\x61\x66terSequences\x1a\x41\n\x13\x41\x66terSequencesEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x04R\x05value:\x02\x38\x01\"B\n\x11WatchJobsResponse\x12-\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x17.podium.api.v1.JobEventR\x05\x65vent2\x9e\x06\n\nJobService\x12N\n\tCreateJob\x12\x1f.podium.api.v1.CreateJobRequest\x1a .podium.api.v1.CreateJobResponse\x12\x45\n\x06GetJob\x12\x1c.podium.api.v1.GetJobRequest\x1a\x1d.podium.api.v1.GetJobResponse\x12K\n\x08ListJobs\x12\x1e.podium.api.v1.ListJobsRequest\x1a\x1f.podium.api.v1.ListJobsResponse\x12N\n\tUpdateJob\x12\x1f.podium.api.v1.UpdateJobRequest\x1a .podium.api.v1.UpdateJobResponse\x12N\n\tCancelJob\x12\x1f.podium.api.v1.CancelJobRequest\x1a .podium.api.v1.CancelJobResponse\x12K\n\x08PauseJob\x12\x1e.podium.api.v1.PauseJobRequest\x1a\x1f.podium.api.v1.PauseJobResponse\x12N\n\tResumeJob\x12\x1f.podium.api.v1.ResumeJobRequest\x1a .podium.api.v1.ResumeJobResponse\x12N\n\tDeleteJob\x12\x1f.podium.api.v1.DeleteJobRequest\x1a .podium.api.v1.DeleteJobResponse\x12M\n\x08WatchJob\x12\x1e.podium.api.v1.WatchJobRequest\x1a\x1f.podium.api.v1.WatchJobResponse0\x01\x12P\n\tWatchJobs\x12\x1f.podium.api.v1.WatchJobsRequest\x1a .podium.api.v1.WatchJobsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpodium/api/v1/job_service.proto\x12\rpodium.api.v1\x1a\x19podium/api/v1/event.proto\x1a\x17podium/api/v1/job.proto\x1a\x18podium/api/v1/spec.proto\"\xdb\x02\n\x10\x43reateJobRequest\x12\x32\n\x04spec\x18\x01 \x01(\x0b\x32\x16.podium.api.v1.JobSpecB\x06\xbaH\x03\xc8\x01\x01R\x04spec\x12\xa6\x01\n\nrequest_id\x18\x02 \x01(\tB\x86\x01\xbaH\x82\x01\xba\x01\x7f\n\x0frequest_id.uuid\x12\x18must be a UUID, or empty\x1aRthis == \'\' || this.matches(\'^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$\')R\trequestId\x12#\n\rvalidate_only\x18\x03 \x01(\x08R\x0cvalidateOnly\x12\x45\n\x07project\x18\x04 \x01(\tB+\xbaH(r&\x18?2\"^([a-z0-9]([a-z0-9-]*[a-z0-9])?)?$R\x07project\"9\n\x11\x43reateJobResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x12.podium.api.v1.JobR\x03job\"1\n\rGetJobRequest\x12 \n\x06job_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64R\x05jobId\"6\n\x0eGetJobResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x12.podium.api.v1.JobR\x03job\"\xb1\x02\n\x0fListJobsRequest\x12\x45\n\x07project\x18\x01 \x01(\tB+\xbaH(r&\x18?2\"^([a-z0-9]([a-z0-9-]*[a-z0-9])?)?$R\x07project\x12\x41\n\x06states\x18\x02 \x03(\x0e\x32\x18.podium.api.v1.Job.StateB\x0f\xbaH\x0c\x92\x01\t\x10\x14\"\x05\x82\x01\x02\x10\x01R\x06states\x12$\n\tpage_size\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07R\tpageToken\x12 \n\x06\x66ilter\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0fR\x06\x66ilter\x12#\n\x08order_by\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01R\x07orderBy\"b\n\x10ListJobsResponse\x12&\n\x04jobs\x18\x01 \x03(\x0b\x32\x12.podium.api.v1.JobR\x04jobs\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xbf\x02\n\x10UpdateJobRequest\x12 \n\x06job_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64R\x05jobId\x12\x42\n\x08priority\x18\x02 \x01(\x0e\x32\x17.podium.api.v1.PriorityB\x08\xbaH\x05\x82\x01\x02\x10\x01H\x00R\x08priority\x88\x01\x01\x12}\n\x06labels\x18\x03 \x03(\x0b\x32+.podium.api.v1.UpdateJobRequest.LabelsEntryB8\xbaH5\x9a\x01\x32\x10@\"\'r%\x18?2!^[a-z0-9]([a-z0-9_.-]*[a-z0-9])?$*\x05r\x03\x18\xff\x01R\x06labels\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x42\x0b\n\t_priority\"9\n\x11UpdateJobResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x12.podium.api.v1.JobR\x03job\"l\n\x10\x43\x61ncelJobRequest\x12 \n\x06job_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64R\x05jobId\x12 \n\x06reason\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07R\x06reason\x12\x14\n\x05\x66orce\x18\x03 \x01(\x08R\x05\x66orce\"9\n\x11\x43\x61ncelJobResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x12.podium.api.v1.JobR\x03job\"U\n\x0fPauseJobRequest\x12 \n\x06job_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64R\x05jobId\x12 \n\x06reason\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07R\x06reason\"8\n\x10PauseJobResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x12.podium.api.v1.JobR\x03job\"4\n\x10ResumeJobRequest\x12 \n\x06job_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64R\x05jobId\"9\n\x11ResumeJobResponse\x12$\n\x03job\x18\x01 \x01(\x0b\x32\x12.podium.api.v1.JobR\x03job\"4\n\x10\x44\x65leteJobRequest\x12 \n\x06job_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64R\x05jobId\"\x13\n\x11\x44\x65leteJobResponse\"Z\n\x0fWatchJobRequest\x12 \n\x06job_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64R\x05jobId\x12%\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x04R\rafterSequence\"A\n\x10WatchJobResponse\x12-\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x17.podium.api.v1.JobEventR\x05\x65vent\"\xc8\x01\n\x10WatchJobsRequest\x12q\n\x0f\x61\x66ter_sequences\x18\x01 \x03(\x0b\x32\x33.podium.api.v1.WatchJobsRequest.AfterSequencesEntryB\x13\xbaH\x10\x9a\x01\r\x08\x01\x10\xe8\x07\"\x06r\x04\x10\x01\x18\x64R\x0e\x61\x66terSequences\x1a\x41\n\x13\x41\x66terSequencesEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x04R\x05value:\x02\x38\x01\"B\n\x11WatchJobsResponse\x12-\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x17.podium.api.v1.JobEventR\x05\x65vent2\x9e\x06\n\nJobService\x12N\n\tCreateJob\x12\x1f.podium.api.v1.CreateJobRequest\x1a .podium.api.v1.CreateJobResponse\x12\x45\n\x06GetJob\x12\x1c.podium.api.v1.GetJobRequest\x1a\x1d.podium.api.v1.GetJobResponse\x12K\n\x08ListJobs\x12\x1e.podium.api.v1.ListJobsRequest\x1a\x1f.podium.api.v1.ListJobsResponse\x12N\n\tUpdateJob\x12\x1f.podium.api.v1.UpdateJobRequest\x1a .podium.api.v1.UpdateJobResponse\x12N\n\tCancelJob\x12\x1f.podium.api.v1.CancelJobRequest\x1a .podium.api.v1.CancelJobResponse\x12K\n\x08PauseJob\x12\x1e.podium.api.v1.PauseJobRequest\x1a\x1f.podium.api.v1.PauseJobResponse\x12N\n\tResumeJob\x12\x1f.podium.api.v1.ResumeJobRequest\x1a .podium.api.v1.ResumeJobResponse\x12N\n\tDeleteJob\x12\x1f.podium.api.v1.DeleteJobRequest\x1a .podium.api.v1.DeleteJobResponse\x12M\n\x08WatchJob\x12\x1e.podium.api.v1.WatchJobRequest\x1a\x1f.podium.api.v1.WatchJobResponse0\x01\x12P\n\tWatchJobs\x12\x1f.podium.api.v1.WatchJobsRequest\x1a .podium.api.v1.WatchJobsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,6 +50,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTJOBSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_LISTJOBSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTJOBSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\350\007'
+  _globals['_LISTJOBSREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_LISTJOBSREQUEST'].fields_by_name['filter']._serialized_options = b'\272H\005r\003\030\320\017'
+  _globals['_LISTJOBSREQUEST'].fields_by_name['order_by']._loaded_options = None
+  _globals['_LISTJOBSREQUEST'].fields_by_name['order_by']._serialized_options = b'\272H\005r\003\030\310\001'
   _globals['_UPDATEJOBREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_UPDATEJOBREQUEST_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_UPDATEJOBREQUEST'].fields_by_name['job_id']._loaded_options = None
@@ -68,10 +72,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PAUSEJOBREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\005r\003\030\350\007'
   _globals['_RESUMEJOBREQUEST'].fields_by_name['job_id']._loaded_options = None
   _globals['_RESUMEJOBREQUEST'].fields_by_name['job_id']._serialized_options = b'\272H\006r\004\020\001\030d'
+  _globals['_DELETEJOBREQUEST'].fields_by_name['job_id']._loaded_options = None
+  _globals['_DELETEJOBREQUEST'].fields_by_name['job_id']._serialized_options = b'\272H\006r\004\020\001\030d'
   _globals['_WATCHJOBREQUEST'].fields_by_name['job_id']._loaded_options = None
   _globals['_WATCHJOBREQUEST'].fields_by_name['job_id']._serialized_options = b'\272H\006r\004\020\001\030d'
   _globals['_WATCHJOBSREQUEST_AFTERSEQUENCESENTRY']._loaded_options = None
   _globals['_WATCHJOBSREQUEST_AFTERSEQUENCESENTRY']._serialized_options = b'8\001'
+  _globals['_WATCHJOBSREQUEST'].fields_by_name['after_sequences']._loaded_options = None
+  _globals['_WATCHJOBSREQUEST'].fields_by_name['after_sequences']._serialized_options = b'\272H\020\232\001\r\010\001\020\350\007\"\006r\004\020\001\030d'
   _globals['_CREATEJOBREQUEST']._serialized_start=129
   _globals['_CREATEJOBREQUEST']._serialized_end=476
   _globals['_CREATEJOBRESPONSE']._serialized_start=478
@@ -81,41 +89,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETJOBRESPONSE']._serialized_start=588
   _globals['_GETJOBRESPONSE']._serialized_end=642
   _globals['_LISTJOBSREQUEST']._serialized_start=645
-  _globals['_LISTJOBSREQUEST']._serialized_end=879
-  _globals['_LISTJOBSRESPONSE']._serialized_start=881
-  _globals['_LISTJOBSRESPONSE']._serialized_end=979
-  _globals['_UPDATEJOBREQUEST']._serialized_start=982
-  _globals['_UPDATEJOBREQUEST']._serialized_end=1301
-  _globals['_UPDATEJOBREQUEST_LABELSENTRY']._serialized_start=1231
-  _globals['_UPDATEJOBREQUEST_LABELSENTRY']._serialized_end=1288
-  _globals['_UPDATEJOBRESPONSE']._serialized_start=1303
-  _globals['_UPDATEJOBRESPONSE']._serialized_end=1360
-  _globals['_CANCELJOBREQUEST']._serialized_start=1362
-  _globals['_CANCELJOBREQUEST']._serialized_end=1470
-  _globals['_CANCELJOBRESPONSE']._serialized_start=1472
-  _globals['_CANCELJOBRESPONSE']._serialized_end=1529
-  _globals['_PAUSEJOBREQUEST']._serialized_start=1531
-  _globals['_PAUSEJOBREQUEST']._serialized_end=1616
-  _globals['_PAUSEJOBRESPONSE']._serialized_start=1618
-  _globals['_PAUSEJOBRESPONSE']._serialized_end=1674
-  _globals['_RESUMEJOBREQUEST']._serialized_start=1676
-  _globals['_RESUMEJOBREQUEST']._serialized_end=1728
-  _globals['_RESUMEJOBRESPONSE']._serialized_start=1730
-  _globals['_RESUMEJOBRESPONSE']._serialized_end=1787
-  _globals['_DELETEJOBREQUEST']._serialized_start=1789
-  _globals['_DELETEJOBREQUEST']._serialized_end=1830
-  _globals['_DELETEJOBRESPONSE']._serialized_start=1832
-  _globals['_DELETEJOBRESPONSE']._serialized_end=1851
-  _globals['_WATCHJOBREQUEST']._serialized_start=1853
-  _globals['_WATCHJOBREQUEST']._serialized_end=1943
-  _globals['_WATCHJOBRESPONSE']._serialized_start=1945
-  _globals['_WATCHJOBRESPONSE']._serialized_end=2010
-  _globals['_WATCHJOBSREQUEST']._serialized_start=2013
-  _globals['_WATCHJOBSREQUEST']._serialized_end=2192
-  _globals['_WATCHJOBSREQUEST_AFTERSEQUENCESENTRY']._serialized_start=2127
-  _globals['_WATCHJOBSREQUEST_AFTERSEQUENCESENTRY']._serialized_end=2192
-  _globals['_WATCHJOBSRESPONSE']._serialized_start=2194
-  _globals['_WATCHJOBSRESPONSE']._serialized_end=2260
-  _globals['_JOBSERVICE']._serialized_start=2263
-  _globals['_JOBSERVICE']._serialized_end=3061
+  _globals['_LISTJOBSREQUEST']._serialized_end=950
+  _globals['_LISTJOBSRESPONSE']._serialized_start=952
+  _globals['_LISTJOBSRESPONSE']._serialized_end=1050
+  _globals['_UPDATEJOBREQUEST']._serialized_start=1053
+  _globals['_UPDATEJOBREQUEST']._serialized_end=1372
+  _globals['_UPDATEJOBREQUEST_LABELSENTRY']._serialized_start=1302
+  _globals['_UPDATEJOBREQUEST_LABELSENTRY']._serialized_end=1359
+  _globals['_UPDATEJOBRESPONSE']._serialized_start=1374
+  _globals['_UPDATEJOBRESPONSE']._serialized_end=1431
+  _globals['_CANCELJOBREQUEST']._serialized_start=1433
+  _globals['_CANCELJOBREQUEST']._serialized_end=1541
+  _globals['_CANCELJOBRESPONSE']._serialized_start=1543
+  _globals['_CANCELJOBRESPONSE']._serialized_end=1600
+  _globals['_PAUSEJOBREQUEST']._serialized_start=1602
+  _globals['_PAUSEJOBREQUEST']._serialized_end=1687
+  _globals['_PAUSEJOBRESPONSE']._serialized_start=1689
+  _globals['_PAUSEJOBRESPONSE']._serialized_end=1745
+  _globals['_RESUMEJOBREQUEST']._serialized_start=1747
+  _globals['_RESUMEJOBREQUEST']._serialized_end=1799
+  _globals['_RESUMEJOBRESPONSE']._serialized_start=1801
+  _globals['_RESUMEJOBRESPONSE']._serialized_end=1858
+  _globals['_DELETEJOBREQUEST']._serialized_start=1860
+  _globals['_DELETEJOBREQUEST']._serialized_end=1912
+  _globals['_DELETEJOBRESPONSE']._serialized_start=1914
+  _globals['_DELETEJOBRESPONSE']._serialized_end=1933
+  _globals['_WATCHJOBREQUEST']._serialized_start=1935
+  _globals['_WATCHJOBREQUEST']._serialized_end=2025
+  _globals['_WATCHJOBRESPONSE']._serialized_start=2027
+  _globals['_WATCHJOBRESPONSE']._serialized_end=2092
+  _globals['_WATCHJOBSREQUEST']._serialized_start=2095
+  _globals['_WATCHJOBSREQUEST']._serialized_end=2295
+  _globals['_WATCHJOBSREQUEST_AFTERSEQUENCESENTRY']._serialized_start=2230
+  _globals['_WATCHJOBSREQUEST_AFTERSEQUENCESENTRY']._serialized_end=2295
+  _globals['_WATCHJOBSRESPONSE']._serialized_start=2297
+  _globals['_WATCHJOBSRESPONSE']._serialized_end=2363
+  _globals['_JOBSERVICE']._serialized_start=2366
+  _globals['_JOBSERVICE']._serialized_end=3164
 # @@protoc_insertion_point(module_scope)

@@ -124,12 +124,20 @@ class ListJobsRequest(google.protobuf.message.Message):
     STATES_FIELD_NUMBER: builtins.int
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
+    ORDER_BY_FIELD_NUMBER: builtins.int
     project: builtins.str
     """The project. Empty: "default"."""
     page_size: builtins.int
     """Jobs a page, at most. 0: 50; above 1000 counts as 1000."""
     page_token: builtins.str
-    """The next_page_token of the page before. Empty: the first page."""
+    """The next_page_token of the page before, asked with the same filter and order. Empty: the first page."""
+    filter: builtins.str
+    """Only jobs of which this is true, a subset of google.aip.dev/160 such as
+    `state = RUNNING AND labels.team = "x" AND create_time > "2026-01-01T00:00:00Z"`. docs/listing.md has all of it. Empty: all.
+    """
+    order_by: builtins.str
+    """"create_time desc", newest first, or "create_time", oldest first. Empty: newest first."""
     @property
     def states(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[podium.api.v1.job_pb2.Job.State.ValueType]:
         """Only jobs in one of these states. Empty: all."""
@@ -141,8 +149,10 @@ class ListJobsRequest(google.protobuf.message.Message):
         states: collections.abc.Iterable[podium.api.v1.job_pb2.Job.State.ValueType] | None = ...,
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
+        filter: builtins.str = ...,
+        order_by: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token", "project", b"project", "states", b"states"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["filter", b"filter", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "project", b"project", "states", b"states"]) -> None: ...
 
 Global___ListJobsRequest: typing_extensions.TypeAlias = ListJobsRequest
 
@@ -158,7 +168,7 @@ class ListJobsResponse(google.protobuf.message.Message):
     """For the next page; empty: this was the last."""
     @property
     def jobs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[podium.api.v1.job_pb2.Job]:
-        """Newest first."""
+        """In the order asked for."""
 
     def __init__(
         self,
@@ -464,7 +474,7 @@ class WatchJobsRequest(google.protobuf.message.Message):
     AFTER_SEQUENCES_FIELD_NUMBER: builtins.int
     @property
     def after_sequences(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
-        """The last sequence that the caller has, by job."""
+        """The jobs, each with the last sequence that the caller has of it; 0: from the beginning."""
 
     def __init__(
         self,

@@ -27,7 +27,10 @@ if _version_not_supported:
 
 class JobServiceStub(object):
     """Every rpc may also return UNAVAILABLE (the server starts, drains or has lost Redis: try again), DEADLINE_EXCEEDED
-    and INTERNAL (a fault of ours, with a reference for the server's log). Every status but gRPC's own carries google.rpc.ErrorInfo.
+    and INTERNAL (a fault of ours, with a reference for the server's log). Where tokens are required, every rpc may also return
+    UNAUTHENTICATED (no token, or one that is unknown, expired or revoked) and PERMISSION_DENIED (the token's role or project does not
+    allow it). RESOURCE_EXHAUSTED: too many calls or watches at a time; RetryInfo says when to try again.
+    Every status but gRPC's own carries google.rpc.ErrorInfo.
 
     Jobs: submit, look, watch, stop.
     """
@@ -92,7 +95,10 @@ class JobServiceStub(object):
 
 class JobServiceServicer(object):
     """Every rpc may also return UNAVAILABLE (the server starts, drains or has lost Redis: try again), DEADLINE_EXCEEDED
-    and INTERNAL (a fault of ours, with a reference for the server's log). Every status but gRPC's own carries google.rpc.ErrorInfo.
+    and INTERNAL (a fault of ours, with a reference for the server's log). Where tokens are required, every rpc may also return
+    UNAUTHENTICATED (no token, or one that is unknown, expired or revoked) and PERMISSION_DENIED (the token's role or project does not
+    allow it). RESOURCE_EXHAUSTED: too many calls or watches at a time; RetryInfo says when to try again.
+    Every status but gRPC's own carries google.rpc.ErrorInfo.
 
     Jobs: submit, look, watch, stop.
     """
@@ -116,8 +122,8 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListJobs(self, request, context):
-        """ListJobs returns a page of jobs, newest first. An empty next_page_token is the only sign of the end.
-        INVALID_ARGUMENT: the page_token is not of this list.
+        """ListJobs returns a page of jobs. An empty next_page_token is the only sign of the end.
+        INVALID_ARGUMENT: the filter or order_by cannot be read, or the page_token is not of this list.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -159,7 +165,9 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteJob(self, request, context):
-        """DeleteJob removes an ended job with its checkpoints. Not built yet: UNIMPLEMENTED.
+        """DeleteJob removes an ended job: at once nobody sees it any more; its checkpoints, logs and metrics are removed soon after, and
+        again until nothing is left. Deleting again is NOT_FOUND, as is asking for anything of it.
+        NOT_FOUND: no such job. FAILED_PRECONDITION: it has not ended, or a job that has not ended starts from one of its checkpoints.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -178,7 +186,9 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchJobs(self, request, context):
-        """WatchJobs follows many jobs on one stream. Not built yet: UNIMPLEMENTED.
+        """WatchJobs follows many jobs on one stream: for each what WatchJob sends, first its snapshot, then its events in order, without gaps
+        and without repeats. Events of different jobs come in no particular order. It ends with OK once every job has ended.
+        NOT_FOUND, OUT_OF_RANGE: as for WatchJob; ErrorInfo.metadata names job_id. UNAVAILABLE: resume with the last sequences seen.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -247,7 +257,10 @@ def add_JobServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class JobService(object):
     """Every rpc may also return UNAVAILABLE (the server starts, drains or has lost Redis: try again), DEADLINE_EXCEEDED
-    and INTERNAL (a fault of ours, with a reference for the server's log). Every status but gRPC's own carries google.rpc.ErrorInfo.
+    and INTERNAL (a fault of ours, with a reference for the server's log). Where tokens are required, every rpc may also return
+    UNAUTHENTICATED (no token, or one that is unknown, expired or revoked) and PERMISSION_DENIED (the token's role or project does not
+    allow it). RESOURCE_EXHAUSTED: too many calls or watches at a time; RetryInfo says when to try again.
+    Every status but gRPC's own carries google.rpc.ErrorInfo.
 
     Jobs: submit, look, watch, stop.
     """

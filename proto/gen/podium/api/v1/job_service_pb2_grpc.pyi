@@ -187,7 +187,10 @@ _JobServiceWatchJobsType = typing_extensions.TypeVar(
 
 class JobServiceStub(typing.Generic[_JobServiceCreateJobType, _JobServiceGetJobType, _JobServiceListJobsType, _JobServiceUpdateJobType, _JobServiceCancelJobType, _JobServicePauseJobType, _JobServiceResumeJobType, _JobServiceDeleteJobType, _JobServiceWatchJobType, _JobServiceWatchJobsType]):
     """Every rpc may also return UNAVAILABLE (the server starts, drains or has lost Redis: try again), DEADLINE_EXCEEDED
-    and INTERNAL (a fault of ours, with a reference for the server's log). Every status but gRPC's own carries google.rpc.ErrorInfo.
+    and INTERNAL (a fault of ours, with a reference for the server's log). Where tokens are required, every rpc may also return
+    UNAUTHENTICATED (no token, or one that is unknown, expired or revoked) and PERMISSION_DENIED (the token's role or project does not
+    allow it). RESOURCE_EXHAUSTED: too many calls or watches at a time; RetryInfo says when to try again.
+    Every status but gRPC's own carries google.rpc.ErrorInfo.
 
     Jobs: submit, look, watch, stop.
     """
@@ -293,8 +296,8 @@ class JobServiceStub(typing.Generic[_JobServiceCreateJobType, _JobServiceGetJobT
     """
 
     ListJobs: _JobServiceListJobsType
-    """ListJobs returns a page of jobs, newest first. An empty next_page_token is the only sign of the end.
-    INVALID_ARGUMENT: the page_token is not of this list.
+    """ListJobs returns a page of jobs. An empty next_page_token is the only sign of the end.
+    INVALID_ARGUMENT: the filter or order_by cannot be read, or the page_token is not of this list.
     """
 
     UpdateJob: _JobServiceUpdateJobType
@@ -321,7 +324,10 @@ class JobServiceStub(typing.Generic[_JobServiceCreateJobType, _JobServiceGetJobT
     """
 
     DeleteJob: _JobServiceDeleteJobType
-    """DeleteJob removes an ended job with its checkpoints. Not built yet: UNIMPLEMENTED."""
+    """DeleteJob removes an ended job: at once nobody sees it any more; its checkpoints, logs and metrics are removed soon after, and
+    again until nothing is left. Deleting again is NOT_FOUND, as is asking for anything of it.
+    NOT_FOUND: no such job. FAILED_PRECONDITION: it has not ended, or a job that has not ended starts from one of its checkpoints.
+    """
 
     WatchJob: _JobServiceWatchJobType
     """WatchJob sends the job as it stands, then every event after after_sequence in order, without gaps and without
@@ -333,7 +339,10 @@ class JobServiceStub(typing.Generic[_JobServiceCreateJobType, _JobServiceGetJobT
     """
 
     WatchJobs: _JobServiceWatchJobsType
-    """WatchJobs follows many jobs on one stream. Not built yet: UNIMPLEMENTED."""
+    """WatchJobs follows many jobs on one stream: for each what WatchJob sends, first its snapshot, then its events in order, without gaps
+    and without repeats. Events of different jobs come in no particular order. It ends with OK once every job has ended.
+    NOT_FOUND, OUT_OF_RANGE: as for WatchJob; ErrorInfo.metadata names job_id. UNAVAILABLE: resume with the last sequences seen.
+    """
 
 JobServiceAsyncStub: typing_extensions.TypeAlias = JobServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -380,7 +389,10 @@ JobServiceAsyncStub: typing_extensions.TypeAlias = JobServiceStub[
 
 class JobServiceServicer(metaclass=abc.ABCMeta):
     """Every rpc may also return UNAVAILABLE (the server starts, drains or has lost Redis: try again), DEADLINE_EXCEEDED
-    and INTERNAL (a fault of ours, with a reference for the server's log). Every status but gRPC's own carries google.rpc.ErrorInfo.
+    and INTERNAL (a fault of ours, with a reference for the server's log). Where tokens are required, every rpc may also return
+    UNAUTHENTICATED (no token, or one that is unknown, expired or revoked) and PERMISSION_DENIED (the token's role or project does not
+    allow it). RESOURCE_EXHAUSTED: too many calls or watches at a time; RetryInfo says when to try again.
+    Every status but gRPC's own carries google.rpc.ErrorInfo.
 
     Jobs: submit, look, watch, stop.
     """
@@ -413,8 +425,8 @@ class JobServiceServicer(metaclass=abc.ABCMeta):
         request: podium.api.v1.job_service_pb2.ListJobsRequest,
         context: _ServicerContext,
     ) -> typing.Union[podium.api.v1.job_service_pb2.ListJobsResponse, collections.abc.Awaitable[podium.api.v1.job_service_pb2.ListJobsResponse]]:
-        """ListJobs returns a page of jobs, newest first. An empty next_page_token is the only sign of the end.
-        INVALID_ARGUMENT: the page_token is not of this list.
+        """ListJobs returns a page of jobs. An empty next_page_token is the only sign of the end.
+        INVALID_ARGUMENT: the filter or order_by cannot be read, or the page_token is not of this list.
         """
 
     @abc.abstractmethod
@@ -466,7 +478,10 @@ class JobServiceServicer(metaclass=abc.ABCMeta):
         request: podium.api.v1.job_service_pb2.DeleteJobRequest,
         context: _ServicerContext,
     ) -> typing.Union[podium.api.v1.job_service_pb2.DeleteJobResponse, collections.abc.Awaitable[podium.api.v1.job_service_pb2.DeleteJobResponse]]:
-        """DeleteJob removes an ended job with its checkpoints. Not built yet: UNIMPLEMENTED."""
+        """DeleteJob removes an ended job: at once nobody sees it any more; its checkpoints, logs and metrics are removed soon after, and
+        again until nothing is left. Deleting again is NOT_FOUND, as is asking for anything of it.
+        NOT_FOUND: no such job. FAILED_PRECONDITION: it has not ended, or a job that has not ended starts from one of its checkpoints.
+        """
 
     @abc.abstractmethod
     def WatchJob(
@@ -488,6 +503,9 @@ class JobServiceServicer(metaclass=abc.ABCMeta):
         request: podium.api.v1.job_service_pb2.WatchJobsRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[podium.api.v1.job_service_pb2.WatchJobsResponse], collections.abc.AsyncIterator[podium.api.v1.job_service_pb2.WatchJobsResponse]]:
-        """WatchJobs follows many jobs on one stream. Not built yet: UNIMPLEMENTED."""
+        """WatchJobs follows many jobs on one stream: for each what WatchJob sends, first its snapshot, then its events in order, without gaps
+        and without repeats. Events of different jobs come in no particular order. It ends with OK once every job has ended.
+        NOT_FOUND, OUT_OF_RANGE: as for WatchJob; ErrorInfo.metadata names job_id. UNAVAILABLE: resume with the last sequences seen.
+        """
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17podium/api/v1/log.proto\x12\rpodium.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe6\x01\n\x07LogLine\x12.\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12\x32\n\x05level\x18\x02 \x01(\x0e\x32\x1c.podium.api.v1.LogLine.LevelR\x05level\x12\x12\n\x04text\x18\x03 \x01(\tR\x04text\"c\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x0f\n\x0bLEVEL_DEBUG\x10\x01\x12\x0e\n\nLEVEL_INFO\x10\x02\x12\x11\n\rLEVEL_WARNING\x10\x03\x12\x0f\n\x0bLEVEL_ERROR\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17podium/api/v1/log.proto\x12\rpodium.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x94\x02\n\x07LogLine\x12.\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12\x32\n\x05level\x18\x02 \x01(\x0e\x32\x1c.podium.api.v1.LogLine.LevelR\x05level\x12\x12\n\x04text\x18\x03 \x01(\tR\x04text\x12\x12\n\x04rank\x18\x04 \x01(\rR\x04rank\x12\x18\n\x07\x61ttempt\x18\x05 \x01(\rR\x07\x61ttempt\"c\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x0f\n\x0bLEVEL_DEBUG\x10\x01\x12\x0e\n\nLEVEL_INFO\x10\x02\x12\x11\n\rLEVEL_WARNING\x10\x03\x12\x0f\n\x0bLEVEL_ERROR\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,7 +33,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'podium.api.v1.log_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LOGLINE']._serialized_start=76
-  _globals['_LOGLINE']._serialized_end=306
-  _globals['_LOGLINE_LEVEL']._serialized_start=207
-  _globals['_LOGLINE_LEVEL']._serialized_end=306
+  _globals['_LOGLINE']._serialized_end=352
+  _globals['_LOGLINE_LEVEL']._serialized_start=253
+  _globals['_LOGLINE_LEVEL']._serialized_end=352
 # @@protoc_insertion_point(module_scope)

@@ -61,10 +61,16 @@ class LogLine(google.protobuf.message.Message):
     TIME_FIELD_NUMBER: builtins.int
     LEVEL_FIELD_NUMBER: builtins.int
     TEXT_FIELD_NUMBER: builtins.int
+    RANK_FIELD_NUMBER: builtins.int
+    ATTEMPT_FIELD_NUMBER: builtins.int
     level: Global___LogLine.Level.ValueType
     """How bad."""
     text: builtins.str
     """The text, without the line's end."""
+    rank: builtins.int
+    """The rank that wrote it; 0 is also who speaks for the whole attempt."""
+    attempt: builtins.int
+    """The attempt that wrote it. ReadLogs sets it; an event names it itself."""
     @property
     def time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When."""
@@ -75,8 +81,10 @@ class LogLine(google.protobuf.message.Message):
         time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         level: Global___LogLine.Level.ValueType = ...,
         text: builtins.str = ...,
+        rank: builtins.int = ...,
+        attempt: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["time", b"time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["level", b"level", "text", b"text", "time", b"time"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "level", b"level", "rank", b"rank", "text", b"text", "time", b"time"]) -> None: ...
 
 Global___LogLine: typing_extensions.TypeAlias = LogLine

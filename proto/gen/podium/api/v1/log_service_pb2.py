@@ -25,17 +25,21 @@ _sym_db = _symbol_database.Default()
 from podium.api.v1 import log_pb2 as podium_dot_api_dot_v1_dot_log__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpodium/api/v1/log_service.proto\x12\rpodium.api.v1\x1a\x17podium/api/v1/log.proto\"\xad\x01\n\x0fReadLogsRequest\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x18\n\x07\x61ttempt\x18\x02 \x01(\rR\x07\x61ttempt\x12\x39\n\tmin_level\x18\x03 \x01(\x0e\x32\x1c.podium.api.v1.LogLine.LevelR\x08minLevel\x12\x16\n\x06offset\x18\x04 \x01(\x04R\x06offset\x12\x16\n\x06\x66ollow\x18\x05 \x01(\x08R\x06\x66ollow\"a\n\x10ReadLogsResponse\x12,\n\x05lines\x18\x01 \x03(\x0b\x32\x16.podium.api.v1.LogLineR\x05lines\x12\x1f\n\x0bnext_offset\x18\x02 \x01(\x04R\nnextOffset2[\n\nLogService\x12M\n\x08ReadLogs\x12\x1e.podium.api.v1.ReadLogsRequest\x1a\x1f.podium.api.v1.ReadLogsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpodium/api/v1/log_service.proto\x12\rpodium.api.v1\x1a\x17podium/api/v1/log.proto\"\xf4\x01\n\x0fReadLogsRequest\x12 \n\x06job_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64R\x05jobId\x12\x18\n\x07\x61ttempt\x18\x02 \x01(\rR\x07\x61ttempt\x12\x43\n\tmin_level\x18\x03 \x01(\x0e\x32\x1c.podium.api.v1.LogLine.LevelB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x08minLevel\x12\x1b\n\x06offset\x18\x04 \x01(\x04H\x00R\x06offset\x88\x01\x01\x12\x16\n\x06\x66ollow\x18\x05 \x01(\x08R\x06\x66ollow\x12\x17\n\x04rank\x18\x06 \x01(\rH\x01R\x04rank\x88\x01\x01\x42\t\n\x07_offsetB\x07\n\x05_rank\"a\n\x10ReadLogsResponse\x12,\n\x05lines\x18\x01 \x03(\x0b\x32\x16.podium.api.v1.LogLineR\x05lines\x12\x1f\n\x0bnext_offset\x18\x02 \x01(\x04R\nnextOffset2[\n\nLogService\x12M\n\x08ReadLogs\x12\x1e.podium.api.v1.ReadLogsRequest\x1a\x1f.podium.api.v1.ReadLogsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'podium.api.v1.log_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_READLOGSREQUEST'].fields_by_name['job_id']._loaded_options = None
+  _globals['_READLOGSREQUEST'].fields_by_name['job_id']._serialized_options = b'\272H\006r\004\020\001\030d'
+  _globals['_READLOGSREQUEST'].fields_by_name['min_level']._loaded_options = None
+  _globals['_READLOGSREQUEST'].fields_by_name['min_level']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_READLOGSREQUEST']._serialized_start=76
-  _globals['_READLOGSREQUEST']._serialized_end=249
-  _globals['_READLOGSRESPONSE']._serialized_start=251
-  _globals['_READLOGSRESPONSE']._serialized_end=348
-  _globals['_LOGSERVICE']._serialized_start=350
-  _globals['_LOGSERVICE']._serialized_end=441
+  _globals['_READLOGSREQUEST']._serialized_end=320
+  _globals['_READLOGSRESPONSE']._serialized_start=322
+  _globals['_READLOGSRESPONSE']._serialized_end=419
+  _globals['_LOGSERVICE']._serialized_start=421
+  _globals['_LOGSERVICE']._serialized_end=512
 # @@protoc_insertion_point(module_scope)

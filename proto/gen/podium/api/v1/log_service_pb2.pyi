@@ -30,26 +30,35 @@ class ReadLogsRequest(google.protobuf.message.Message):
     MIN_LEVEL_FIELD_NUMBER: builtins.int
     OFFSET_FIELD_NUMBER: builtins.int
     FOLLOW_FIELD_NUMBER: builtins.int
+    RANK_FIELD_NUMBER: builtins.int
     job_id: builtins.str
     """The job."""
     attempt: builtins.int
-    """The attempt. 0: all."""
+    """Only lines of this attempt. 0: all."""
     min_level: podium.api.v1.log_pb2.LogLine.Level.ValueType
     """Only lines of this level or worse."""
     offset: builtins.int
-    """Lines to leave out at the beginning."""
+    """Where to begin: lines of the job's log to leave out, whether or not they are asked for. Not set: the oldest that is kept."""
     follow: builtins.bool
     """Go on with new lines until the job ends."""
+    rank: builtins.int
+    """Only lines of this rank. Not set: all."""
     def __init__(
         self,
         *,
         job_id: builtins.str = ...,
         attempt: builtins.int = ...,
         min_level: podium.api.v1.log_pb2.LogLine.Level.ValueType = ...,
-        offset: builtins.int = ...,
+        offset: builtins.int | None = ...,
         follow: builtins.bool = ...,
+        rank: builtins.int | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "follow", b"follow", "job_id", b"job_id", "min_level", b"min_level", "offset", b"offset"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_offset", b"_offset", "_rank", b"_rank", "offset", b"offset", "rank", b"rank"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_offset", b"_offset", "_rank", b"_rank", "attempt", b"attempt", "follow", b"follow", "job_id", b"job_id", "min_level", b"min_level", "offset", b"offset", "rank", b"rank"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_offset", b"_offset"]) -> typing.Literal["offset"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_rank", b"_rank"]) -> typing.Literal["rank"] | None: ...
 
 Global___ReadLogsRequest: typing_extensions.TypeAlias = ReadLogsRequest
 
@@ -62,10 +71,10 @@ class ReadLogsResponse(google.protobuf.message.Message):
     LINES_FIELD_NUMBER: builtins.int
     NEXT_OFFSET_FIELD_NUMBER: builtins.int
     next_offset: builtins.int
-    """The offset after these lines."""
+    """The offset after these lines: where to go on."""
     @property
     def lines(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[podium.api.v1.log_pb2.LogLine]:
-        """Oldest first."""
+        """Oldest first. None: a sign of life."""
 
     def __init__(
         self,

@@ -47,7 +47,10 @@ class LogServiceServicer(object):
     """
 
     def ReadLogs(self, request, context):
-        """ReadLogs returns the log of a job, and goes on with it where asked to. Not built yet: UNIMPLEMENTED; WatchJob carries the lines.
+        """ReadLogs returns the log of a job, of all attempts and ranks in the order written, and goes on with it where asked to. It is kept
+        in the ledger, then in the archive, so it outlives the machine that wrote it.
+        NOT_FOUND: no such job. OUT_OF_RANGE: the lines from `offset` on are no longer kept (ErrorInfo.metadata names oldest_offset), or it
+        lies in the future.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -61,7 +61,11 @@ class LogServiceStub(typing.Generic[_LogServiceReadLogsType]):
     ], channel: grpc.aio.Channel) -> None: ...
 
     ReadLogs: _LogServiceReadLogsType
-    """ReadLogs returns the log of a job, and goes on with it where asked to. Not built yet: UNIMPLEMENTED; WatchJob carries the lines."""
+    """ReadLogs returns the log of a job, of all attempts and ranks in the order written, and goes on with it where asked to. It is kept
+    in the ledger, then in the archive, so it outlives the machine that wrote it.
+    NOT_FOUND: no such job. OUT_OF_RANGE: the lines from `offset` on are no longer kept (ErrorInfo.metadata names oldest_offset), or it
+    lies in the future.
+    """
 
 LogServiceAsyncStub: typing_extensions.TypeAlias = LogServiceStub[
     grpc.aio.UnaryStreamMultiCallable[
@@ -79,6 +83,10 @@ class LogServiceServicer(metaclass=abc.ABCMeta):
         request: podium.api.v1.log_service_pb2.ReadLogsRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[podium.api.v1.log_service_pb2.ReadLogsResponse], collections.abc.AsyncIterator[podium.api.v1.log_service_pb2.ReadLogsResponse]]:
-        """ReadLogs returns the log of a job, and goes on with it where asked to. Not built yet: UNIMPLEMENTED; WatchJob carries the lines."""
+        """ReadLogs returns the log of a job, of all attempts and ranks in the order written, and goes on with it where asked to. It is kept
+        in the ledger, then in the archive, so it outlives the machine that wrote it.
+        NOT_FOUND: no such job. OUT_OF_RANGE: the lines from `offset` on are no longer kept (ErrorInfo.metadata names oldest_offset), or it
+        lies in the future.
+        """
 
 def add_LogServiceServicer_to_server(servicer: LogServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

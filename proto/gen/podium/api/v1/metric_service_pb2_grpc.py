@@ -48,7 +48,8 @@ class MetricServiceServicer(object):
 
     def QueryMetrics(self, request, context):
         """QueryMetrics returns a job's metrics, each (metric, step) once: where attempts overlap, the later one's value.
-        With max_points a long series is thinned to every n-th point; its first and last are always kept.
+        With max_points a long series is thinned so that what a plot shows stays: its first and last point, and of every stretch in between
+        the lowest and the highest.
         NOT_FOUND: no such job. INVALID_ARGUMENT: last_step is below first_step.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -62,7 +62,8 @@ class MetricServiceStub(typing.Generic[_MetricServiceQueryMetricsType]):
 
     QueryMetrics: _MetricServiceQueryMetricsType
     """QueryMetrics returns a job's metrics, each (metric, step) once: where attempts overlap, the later one's value.
-    With max_points a long series is thinned to every n-th point; its first and last are always kept.
+    With max_points a long series is thinned so that what a plot shows stays: its first and last point, and of every stretch in between
+    the lowest and the highest.
     NOT_FOUND: no such job. INVALID_ARGUMENT: last_step is below first_step.
     """
 
@@ -83,7 +84,8 @@ class MetricServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[podium.api.v1.metric_service_pb2.QueryMetricsResponse, collections.abc.Awaitable[podium.api.v1.metric_service_pb2.QueryMetricsResponse]]:
         """QueryMetrics returns a job's metrics, each (metric, step) once: where attempts overlap, the later one's value.
-        With max_points a long series is thinned to every n-th point; its first and last are always kept.
+        With max_points a long series is thinned so that what a plot shows stays: its first and last point, and of every stretch in between
+        the lowest and the highest.
         NOT_FOUND: no such job. INVALID_ARGUMENT: last_step is below first_step.
         """
 

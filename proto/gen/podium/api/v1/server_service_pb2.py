@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from podium.api.v1 import catalogue_pb2 as podium_dot_api_dot_v1_dot_catalogue__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"podium/api/v1/server_service.proto\x12\rpodium.api.v1\x1a\x1dpodium/api/v1/catalogue.proto\"\x16\n\x14GetServerInfoRequest\"\xf3\x01\n\x15GetServerInfoResponse\x12\x18\n\x07version\x18\x01 \x01(\tR\x07version\x12*\n\x11max_message_bytes\x18\x02 \x01(\x04R\x0fmaxMessageBytes\x12\"\n\rmax_page_size\x18\x03 \x01(\rR\x0bmaxPageSize\x12*\n\x11max_metric_points\x18\x04 \x01(\rR\x0fmaxMetricPoints\x12\x1f\n\x0b\x65vents_kept\x18\x05 \x01(\x04R\neventsKept\x12#\n\rallowed_roots\x18\x06 \x03(\tR\x0c\x61llowedRoots\"\x14\n\x12ListSortersRequest\"J\n\x13ListSortersResponse\x12\x33\n\x07sorters\x18\x01 \x03(\x0b\x32\x19.podium.api.v1.SorterInfoR\x07sorters\";\n\x14ListBackbonesRequest\x12#\n\rname_contains\x18\x01 \x01(\tR\x0cnameContains\"R\n\x15ListBackbonesResponse\x12\x39\n\tbackbones\x18\x01 \x03(\x0b\x32\x1b.podium.api.v1.BackboneInfoR\tbackbones\"\x16\n\x14GetSpecSchemaRequest\"8\n\x15GetSpecSchemaResponse\x12\x1f\n\x0bjson_schema\x18\x01 \x01(\tR\njsonSchema2\xf9\x02\n\rServerService\x12Z\n\rGetServerInfo\x12#.podium.api.v1.GetServerInfoRequest\x1a$.podium.api.v1.GetServerInfoResponse\x12T\n\x0bListSorters\x12!.podium.api.v1.ListSortersRequest\x1a\".podium.api.v1.ListSortersResponse\x12Z\n\rListBackbones\x12#.podium.api.v1.ListBackbonesRequest\x1a$.podium.api.v1.ListBackbonesResponse\x12Z\n\rGetSpecSchema\x12#.podium.api.v1.GetSpecSchemaRequest\x1a$.podium.api.v1.GetSpecSchemaResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"podium/api/v1/server_service.proto\x12\rpodium.api.v1\x1a\x1dpodium/api/v1/catalogue.proto\"\x16\n\x14GetServerInfoRequest\"\xca\x03\n\x15GetServerInfoResponse\x12\x18\n\x07version\x18\x01 \x01(\tR\x07version\x12*\n\x11max_message_bytes\x18\x02 \x01(\x04R\x0fmaxMessageBytes\x12\"\n\rmax_page_size\x18\x03 \x01(\rR\x0bmaxPageSize\x12*\n\x11max_metric_points\x18\x04 \x01(\rR\x0fmaxMetricPoints\x12\x1f\n\x0b\x65vents_kept\x18\x05 \x01(\x04R\neventsKept\x12#\n\rallowed_roots\x18\x06 \x03(\tR\x0c\x61llowedRoots\x12\'\n\x0ftokens_required\x18\x07 \x01(\x08R\x0etokensRequired\x12/\n\x14max_calls_per_second\x18\x08 \x01(\rR\x11maxCallsPerSecond\x12\x1f\n\x0bmax_streams\x18\t \x01(\rR\nmaxStreams\x12(\n\x10max_watched_jobs\x18\n \x01(\rR\x0emaxWatchedJobs\x12\x30\n\x14\x61llowed_uri_prefixes\x18\x0b \x03(\tR\x12\x61llowedUriPrefixes\"\x14\n\x12ListSortersRequest\"J\n\x13ListSortersResponse\x12\x33\n\x07sorters\x18\x01 \x03(\x0b\x32\x19.podium.api.v1.SorterInfoR\x07sorters\";\n\x14ListBackbonesRequest\x12#\n\rname_contains\x18\x01 \x01(\tR\x0cnameContains\"R\n\x15ListBackbonesResponse\x12\x39\n\tbackbones\x18\x01 \x03(\x0b\x32\x1b.podium.api.v1.BackboneInfoR\tbackbones\":\n\x13ListDatasetsRequest\x12#\n\rpath_contains\x18\x01 \x01(\tR\x0cpathContains\"l\n\x14ListDatasetsResponse\x12\x36\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x1a.podium.api.v1.DatasetInfoR\x08\x64\x61tasets\x12\x1c\n\ttruncated\x18\x02 \x01(\x08R\ttruncated\"\x16\n\x14GetSpecSchemaRequest\"8\n\x15GetSpecSchemaResponse\x12\x1f\n\x0bjson_schema\x18\x01 \x01(\tR\njsonSchema2\xd2\x03\n\rServerService\x12Z\n\rGetServerInfo\x12#.podium.api.v1.GetServerInfoRequest\x1a$.podium.api.v1.GetServerInfoResponse\x12T\n\x0bListSorters\x12!.podium.api.v1.ListSortersRequest\x1a\".podium.api.v1.ListSortersResponse\x12Z\n\rListBackbones\x12#.podium.api.v1.ListBackbonesRequest\x1a$.podium.api.v1.ListBackbonesResponse\x12W\n\x0cListDatasets\x12\".podium.api.v1.ListDatasetsRequest\x1a#.podium.api.v1.ListDatasetsResponse\x12Z\n\rGetSpecSchema\x12#.podium.api.v1.GetSpecSchemaRequest\x1a$.podium.api.v1.GetSpecSchemaResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,19 +35,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSERVERINFOREQUEST']._serialized_start=84
   _globals['_GETSERVERINFOREQUEST']._serialized_end=106
   _globals['_GETSERVERINFORESPONSE']._serialized_start=109
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=352
-  _globals['_LISTSORTERSREQUEST']._serialized_start=354
-  _globals['_LISTSORTERSREQUEST']._serialized_end=374
-  _globals['_LISTSORTERSRESPONSE']._serialized_start=376
-  _globals['_LISTSORTERSRESPONSE']._serialized_end=450
-  _globals['_LISTBACKBONESREQUEST']._serialized_start=452
-  _globals['_LISTBACKBONESREQUEST']._serialized_end=511
-  _globals['_LISTBACKBONESRESPONSE']._serialized_start=513
-  _globals['_LISTBACKBONESRESPONSE']._serialized_end=595
-  _globals['_GETSPECSCHEMAREQUEST']._serialized_start=597
-  _globals['_GETSPECSCHEMAREQUEST']._serialized_end=619
-  _globals['_GETSPECSCHEMARESPONSE']._serialized_start=621
-  _globals['_GETSPECSCHEMARESPONSE']._serialized_end=677
-  _globals['_SERVERSERVICE']._serialized_start=680
-  _globals['_SERVERSERVICE']._serialized_end=1057
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=567
+  _globals['_LISTSORTERSREQUEST']._serialized_start=569
+  _globals['_LISTSORTERSREQUEST']._serialized_end=589
+  _globals['_LISTSORTERSRESPONSE']._serialized_start=591
+  _globals['_LISTSORTERSRESPONSE']._serialized_end=665
+  _globals['_LISTBACKBONESREQUEST']._serialized_start=667
+  _globals['_LISTBACKBONESREQUEST']._serialized_end=726
+  _globals['_LISTBACKBONESRESPONSE']._serialized_start=728
+  _globals['_LISTBACKBONESRESPONSE']._serialized_end=810
+  _globals['_LISTDATASETSREQUEST']._serialized_start=812
+  _globals['_LISTDATASETSREQUEST']._serialized_end=870
+  _globals['_LISTDATASETSRESPONSE']._serialized_start=872
+  _globals['_LISTDATASETSRESPONSE']._serialized_end=980
+  _globals['_GETSPECSCHEMAREQUEST']._serialized_start=982
+  _globals['_GETSPECSCHEMAREQUEST']._serialized_end=1004
+  _globals['_GETSPECSCHEMARESPONSE']._serialized_start=1006
+  _globals['_GETSPECSCHEMARESPONSE']._serialized_end=1062
+  _globals['_SERVERSERVICE']._serialized_start=1065
+  _globals['_SERVERSERVICE']._serialized_end=1531
 # @@protoc_insertion_point(module_scope)

@@ -43,6 +43,11 @@ class GetServerInfoResponse(google.protobuf.message.Message):
     MAX_METRIC_POINTS_FIELD_NUMBER: builtins.int
     EVENTS_KEPT_FIELD_NUMBER: builtins.int
     ALLOWED_ROOTS_FIELD_NUMBER: builtins.int
+    TOKENS_REQUIRED_FIELD_NUMBER: builtins.int
+    MAX_CALLS_PER_SECOND_FIELD_NUMBER: builtins.int
+    MAX_STREAMS_FIELD_NUMBER: builtins.int
+    MAX_WATCHED_JOBS_FIELD_NUMBER: builtins.int
+    ALLOWED_URI_PREFIXES_FIELD_NUMBER: builtins.int
     version: builtins.str
     """Podium's version there."""
     max_message_bytes: builtins.int
@@ -53,9 +58,21 @@ class GetServerInfoResponse(google.protobuf.message.Message):
     """The most points in a series of QueryMetrics."""
     events_kept: builtins.int
     """Events kept for each job; older ones are OUT_OF_RANGE for a watch."""
+    tokens_required: builtins.bool
+    """Whether every call needs a token."""
+    max_calls_per_second: builtins.int
+    """Calls a second that one caller may make; 0: no limit."""
+    max_streams: builtins.int
+    """Streams that one caller may hold open; 0: no limit."""
+    max_watched_jobs: builtins.int
+    """Jobs on one WatchJobs."""
     @property
     def allowed_roots(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Where paths in a spec may point to."""
+
+    @property
+    def allowed_uri_prefixes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What URIs in a spec must lie below."""
 
     def __init__(
         self,
@@ -66,8 +83,13 @@ class GetServerInfoResponse(google.protobuf.message.Message):
         max_metric_points: builtins.int = ...,
         events_kept: builtins.int = ...,
         allowed_roots: collections.abc.Iterable[builtins.str] | None = ...,
+        tokens_required: builtins.bool = ...,
+        max_calls_per_second: builtins.int = ...,
+        max_streams: builtins.int = ...,
+        max_watched_jobs: builtins.int = ...,
+        allowed_uri_prefixes: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["allowed_roots", b"allowed_roots", "events_kept", b"events_kept", "max_message_bytes", b"max_message_bytes", "max_metric_points", b"max_metric_points", "max_page_size", b"max_page_size", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["allowed_roots", b"allowed_roots", "allowed_uri_prefixes", b"allowed_uri_prefixes", "events_kept", b"events_kept", "max_calls_per_second", b"max_calls_per_second", "max_message_bytes", b"max_message_bytes", "max_metric_points", b"max_metric_points", "max_page_size", b"max_page_size", "max_streams", b"max_streams", "max_watched_jobs", b"max_watched_jobs", "tokens_required", b"tokens_required", "version", b"version"]) -> None: ...
 
 Global___GetServerInfoResponse: typing_extensions.TypeAlias = GetServerInfoResponse
 
@@ -140,6 +162,48 @@ class ListBackbonesResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["backbones", b"backbones"]) -> None: ...
 
 Global___ListBackbonesResponse: typing_extensions.TypeAlias = ListBackbonesResponse
+
+@typing.final
+class ListDatasetsRequest(google.protobuf.message.Message):
+    """Asks for the datasets."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PATH_CONTAINS_FIELD_NUMBER: builtins.int
+    path_contains: builtins.str
+    """Only paths that contain this. Empty: all."""
+    def __init__(
+        self,
+        *,
+        path_contains: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["path_contains", b"path_contains"]) -> None: ...
+
+Global___ListDatasetsRequest: typing_extensions.TypeAlias = ListDatasetsRequest
+
+@typing.final
+class ListDatasetsResponse(google.protobuf.message.Message):
+    """The datasets."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DATASETS_FIELD_NUMBER: builtins.int
+    TRUNCATED_FIELD_NUMBER: builtins.int
+    truncated: builtins.bool
+    """Whether there are more than the server was ready to look for; path_contains narrows it down."""
+    @property
+    def datasets(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[podium.api.v1.catalogue_pb2.DatasetInfo]:
+        """By path."""
+
+    def __init__(
+        self,
+        *,
+        datasets: collections.abc.Iterable[podium.api.v1.catalogue_pb2.DatasetInfo] | None = ...,
+        truncated: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["datasets", b"datasets", "truncated", b"truncated"]) -> None: ...
+
+Global___ListDatasetsResponse: typing_extensions.TypeAlias = ListDatasetsResponse
 
 @typing.final
 class GetSpecSchemaRequest(google.protobuf.message.Message):

@@ -50,6 +50,11 @@ class ServerServiceStub(object):
                 request_serializer=podium_dot_api_dot_v1_dot_server__service__pb2.ListBackbonesRequest.SerializeToString,
                 response_deserializer=podium_dot_api_dot_v1_dot_server__service__pb2.ListBackbonesResponse.FromString,
                 _registered_method=True)
+        self.ListDatasets = channel.unary_unary(
+                '/podium.api.v1.ServerService/ListDatasets',
+                request_serializer=podium_dot_api_dot_v1_dot_server__service__pb2.ListDatasetsRequest.SerializeToString,
+                response_deserializer=podium_dot_api_dot_v1_dot_server__service__pb2.ListDatasetsResponse.FromString,
+                _registered_method=True)
         self.GetSpecSchema = channel.unary_unary(
                 '/podium.api.v1.ServerService/GetSpecSchema',
                 request_serializer=podium_dot_api_dot_v1_dot_server__service__pb2.GetSpecSchemaRequest.SerializeToString,
@@ -82,8 +87,15 @@ class ServerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListDatasets(self, request, context):
+        """ListDatasets returns what lies below the allowed roots and can be trained on, by path: what a spec's dataset may name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetSpecSchema(self, request, context):
-        """GetSpecSchema returns the JSON Schema of a job.yaml. Not built yet: UNIMPLEMENTED.
+        """GetSpecSchema returns the JSON Schema of a job.yaml, for editors.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,6 +118,11 @@ def add_ServerServiceServicer_to_server(servicer, server):
                     servicer.ListBackbones,
                     request_deserializer=podium_dot_api_dot_v1_dot_server__service__pb2.ListBackbonesRequest.FromString,
                     response_serializer=podium_dot_api_dot_v1_dot_server__service__pb2.ListBackbonesResponse.SerializeToString,
+            ),
+            'ListDatasets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDatasets,
+                    request_deserializer=podium_dot_api_dot_v1_dot_server__service__pb2.ListDatasetsRequest.FromString,
+                    response_serializer=podium_dot_api_dot_v1_dot_server__service__pb2.ListDatasetsResponse.SerializeToString,
             ),
             'GetSpecSchema': grpc.unary_unary_rpc_method_handler(
                     servicer.GetSpecSchema,
@@ -195,6 +212,33 @@ class ServerService(object):
             '/podium.api.v1.ServerService/ListBackbones',
             podium_dot_api_dot_v1_dot_server__service__pb2.ListBackbonesRequest.SerializeToString,
             podium_dot_api_dot_v1_dot_server__service__pb2.ListBackbonesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDatasets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/podium.api.v1.ServerService/ListDatasets',
+            podium_dot_api_dot_v1_dot_server__service__pb2.ListDatasetsRequest.SerializeToString,
+            podium_dot_api_dot_v1_dot_server__service__pb2.ListDatasetsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -73,6 +73,22 @@ _ServerServiceListBackbonesType = typing_extensions.TypeVar(
     ],
 )
 
+_ServerServiceListDatasetsType = typing_extensions.TypeVar(
+    '_ServerServiceListDatasetsType',
+    grpc.UnaryUnaryMultiCallable[
+        podium.api.v1.server_service_pb2.ListDatasetsRequest,
+        podium.api.v1.server_service_pb2.ListDatasetsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        podium.api.v1.server_service_pb2.ListDatasetsRequest,
+        podium.api.v1.server_service_pb2.ListDatasetsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        podium.api.v1.server_service_pb2.ListDatasetsRequest,
+        podium.api.v1.server_service_pb2.ListDatasetsResponse,
+    ],
+)
+
 _ServerServiceGetSpecSchemaType = typing_extensions.TypeVar(
     '_ServerServiceGetSpecSchemaType',
     grpc.UnaryUnaryMultiCallable[
@@ -89,7 +105,7 @@ _ServerServiceGetSpecSchemaType = typing_extensions.TypeVar(
     ],
 )
 
-class ServerServiceStub(typing.Generic[_ServerServiceGetServerInfoType, _ServerServiceListSortersType, _ServerServiceListBackbonesType, _ServerServiceGetSpecSchemaType]):
+class ServerServiceStub(typing.Generic[_ServerServiceGetServerInfoType, _ServerServiceListSortersType, _ServerServiceListBackbonesType, _ServerServiceListDatasetsType, _ServerServiceGetSpecSchemaType]):
     """The server itself and its catalogue."""
 
     @typing.overload
@@ -105,6 +121,10 @@ class ServerServiceStub(typing.Generic[_ServerServiceGetServerInfoType, _ServerS
         grpc.UnaryUnaryMultiCallable[
             podium.api.v1.server_service_pb2.ListBackbonesRequest,
             podium.api.v1.server_service_pb2.ListBackbonesResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            podium.api.v1.server_service_pb2.ListDatasetsRequest,
+            podium.api.v1.server_service_pb2.ListDatasetsResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             podium.api.v1.server_service_pb2.GetSpecSchemaRequest,
@@ -127,6 +147,10 @@ class ServerServiceStub(typing.Generic[_ServerServiceGetServerInfoType, _ServerS
             podium.api.v1.server_service_pb2.ListBackbonesResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            podium.api.v1.server_service_pb2.ListDatasetsRequest,
+            podium.api.v1.server_service_pb2.ListDatasetsResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             podium.api.v1.server_service_pb2.GetSpecSchemaRequest,
             podium.api.v1.server_service_pb2.GetSpecSchemaResponse,
         ],
@@ -141,8 +165,11 @@ class ServerServiceStub(typing.Generic[_ServerServiceGetServerInfoType, _ServerS
     ListBackbones: _ServerServiceListBackbonesType
     """ListBackbones returns the backbones that a spec may name, in alphabetical order."""
 
+    ListDatasets: _ServerServiceListDatasetsType
+    """ListDatasets returns what lies below the allowed roots and can be trained on, by path: what a spec's dataset may name."""
+
     GetSpecSchema: _ServerServiceGetSpecSchemaType
-    """GetSpecSchema returns the JSON Schema of a job.yaml. Not built yet: UNIMPLEMENTED."""
+    """GetSpecSchema returns the JSON Schema of a job.yaml, for editors."""
 
 ServerServiceAsyncStub: typing_extensions.TypeAlias = ServerServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -156,6 +183,10 @@ ServerServiceAsyncStub: typing_extensions.TypeAlias = ServerServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         podium.api.v1.server_service_pb2.ListBackbonesRequest,
         podium.api.v1.server_service_pb2.ListBackbonesResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        podium.api.v1.server_service_pb2.ListDatasetsRequest,
+        podium.api.v1.server_service_pb2.ListDatasetsResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         podium.api.v1.server_service_pb2.GetSpecSchemaRequest,
@@ -191,11 +222,19 @@ class ServerServiceServicer(metaclass=abc.ABCMeta):
         """ListBackbones returns the backbones that a spec may name, in alphabetical order."""
 
     @abc.abstractmethod
+    def ListDatasets(
+        self,
+        request: podium.api.v1.server_service_pb2.ListDatasetsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[podium.api.v1.server_service_pb2.ListDatasetsResponse, collections.abc.Awaitable[podium.api.v1.server_service_pb2.ListDatasetsResponse]]:
+        """ListDatasets returns what lies below the allowed roots and can be trained on, by path: what a spec's dataset may name."""
+
+    @abc.abstractmethod
     def GetSpecSchema(
         self,
         request: podium.api.v1.server_service_pb2.GetSpecSchemaRequest,
         context: _ServicerContext,
     ) -> typing.Union[podium.api.v1.server_service_pb2.GetSpecSchemaResponse, collections.abc.Awaitable[podium.api.v1.server_service_pb2.GetSpecSchemaResponse]]:
-        """GetSpecSchema returns the JSON Schema of a job.yaml. Not built yet: UNIMPLEMENTED."""
+        """GetSpecSchema returns the JSON Schema of a job.yaml, for editors."""
 
 def add_ServerServiceServicer_to_server(servicer: ServerServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
