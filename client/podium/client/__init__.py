@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from podium.client._catalogue import BackboneInfo, ParameterInfo, ServerInfo, SorterInfo
     from podium.client._client import Client
     from podium.client._job_handle import JobHandle
+    from podium.client._tls import Tls
     from podium.client._yaml import dump_spec, load_spec
     from podium.jobs.errors import (
         AbortedError,
@@ -101,6 +102,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "podium.client._client": "Client",
     "podium.client._job_handle": "JobHandle",
+    "podium.client._tls": "Tls",
     "podium.client._yaml": "load_spec dump_spec",
     "podium.client._catalogue": "BackboneInfo ParameterInfo ServerInfo SorterInfo",
     "podium.jobs.spec": (
@@ -203,6 +205,7 @@ __all__ = [
     "StateChange",
     "StepSchedule",
     "Subset",
+    "Tls",
     "TorchvisionDataset",
     "UnauthenticatedError",
     "UnavailableError",

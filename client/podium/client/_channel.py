@@ -1,8 +1,12 @@
 """The gRPC channel that every client uses: what is tried again, and how a dead connection is found out."""
 
 import json
+import ssl
+from pathlib import Path
 
 import grpc
+
+from podium.client._tls import Tls
 
 #: Every unary call is safe to repeat: reading changes nothing, asking twice for a state (to pause, resume, change,
 #: cancel, drain) is asking once, and CreateJob carries a request id.
@@ -51,6 +55,38 @@ _OPTIONS = (
 )
 
 
-def open_channel(target: str) -> grpc.Channel:
-    """A channel to `target`, such as "127.0.0.1:50051"; connects when it is first used."""
-    return grpc.insecure_channel(target, options=_OPTIONS)
+def open_channel(target: str, tls: Tls | None = None) -> grpc.Channel:
+    """A channel to `target`, such as "127.0.0.1:50051"; connects when it is first used.
+
+    Raises:
+        ValueError: a file of `tls` cannot be read; names it.
+    """
+    if tls is None:
+        return grpc.insecure_channel(target, options=_OPTIONS)
+    name = (("grpc.ssl_target_name_override", tls.server_name),) if tls.server_name else ()
+    return grpc.secure_channel(target, _credentials(tls), options=(*_OPTIONS, *name))
+
+
+def _credentials(tls: Tls) -> grpc.ChannelCredentials:
+    roots = _read(tls.ca) if tls.ca is not None else _system_roots()
+    if tls.cert is None or tls.key is None:
+        return grpc.ssl_channel_credentials(roots)
+    return grpc.ssl_channel_credentials(roots, _read(tls.key), _read(tls.cert))
+
+
+def _system_roots() -> bytes | None:
+    """The system's authorities, or SSL_CERT_FILE's; None, which are those that gRPC brings along, where it has none."""
+    paths = ssl.get_default_verify_paths()
+    bundles = [paths.cafile, f"{paths.capath}/ca-certificates.crt" if paths.capath else None]
+    return next((_read(bundle) for bundle in bundles if bundle and Path(bundle).is_file()), None)
+
+
+def _read(path: str | Path) -> bytes:
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}); see Tls and PODIUM_TLS_*") from error
+    if b"-----BEGIN " not in content:
+        # gRPC would only say that it failed to create a handshaker.
+        raise ValueError(f"{path} has no certificate or key in PEM; see Tls and PODIUM_TLS_*")
+    return content

@@ -9,6 +9,7 @@ from types import TracebackType
 from podium.client._catalogue import BackboneInfo, ServerInfo, SorterInfo
 from podium.client._channel import open_channel
 from podium.client._job_handle import JobHandle
+from podium.client._tls import Tls
 from podium.client._wire import Wire
 from podium.jobs.job import Job, Node
 from podium.jobs.spec import JobSpec, Priority
@@ -41,8 +42,12 @@ class Client:
     Args:
         target: the server's address, such as "127.0.0.1:50051".
         project: the project of the jobs that are submitted and listed.
+        tls: how to know the server; None: without TLS. The environment is asked by `Tls.from_environment()` only.
         timeout: seconds that a call may take.
         patience: seconds that a watch or a download goes on without reaching the server.
+
+    Raises:
+        ValueError: a file of `tls` cannot be read.
     """
 
     def __init__(
@@ -50,22 +55,25 @@ class Client:
         target: str = DEFAULT_TARGET,
         *,
         project: str = "default",
+        tls: Tls | None = None,
         timeout: float = 30.0,
         patience: float = 300.0,
     ) -> None:
         self.target = target
         self.project = project
         self._patience = patience
-        self._wire = Wire(open_channel(target), target, timeout)
+        self._wire = Wire(open_channel(target, tls), target, timeout)
 
     @classmethod
-    def connect(cls, target: str = DEFAULT_TARGET, *, wait: float = 10.0, project: str = "default") -> Client:
+    def connect(
+        cls, target: str = DEFAULT_TARGET, *, wait: float = 10.0, project: str = "default", tls: Tls | None = None
+    ) -> Client:
         """A client whose server has answered, within `wait` seconds after it comes up.
 
         Raises:
             DeadlineExceededError: it did not come up.
         """
-        client = cls(target, project=project)
+        client = cls(target, project=project, tls=tls)
         try:
             client._wire.server_info(wait=wait)
         except BaseException:

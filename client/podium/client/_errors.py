@@ -98,6 +98,8 @@ def translated(target: str) -> Iterator[None]:
 def from_rpc_error(error: Any, target: str) -> PodiumError:
     """The member of the error tree for what a call to `target` raised."""
     status = _status(error)
+    if status.reason is None and (trouble := _of_tls(status.message)) is not None:
+        return UnavailableError(f"{target} is no server to talk to: {trouble}", reason="TLS_FAILED")
     if status.reason is None and status.code is grpc.StatusCode.UNAVAILABLE:
         # gRPC's sentence is long; its end says why: "Connection refused".
         sentence = f"no Podium server answers at {target} ({status.message.rpartition(': ')[2]})"
@@ -108,6 +110,29 @@ def from_rpc_error(error: Any, target: str) -> PodiumError:
     if status.reason is None and status.code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return DeadlineExceededError(f"{target} did not answer in time; it may still have done what was asked")
     return TABLE[status.code](status)
+
+
+#: What stands in gRPC's sentence when TLS could not be agreed on, and what it means.
+_TLS_TROUBLES = {
+    "WRONG_VERSION_NUMBER": "it speaks without TLS, and we with it; leave --tls and PODIUM_TLS_* (or Tls) out",
+    "CERTIFICATE_HAS_EXPIRED": "its certificate has expired",
+    "certificate has expired": "its certificate has expired",
+    "CERTIFICATE_VERIFY_FAILED": "its certificate is signed by an authority that we do not know; name the file with "
+    "the authority's certificate as PODIUM_TLS_CA or Tls(ca=...)",
+    "Hostname Verification Check failed": "its certificate is for another name; use that name as the address, or say "
+    "it as PODIUM_TLS_SERVER_NAME or Tls(server_name=...)",
+    "create security handshaker": "a file of PODIUM_TLS_* or Tls is no certificate, or a key does not belong to its "
+    "certificate",
+    # All that a client learns, whether it came without TLS or without the certificate that was asked for.
+    "Socket closed": "it hangs up at once; if it asks for TLS, see --tls and PODIUM_TLS_CA, and if it asks for a "
+    "certificate of yours, PODIUM_TLS_CLIENT_CERT (or Tls)",
+}
+
+
+def _of_tls(message: str) -> str | None:
+    if "failed to connect" not in message:  # a connection that breaks later is closed, too
+        return None
+    return next((trouble for words, trouble in _TLS_TROUBLES.items() if words in message), None)
 
 
 def _status(error: Any) -> Status:

@@ -1,7 +1,8 @@
 """`python -m podium.server`: the gRPC service, the dispatcher and the reconciler in one process.
 
 Settings come from the environment: PODIUM_REDIS_URL, PODIUM_ARTIFACTS, PODIUM_DATA_ROOTS,
-PODIUM_URI_PREFIXES, PODIUM_LEASE_*, PODIUM_GRACE, PODIUM_SHARES, PODIUM_QUOTAS and PODIUM_SHARE_HALF_LIFE.
+PODIUM_URI_PREFIXES, PODIUM_LEASE_*, PODIUM_GRACE, PODIUM_SHARES, PODIUM_QUOTAS, PODIUM_SHARE_HALF_LIFE and
+PODIUM_TLS_*.
 """
 
 import asyncio
@@ -30,16 +31,17 @@ def main(listen: str, reflection: bool, port_file: Path | None, log_level: str, 
         from podium.server import logs
         from podium.server.app import Options, serve
         from podium.server.dispatcher import sharing_from_environment
+        from podium.server.tls import tls_from_environment
     except ModuleNotFoundError as error:
         raise click.ClickException(f"{_MISSING} (there is no {error.name})") from error
     try:
-        settings, sharing = from_environment(), sharing_from_environment()
+        settings, sharing, tls = from_environment(), sharing_from_environment(), tls_from_environment()
     except (ValueError, OSError) as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(2)
     logs.configure(log_level)
     options = Options(
-        listen=listen, with_reflection=reflection, port_file=port_file, keepalive=keepalive, sharing=sharing
+        listen=listen, with_reflection=reflection, port_file=port_file, keepalive=keepalive, sharing=sharing, tls=tls
     )
     try:
         asyncio.run(serve(settings, options))

@@ -31,6 +31,7 @@ from podium.server.services.checkpoints import Checkpoints
 from podium.server.services.demand import PoolDemand
 from podium.server.services.jobs import LARGEST_PAGE, Jobs
 from podium.server.services.metrics import MOST_POINTS, Metrics
+from podium.server.tls import ServerTls, is_local
 from podium.server.watch import Hub, Watches
 
 _LOG = logging.getLogger(__name__)
@@ -38,6 +39,10 @@ _LOG = logging.getLogger(__name__)
 _THREADS = 32
 #: Events of a job; a watch that asks for older ones gets OUT_OF_RANGE.
 EVENTS_KEPT = 20_000
+_OPEN = (
+    "NO TLS on %s: whoever is on the way reads and changes every call. Set PODIUM_TLS_CERT and PODIUM_TLS_KEY, or "
+    "listen on 127.0.0.1"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +56,8 @@ class Options:
     grace: float = 10.0
     """Seconds that calls in hand get to end."""
     sharing: Sharing = field(default_factory=Sharing)
+    tls: ServerTls | None = None
+    """None: callers come without."""
 
 
 class App:
@@ -93,8 +100,11 @@ class App:
         return address
 
     def _bind(self, listen: str) -> str:
+        server, tls = self._assembled.server, self._options.tls
+        if tls is None and not is_local(listen):
+            _LOG.warning(_OPEN, listen)
         try:
-            port = self._assembled.server.add_insecure_port(listen)
+            port = server.add_secure_port(listen, tls.credentials()) if tls else server.add_insecure_port(listen)
         except RuntimeError as error:
             raise OSError(f"cannot listen on {listen}; choose a free port with --listen") from error
         return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"

@@ -17,15 +17,24 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_TLS = "podium.tls"
+
 job_argument = click.argument("job", metavar="JOB")
 
 
 def server_option(function: F) -> F:
-    """--server."""
-    option = click.option(
+    """--server and --tls."""
+    server = click.option(
         "--server", envvar="PODIUM_SERVER", metavar="ADDRESS", help="The server. Default: the local one."
     )
-    return option(function)
+    tls = click.option(
+        "--tls",
+        is_flag=True,
+        expose_value=False,
+        callback=lambda context, _, value: context.meta.update({_TLS: value}),
+        help="With TLS and the system's authorities. PODIUM_TLS_CA, where it is set, names yours and says --tls too.",
+    )
+    return server(tls(function))
 
 
 def json_option(function: F) -> F:
@@ -36,8 +45,13 @@ def json_option(function: F) -> F:
 def connect(server: str | None, **options: Any) -> Client:
     """A client of the server that the user means."""
     from podium.client._client import Client
+    from podium.client._tls import Tls
 
-    return Client(find_target(server), **options)
+    try:
+        tls = Tls.from_environment() or (Tls() if click.get_current_context().meta.get(_TLS) else None)
+        return Client(find_target(server), tls=tls, **options)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def print_json(value: Any, *, line: bool = False) -> None:
