@@ -8,7 +8,7 @@ DATA ?=
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lint types walls proto proto-check docs pytest test-chaos bench-topk bench-train bench-pool up down clean
+.PHONY: help setup demo test check format lint types walls proto proto-check docs pytest test-chaos bench-topk bench-train bench-pool bench-service up down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -75,7 +75,7 @@ test-chaos: setup ## Kill everything everywhere and ask whether the promises hol
 
 # Apart from .venv, so that nothing which only the benchmark needs is ever imported by accident.
 .bench-packages/.installed: benchmarks/requirements.txt benchmarks/requirements-sparse.txt constraints.txt | setup
-	rm -rf .bench-packages
+	rm -rf $(filter-out .bench-packages/mlflow,$(wildcard .bench-packages/*))
 	$(BIN)/pip install --quiet --no-deps --target .bench-packages --requirement benchmarks/requirements.txt
 	@echo "Building torch-sparse, which two of difftopk's sorters need: about 45 minutes on one core, once ..."
 	@{ MAX_JOBS=$(or $(MAX_JOBS),1) $(BIN)/pip install --no-deps --no-build-isolation --target .bench-packages \
@@ -94,6 +94,15 @@ bench-train: setup ## Training against bare loops, torchvision's recipes and its
 
 bench-pool: setup ## The pool: dispatch, fairness, idle slots, recovery, memory, ten minutes of killing (ARGS=--help for more)
 	$(BIN)/python -m benchmarks.pool $(ARGS)
+
+# A virtual environment of its own: MLflow brings its own versions of what we have too.
+.bench-packages/mlflow/.installed: benchmarks/requirements-mlflow.txt
+	$(PYTHON) -m venv .bench-packages/mlflow
+	.bench-packages/mlflow/bin/pip install --quiet --requirement benchmarks/requirements-mlflow.txt
+	@touch $@
+
+bench-service: setup .bench-packages/mlflow/.installed ## The front desk under many clients, against an echo and MLflow (ARGS=--help for more)
+	$(BIN)/python -m benchmarks.service $(ARGS)
 
 up: deploy/secrets/redis_password ## Bring docker-compose.yml up with a CPU worker (DATA=folder with your images)
 	PODIUM_DATA='$(or $(DATA),./data)' $(COMPOSE) --profile cpu up --detach --build

@@ -3,6 +3,9 @@
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +37,9 @@ class Row:
 HEAD = ("what", "ours", "peer or limit", "ratio", "turns", "bar")
 
 
-def turns(count: int, *runs: Callable[[], float]) -> list[list[float]]:
+def turns(count: int, *runs: Callable[[], T]) -> list[list[T]]:
     """What each run gives in each turn; the runs take turns, because a busy machine is slower now than then."""
-    found: list[list[float]] = [[] for _ in runs]
+    found: list[list[T]] = [[] for _ in runs]
     for _ in range(count):
         for place, run in enumerate(runs):
             found[place].append(run())

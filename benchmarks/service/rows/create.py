@@ -1,0 +1,113 @@
+"""CreateJob, durable in Redis, from 32 clients: against an echo of the same message, and MLflow's create_run."""
+
+import statistics
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from benchmarks.service import site
+from benchmarks.service.load import Load, put, run
+from benchmarks.train.rows import Row, ratios, turns
+from podium.api.v1 import job_service_pb2 as pb
+from podium.api.v1.sorter_pb2 import OddEven
+from podium.api.v1.spec_pb2 import ImageFolder, JobSpec, LinearHead, Weights
+
+_CLIENTS = 32
+_SECONDS = 5.0
+_WANTED = 1000.0
+_SLOWEST = 0.05
+
+
+def measure(count: int) -> list[Row]:
+    """The rows.
+
+    Args:
+        count: turns that a median is of.
+    """
+    with ExitStack() as stack:
+        ours = stack.enter_context(site.podium())
+        echo, mlflow = stack.enter_context(site.echo()), stack.enter_context(site.mlflow())
+        found = turns(
+            count,
+            lambda: create(ours, seconds=_SECONDS),
+            lambda: _put(echo, "/benchmarks.Echo/CreateJob", ours.images, _SECONDS),
+            lambda: run(mlflow, _mlflow_clients(mlflow.address)),
+        )
+    return _rows(*found)
+
+
+def create(ours: site.Site, *, seconds: float) -> Load:
+    """Submits jobs from 32 clients."""
+    return _put(ours.server, "/podium.api.v1.JobService/CreateJob", ours.images, seconds)
+
+
+def _put(serving: site.Serving, method: str, images: Path, seconds: float) -> Load:
+    request = _request(str(images)).SerializeToString()
+    field = pb.CreateJobRequest.REQUEST_ID_FIELD_NUMBER
+    return put(serving, method, request, clients=_CLIENTS, seconds=seconds, request_id_field=field)
+
+
+def _rows(ours: Sequence[Load], echo: Sequence[Load], mlflow: Sequence[Load]) -> list[Row]:
+    what = f"CreateJob, {_CLIENTS} clients, 1 server process"
+    rates = [load.rate for load in ours]
+    against_echo, echo_spread = ratios(rates, [load.rate for load in echo])
+    against_mlflow, mlflow_spread = ratios(rates, [load.rate for load in mlflow])
+    slowest = [load.p99 for load in ours]
+    return [
+        Row(
+            what=what,
+            ours=_said(ours),
+            peer=f"{_WANTED:,.0f}/s",
+            ratio=statistics.median(rates) / _WANTED,
+            bar=">= 1",
+            spread=(min(rates) / _WANTED, max(rates) / _WANTED),
+        ),
+        Row(
+            what=f"{what}, p99",
+            ours=f"{statistics.median(slowest) * 1e3:.1f} ms",
+            peer=f"{_SLOWEST * 1e3:.0f} ms",
+            ratio=statistics.median(slowest) / _SLOWEST,
+            bar="<= 1",
+            spread=(min(slowest) / _SLOWEST, max(slowest) / _SLOWEST),
+        ),
+        Row(
+            what=f"{what}, against an echo of the message",
+            ours=_said(ours),
+            peer=_said(echo),
+            ratio=against_echo,
+            bar=">= 0.5",
+            spread=echo_spread,
+        ),
+        Row(
+            what=f"{what}, against create_run of MLflow's tracking server with SQLite",
+            ours=_said(ours),
+            peer=_said(mlflow),
+            ratio=against_mlflow,
+            bar=">= 50",
+            spread=mlflow_spread,
+        ),
+    ]
+
+
+def _said(loads: Sequence[Load]) -> str:
+    rate, cpu = (statistics.median(getattr(load, name) for load in loads) for name in ("rate", "cpu"))
+    return f"{rate:,.0f}/s, {cpu * 1e6:,.0f} us"
+
+
+def _request(images: str) -> pb.CreateJobRequest:
+    """As `podium submit` would send it: a linear head on a ResNet-18, class folders, half top-1 and half top-5."""
+    spec = JobSpec(
+        backbone="resnet18",
+        weights=Weights(tag="IMAGENET1K_V1"),
+        head=LinearHead(),
+        image_folder=ImageFolder(train=f"{images}/train", test=f"{images}/test"),
+        k={1: 0.5, 5: 0.5},
+        odd_even=OddEven(),
+        labels={"team": "vision", "sweep": "first"},
+    )
+    return pb.CreateJobRequest(project="vision", spec=spec)
+
+
+def _mlflow_clients(url: str) -> list[list[str]]:
+    script = str(site.ROOT / "benchmarks" / "service" / "mlflow_load.py")
+    return [[site.mlflow_python(), script, url, str(_CLIENTS // 2), str(_SECONDS)] for _ in range(2)]
