@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -259,7 +260,9 @@ class Lockstep(RuleBasedStateMachine):
             first, second = (list(store.metrics(job_id)) for store in self.stores)
             assert first == second
         self.both(lambda store: store.known(self.ids))
-        self.both(lambda store: store.nodes())
+        census = self.both(lambda store: store.census())
+        ended = Counter(job.state for job in self.stores[0].known(self.ids) if job.terminal)
+        assert ended == census.jobs_ended
 
     @invariant()
     def a_slot_is_held_by_one_job_at_most(self) -> None:

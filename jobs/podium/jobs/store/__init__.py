@@ -4,6 +4,7 @@ from podium.jobs.store._archive import Archive
 from podium.jobs.store._base import (
     Assignment,
     Bell,
+    Census,
     Drain,
     EventPage,
     JobStore,
@@ -20,6 +21,7 @@ __all__ = [
     "Archive",
     "Assignment",
     "Bell",
+    "Census",
     "Drain",
     "EventPage",
     "JobStore",

@@ -81,6 +81,22 @@ class Usage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Census:
+    """How much there is of what, for whoever runs the pool."""
+
+    nodes: Sequence[Node] = ()
+    """As `JobStore.nodes` lists them."""
+    queued: Mapping[tuple[str, Priority], int] = field(default_factory=dict)
+    """(pool, class) -> jobs that wait there; what waits nowhere is left out."""
+    attempts_ended: Mapping[Cause | None, int] = field(default_factory=dict)
+    """Attempts that ever ended, by cause; None: done, cancelled or paused."""
+    jobs_ended: Mapping[State, int] = field(default_factory=dict)
+    """Jobs that ever ended, by the state that they ended in."""
+    unarchived: int = 0
+    """Ended jobs whose history the ledger itself still holds."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoredEvent:
     """An event as bytes of podium.api.v1.JobEvent without its sequence number, which stands beside it."""
 
@@ -438,6 +454,14 @@ class JobStore(Protocol):
     def remove_node(self, node_id: str) -> None:
         """Takes a machine off the list, for one that leaves in good order. What was asked of it is forgotten."""
 
+    # What an operator sees
+
+    def ping(self) -> None:
+        """Asks for an answer, and nothing else."""
+
+    def census(self) -> Census:
+        """How much there is of what. Counts of what has ended rise with the very write that ends it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Leases:
@@ -456,6 +480,7 @@ class Leases:
 __all__ = [
     "Assignment",
     "Bell",
+    "Census",
     "Drain",
     "EventPage",
     "JobStore",

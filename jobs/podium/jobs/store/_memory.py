@@ -3,6 +3,7 @@
 import itertools
 import secrets
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -11,10 +12,10 @@ from typing import TypeAlias
 
 from podium.jobs import wire
 from podium.jobs.events import JobEvent, MetricBatch
-from podium.jobs.job import Checkpoint, Job, Node, Slot
+from podium.jobs.job import Cause, Checkpoint, Job, Node, Slot
 from podium.jobs.states import State
 from podium.jobs.store._archive import Archive
-from podium.jobs.store._base import Assignment, Bell, Drain, EventPage, Leases, StoredEvent, Usage
+from podium.jobs.store._base import Assignment, Bell, Census, Drain, EventPage, Leases, StoredEvent, Usage
 from podium.jobs.store._ledger import (
     Ledger,
     Outcome,
@@ -77,6 +78,7 @@ class MemoryStore(Ledger):
         self._nodes: dict[str, Node] = {}
         self._drains: dict[str, Drain] = {}
         self._failures: dict[str, list[float]] = {}
+        self._tally: Counter[Cause | State | None] = Counter()
         self._usage: Usage | None = None
         self._leader: tuple[str, datetime] | None = None
         self._bells: set[_MemoryBell] = set()
@@ -139,6 +141,7 @@ class MemoryStore(Ledger):
         for place in before.places if before else ():
             self._slots.pop(place)
         entry.record = change.record
+        self._tally.update(change.tally(before))
         self._slots.update(dict.fromkeys(change.record.places, change.record.job.id))
         if change.lease is not None:
             entry.lease_until = self._clock() + timedelta(seconds=change.lease)
@@ -328,6 +331,23 @@ class MemoryStore(Ledger):
         with self._lock:
             self._nodes.pop(node_id, None)
             self._drains.pop(node_id, None)
+
+    def ping(self) -> None:
+        """See JobStore.ping."""
+
+    def census(self) -> Census:
+        """See JobStore.census."""
+        with self._lock:
+            specs = [
+                entry.record.job.spec for entry in self._entries.values() if entry.record.job.state is State.QUEUED
+            ]
+            return Census(
+                nodes=self.nodes(),
+                queued=Counter((spec.resources.pool, spec.priority) for spec in specs),
+                attempts_ended={cause: n for cause, n in self._tally.items() if not isinstance(cause, State)},
+                jobs_ended={state: n for state, n in self._tally.items() if isinstance(state, State)},
+                unarchived=sum(entry.record.job.terminal and not entry.archive for entry in self._entries.values()),
+            )
 
     def _entry(self, job_id: str) -> _Entry:
         entry = self._entries.get(job_id)

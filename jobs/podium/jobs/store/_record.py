@@ -51,12 +51,21 @@ class Record:
     @property
     def score(self) -> int:
         """Orders a queue by priority, then creation; exact in a double up to 2**50 jobs."""
-        return -self.job.spec.priority.value * 2**50 + self.number
+        return _first_place(self.job.spec.priority) + self.number
 
     @property
     def assignment(self) -> Assignment:
         """The right to run the present attempt."""
         return Assignment(job_id=self.job.id, attempt=self.job.attempt, fence=self.fence)
+
+
+def places_in_line(priority: Priority) -> tuple[int, int]:
+    """What scores of a class lie between, the second one excluded."""
+    return _first_place(priority), _first_place(priority) + 2**50
+
+
+def _first_place(priority: Priority) -> int:
+    return -priority.value * 2**50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +95,18 @@ class Change:
         """The states that the job passes through; the last one is where it will be. Empty: it stays."""
         payloads = (event.payload for event in self.events)
         return tuple(payload.to_state for payload in payloads if isinstance(payload, StateChange))
+
+    def tally(self, before: Record | None) -> tuple[Cause | State | None, ...]:
+        """What is counted of it: the cause of an attempt that it ends (None: without one), the state of such a job."""
+        if before is None:
+            return ()
+        counted: list[Cause | State | None] = []
+        held, after = before.job.attempts, self.record.job
+        if held and held[-1].end_time is None and (ended := after.attempts[len(held) - 1]).end_time is not None:
+            counted.append(ended.cause)
+        if after.terminal and not before.job.terminal:
+            counted.append(after.state)
+        return tuple(counted)
 
     def follows(self, before: Record | None) -> bool:
         """Whether the table of moves allows it, step by step; nothing follows an end. lua/commit.lua says the same."""

@@ -114,6 +114,16 @@ class Keys:
         return f"{self.prefix}ended"
 
     @property
+    def tally(self) -> str:
+        """Hash: "attempt:" and a cause or "NONE", "job:" and a state -> how many ever ended so."""
+        return f"{self.prefix}tally"
+
+    @property
+    def pools(self) -> str:
+        """Set of the pools that jobs ever asked for."""
+        return f"{self.prefix}pools"
+
+    @property
     def created(self) -> str:
         """Counter: the number of the last job."""
         return f"{self.prefix}created"

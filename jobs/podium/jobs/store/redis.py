@@ -24,10 +24,10 @@ from podium.jobs.store._base import Assignment, Bell, Leases, Usage
 from podium.jobs.store._ledger import Outcome, new_job_id, parse_cursor, utc_now
 from podium.jobs.store._record import Change, Record
 from podium.jobs.store._redis_bell import RedisBell
+from podium.jobs.store._redis_census import RedisCensus
 from podium.jobs.store._redis_history import RedisHistory
 from podium.jobs.store._redis_keys import FIELDS, Keys, amended, from_fields, to_fields
 from podium.jobs.store._redis_link import Command, Commands, Link, Move, connect, pages
-from podium.jobs.store._redis_nodes import RedisNodes
 
 __all__ = ["RedisStore", "connect"]
 
@@ -40,7 +40,7 @@ JobPage: TypeAlias = tuple[list[Job], str]
 Jobs: TypeAlias = list[Job]
 
 
-class RedisStore(RedisNodes, RedisHistory):
+class RedisStore(RedisCensus, RedisHistory):
     """A JobStore that every process of the cluster shares. Threads may share it.
 
     Args:
@@ -124,6 +124,7 @@ class RedisStore(RedisNodes, RedisHistory):
         for wanted, moves in (self._place(before, change), self._written_history(before, change)):
             guards += wanted
             commands += moves
+        commands += self._counted(before, change)
         move = Move(
             stamp=before.stamp if before else "",
             next_stamp=change.record.stamp,
