@@ -24,7 +24,20 @@ _MISSING = 'the server needs more than the client: pip install "podium[server]"'
 @click.option(
     "--keepalive", default=15.0, show_default=True, help="Seconds of silence before a watch gets a sign of life."
 )
-def main(listen: str, reflection: bool, port_file: Path | None, log_level: str, keepalive: float) -> None:
+@click.option(
+    "--metrics-listen",
+    metavar="HOST:PORT",
+    envvar="PODIUM_METRICS_LISTEN",
+    help="Prometheus metrics and health over HTTP there: /metrics, /healthz, /readyz. Nowhere unless said.",
+)
+def main(
+    listen: str,
+    reflection: bool,
+    port_file: Path | None,
+    log_level: str,
+    keepalive: float,
+    metrics_listen: str | None,
+) -> None:
     """Serves until SIGTERM or SIGINT."""
     try:
         from podium.jobs.settings import from_environment
@@ -41,7 +54,13 @@ def main(listen: str, reflection: bool, port_file: Path | None, log_level: str, 
         sys.exit(2)
     logs.configure(log_level)
     options = Options(
-        listen=listen, with_reflection=reflection, port_file=port_file, keepalive=keepalive, sharing=sharing, tls=tls
+        listen=listen,
+        with_reflection=reflection,
+        port_file=port_file,
+        keepalive=keepalive,
+        sharing=sharing,
+        tls=tls,
+        metrics_listen=metrics_listen or None,
     )
     try:
         asyncio.run(serve(settings, options))

@@ -19,6 +19,7 @@ from podium.jobs.store.redis import RedisStore, connect
 from podium.server.admission import Admission
 from podium.server.assembly import MAX_MESSAGE_BYTES, Assembled
 from podium.server.dispatcher import Archiver, Dispatcher, Leader, Outlook, Reconciler, RqDelivery, Sharing, Snapshots
+from podium.server.observing import Figures, Listener, Lookout, pages
 from podium.server.servicers import (
     CheckpointServicer,
     ExternalScalerServicer,
@@ -39,6 +40,8 @@ _LOG = logging.getLogger(__name__)
 _THREADS = 32
 #: Events of a job; a watch that asks for older ones gets OUT_OF_RANGE.
 EVENTS_KEPT = 20_000
+#: Seconds after which health checks are told of a change.
+_HEALTH_EVERY = 0.5
 _OPEN = (
     "NO TLS on %s: whoever is on the way reads and changes every call. Set PODIUM_TLS_CERT and PODIUM_TLS_KEY, or "
     "listen on 127.0.0.1"
@@ -55,6 +58,8 @@ class Options:
     keepalive: float = 15.0
     grace: float = 10.0
     """Seconds that calls in hand get to end."""
+    metrics_listen: str | None = None
+    """HOST:PORT of metrics and health over HTTP; None: nowhere."""
     sharing: Sharing = field(default_factory=Sharing)
     tls: ServerTls | None = None
     """None: callers come without."""
@@ -79,8 +84,11 @@ class App:
             archiver=Archiver(store, artifacts),
         )
         watches = Watches(store, self._hub, keepalive=options.keepalive)
+        observed = options.metrics_listen is not None
+        self._lookout = Lookout(store, counts=observed)
+        self._listener: Listener | None = None
         self._assembled = Assembled(
-            _servicers(store, snapshots, watches, settings), with_reflection=options.with_reflection
+            _servicers(store, snapshots, watches, settings), with_reflection=options.with_reflection, metered=observed
         )
 
     async def start(self) -> str:
@@ -93,11 +101,34 @@ class App:
             ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="podium-call")
         )
         address = self._bind(self._options.listen)
+        self._listen_for_operators()
+        self._lookout.start()
         self._hub.start()
         await self._assembled.server.start()
         self._leader.start()
-        await self._assembled.set_serving()
+        # So that whoever asks as soon as it serves is told that it does, where the ledger is there.
+        await asyncio.to_thread(self._lookout.wait, 1.0)
+        self._health = asyncio.create_task(self._tell_health())
         return address
+
+    def _listen_for_operators(self) -> None:
+        if self._options.metrics_listen is None:
+            return
+        figures = Figures(self._lookout, lambda: self._leader.leads)
+        told = pages(self._lookout, figures, asyncio.get_running_loop())
+        self._listener = Listener(self._options.metrics_listen, told)
+        self._listener.start()
+        _LOG.info("metrics and health on http://%s", self._listener.address)
+
+    async def _tell_health(self) -> None:
+        """Has the health service follow the server's state, until it drains."""
+        told = None
+        while True:
+            if (state := self._lookout.state) is not told:
+                await self._assembled.set_health(state)
+                _LOG.info("health: %s", state.value)
+                told = state
+            await asyncio.sleep(_HEALTH_EVERY)
 
     def _bind(self, listen: str) -> str:
         server, tls = self._assembled.server, self._options.tls
@@ -111,11 +142,16 @@ class App:
 
     async def stop(self) -> None:
         """Tells health checks first, then watchers, then waits for calls in hand."""
-        await self._assembled.set_not_serving()
+        self._lookout.drain()
+        self._health.cancel()
+        await self._assembled.set_health(self._lookout.state)
         self._hub.drain()
         # Together: while Redis hangs, the leader's last step takes long.
         await asyncio.gather(asyncio.to_thread(self._leader.stop), self._assembled.server.stop(self._options.grace))
         await self._hub.stop()
+        await asyncio.to_thread(self._lookout.stop)
+        if self._listener is not None:
+            await asyncio.to_thread(self._listener.stop)
 
 
 async def serve(settings: Settings, options: Options) -> None:

@@ -23,9 +23,12 @@ from podium.api.v1 import (
 from podium.server.interceptors import (
     DeadlineInterceptor,
     ErrorInterceptor,
+    MeteringInterceptor,
     RequestIdInterceptor,
     ValidationInterceptor,
 )
+from podium.server.observing import ServerState
+from podium.server.probe import STATE_KEY
 from podium.server.unbuilt import unbuilt
 
 MAX_MESSAGE_BYTES = 4 << 20
@@ -72,12 +75,14 @@ class Assembled:
     Args:
         servicers: by service name; rpcs that they lack answer UNIMPLEMENTED.
         with_reflection: whether the server describes its contract.
+        metered: whether calls are counted.
     """
 
-    def __init__(self, servicers: Mapping[str, object], *, with_reflection: bool) -> None:
+    def __init__(self, servicers: Mapping[str, object], *, with_reflection: bool, metered: bool = False) -> None:
         self.server = grpc.aio.server(
             interceptors=(
                 RequestIdInterceptor(),
+                *((MeteringInterceptor(),) if metered else ()),
                 ErrorInterceptor(),
                 DeadlineInterceptor(),
                 ValidationInterceptor(),
@@ -85,7 +90,7 @@ class Assembled:
             options=_OPTIONS,
             maximum_concurrent_rpcs=MAX_CONCURRENT_RPCS,
         )
-        self._health = health.aio.HealthServicer()
+        self._health = _Health()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
         services = (*SERVICES.values(), _SCALER)
         names = [service.full_name for service in services]
@@ -95,14 +100,27 @@ class Assembled:
             reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), self.server)
         self._names = ("", *names)
 
-    async def set_serving(self) -> None:
-        """Health: SERVING, for the server and every service."""
+    async def set_health(self, state: ServerState) -> None:
+        """Tells health checks how the server is; the same for every service, as all of them need the ledger."""
+        self._health.state = state
+        if state is ServerState.DRAINING:
+            await self._health.enter_graceful_shutdown()
+            return
+        serving = state is ServerState.SERVING
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
         for name in self._names:
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+            await self._health.set(name, status)
 
-    async def set_not_serving(self) -> None:
-        """Health: NOT_SERVING, for good."""
-        await self._health.enter_graceful_shutdown()
+
+class _Health(health.aio.HealthServicer):
+    """The standard service; what is behind a NOT_SERVING stands in the trailing metadata, for `probe`."""
+
+    state = ServerState.STARTING
+
+    async def Check(self, request: health_pb2.HealthCheckRequest, context: Any) -> Any:
+        """See grpc.health.v1."""
+        context.set_trailing_metadata(((STATE_KEY, self.state.value),))
+        return await super().Check(request, context)
 
 
 def _handlers(service: ServiceDescriptor, servicer: object | None) -> grpc.GenericRpcHandler:

@@ -1,4 +1,6 @@
-"""Is a server serving? `python -m podium.server.probe ADDRESS` exits 0 when it is: for container health checks.
+"""Is a server serving? `python -m podium.server.probe ADDRESS` exits 0 when it is, and says what it does instead.
+
+For container health checks. What it prints is serving, starting, draining or ledger-lost, or why nobody answers.
 
 A server with TLS is asked over TLS where PODIUM_TLS_CA names the authority of its certificate, and
 PODIUM_TLS_SERVER_NAME the name in it, where that is not the address; one that asks for a certificate is shown
@@ -13,6 +15,9 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+#: In the trailing metadata of an answer of the health service: how the server is, in a word.
+STATE_KEY = "podium-state"
+
 
 def main(address: str) -> int:
     """Asks the health service once, for at most 3 seconds; 0 means SERVING."""
@@ -24,11 +29,14 @@ def main(address: str) -> int:
     with channel:
         try:
             health: Any = health_pb2_grpc.HealthStub(channel)  # its stubs know no methods
-            answer = health.Check(health_pb2.HealthCheckRequest(), timeout=3)
+            answer, call = health.Check.with_call(health_pb2.HealthCheckRequest(), timeout=3)
         except grpc.RpcError as error:
             sys.stderr.write(f"{address}: {error}\n")
             return 1
-    return 0 if answer.status == health_pb2.HealthCheckResponse.SERVING else 1
+    serving = answer.status == health_pb2.HealthCheckResponse.SERVING
+    told = dict(call.trailing_metadata()).get(STATE_KEY)
+    sys.stdout.write(f"{told or ('serving' if serving else 'not serving')}\n")
+    return 0 if serving else 1
 
 
 def _channel(address: str) -> grpc.Channel:

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 from podium.jobs.errors import FailedPreconditionError, NotFoundError, StaleFenceError, UnavailableError
 from podium.jobs.job import slots_in_words
+from podium.jobs.spec import Priority
 from podium.jobs.store import JobStore, Usage
+from podium.server import meters
 from podium.server.dispatcher._delivery import Delivery
 from podium.server.dispatcher._plan import Placement, plan
-from podium.server.dispatcher._pool import Pool
+from podium.server.dispatcher._pool import Pool, Waiting
 from podium.server.dispatcher._preempt import Preemption
 from podium.server.dispatcher._snapshots import Snapshots
 
@@ -71,6 +73,7 @@ class Dispatcher:
     def _serve(self, pool: Pool, seconds: float) -> int:
         started = 0
         found = plan(pool)
+        line = {job.id: job for job in pool.waiting} if found.placements else {}
         deadline = self._ticks() + seconds
         for placement in found.placements:
             if self._ticks() > deadline:
@@ -84,6 +87,7 @@ class Dispatcher:
                 self._snapshots.forget(placement.job_id)
             else:
                 started += 1
+                _note_wait(pool, line[placement.job_id])
         for preemption in found.preemptions:
             self._preempt(preemption)
         return started
@@ -112,3 +116,7 @@ class Dispatcher:
         finally:
             self._snapshots.forget(preemption.victim.id)
         _LOG.info("preempted %s, attempt %d: %s", assignment.job_id, assignment.attempt, preemption.reason)
+
+
+def _note_wait(pool: Pool, job: Waiting) -> None:
+    meters.QUEUE_WAIT.labels(pool.name, Priority(job.rank).name).observe(max(pool.now - job.since, 0.0))

@@ -49,8 +49,14 @@ class Leader:
         self._term = term
         self._reconciled = float("-inf")
         self._leads = False
+        self._led = float("-inf")
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="podium-leader", daemon=True)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this server leads; not for longer than a term without the ledger."""
+        return self._leads and time.monotonic() - self._led < self._term
 
     def start(self) -> None:
         """Begins."""
@@ -80,6 +86,7 @@ class Leader:
     def _step(self) -> None:
         leads = self._store.lead(self._owner, self._term)
         self._reconciler.in_touch()
+        self._led = time.monotonic()
         if leads is not self._leads:
             self._leads = leads
             _LOG.info("%s %s", self._owner, "leads" if leads else "no longer leads")

@@ -47,6 +47,8 @@ class Waiting:
     """From its start, so long at most does it hold its slots."""
     retry: float = 0.0
     """Before this time it is not started."""
+    since: float = 0.0
+    """When it began to wait: when it was created, or its last attempt ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +111,7 @@ def demand_of(job: Job) -> Demand:
 
 def waiting(job: Job, number: int, leases: Leases) -> Waiting:
     """A job in line, from the ledger's."""
+    began = job.attempts[-1].end_time if job.attempts else job.create_time
     return Waiting(
         id=job.id,
         project=job.project,
@@ -117,6 +120,7 @@ def waiting(job: Job, number: int, leases: Leases) -> Waiting:
         demand=demand_of(job),
         seconds=_bound(job, leases),
         retry=job.retry_time.timestamp() if job.retry_time else 0.0,
+        since=began.timestamp() if began else 0.0,
     )
 
 

@@ -1,12 +1,20 @@
 """What happens around every call of the contract, in this order.
 
-Request id first, because everything after it is logged with the id. Errors next, because everything inside may raise.
+Request id first, because everything after it is logged with the id. Metering next, where it is on, because it counts
+what comes of everything within. Errors next, because everything inside may raise.
 Then the deadline, so that validation too is bounded; then the rules of the contract.
 """
 
 from podium.server.interceptors.deadline import DeadlineInterceptor
 from podium.server.interceptors.errors import ErrorInterceptor
+from podium.server.interceptors.metering import MeteringInterceptor
 from podium.server.interceptors.request_id import RequestIdInterceptor
 from podium.server.interceptors.validation import ValidationInterceptor
 
-__all__ = ["DeadlineInterceptor", "ErrorInterceptor", "RequestIdInterceptor", "ValidationInterceptor"]
+__all__ = [
+    "DeadlineInterceptor",
+    "ErrorInterceptor",
+    "MeteringInterceptor",
+    "RequestIdInterceptor",
+    "ValidationInterceptor",
+]

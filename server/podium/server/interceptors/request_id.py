@@ -1,6 +1,5 @@
 """Gives every call an id that the caller, the log and an error report share."""
 
-import asyncio
 import logging
 import re
 import secrets
@@ -10,6 +9,7 @@ from contextlib import asynccontextmanager
 
 from podium.server.context import JOB, REQUEST_ID, RPC
 from podium.server.interceptors._around import Around, Call
+from podium.server.interceptors._outcome import outcome
 
 KEY = "x-request-id"
 _LOG = logging.getLogger(__name__)
@@ -28,15 +28,15 @@ class RequestIdInterceptor(Around):
         RPC.set(call.method)
         JOB.set(getattr(call.request, "job_id", "") or "-")
         call.context.set_trailing_metadata(((KEY, request_id),))
-        start, outcome = time.monotonic(), ""
+        start = time.monotonic()
+        error: BaseException | None = None
         try:
             yield
-        except (asyncio.CancelledError, GeneratorExit):
-            # The caller went away, which gRPC shows in one of two ways.
-            outcome = "CANCELLED"
+        except BaseException as raised:
+            error = raised
             raise
         finally:
-            _LOG.info("%s in %.1f ms", outcome or _status(call), (time.monotonic() - start) * 1000)
+            _LOG.info("%s in %.1f ms", outcome(call, error), (time.monotonic() - start) * 1000)
 
 
 def _given(call: Call) -> str:
@@ -44,7 +44,3 @@ def _given(call: Call) -> str:
         if key == KEY and isinstance(value, str) and _WELL_FORMED.fullmatch(value):
             return value
     return ""
-
-
-def _status(call: Call) -> str:
-    return getattr(call.context.code(), "name", None) or "OK"

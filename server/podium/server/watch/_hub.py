@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from podium.api.v1.event_pb2 import JobEvent
 from podium.jobs.errors import InternalError, PodiumError, UnavailableError
 from podium.jobs.store import Bell, EventPage, JobStore
+from podium.server import meters
 from podium.server.watch._subscription import Subscription
 
 _LOG = logging.getLogger(__name__)
@@ -88,13 +89,15 @@ class Hub:
             return None
         subscription = Subscription(after, self._queue)
         channel.subscriptions.add(subscription)
+        meters.WATCHERS.inc()
         return subscription
 
     def leave(self, job_id: str, subscription: Subscription) -> None:
         """The watcher is gone."""
         channel = self._channels.get(job_id)
-        if channel is not None:
+        if channel is not None and subscription in channel.subscriptions:
             channel.subscriptions.discard(subscription)
+            meters.WATCHERS.dec()
             if not channel.subscriptions:
                 with self._lock:
                     del self._channels[job_id]
@@ -151,6 +154,8 @@ class Hub:
 
     def _deliver(self, channel: _Channel, events: list[JobEvent]) -> None:
         channel.delivered = events[-1].sequence
+        # Of a page the oldest: the worst that its watchers see.
+        meters.WATCH_LAG.observe(max(time.time() - events[0].time.ToNanoseconds() / 1e9, 0.0))
         for subscription in channel.subscriptions:
             subscription.offer(events)
 

@@ -1,0 +1,13 @@
+"""How a call ended, for those who watch it from outside."""
+
+import asyncio
+
+from podium.server.interceptors._around import Call
+
+
+def outcome(call: Call, error: BaseException | None) -> str:
+    """The name of its status, once everything within has ended with `error` or without one."""
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        # The caller went away, which gRPC shows in one of two ways.
+        return "CANCELLED"
+    return getattr(call.context.code(), "name", None) or "OK"
