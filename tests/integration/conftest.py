@@ -1,6 +1,9 @@
 """A real server: a process of its own, on a free port, that can be killed and started again."""
 
+import contextlib
+import http.client
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +18,7 @@ import pytest
 from google.protobuf import json_format
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+from prometheus_client.parser import text_string_to_metric_families
 
 from podium.api.v1 import (
     checkpoint_service_pb2_grpc,
@@ -41,6 +45,9 @@ def _eventually(what: Callable[[], object], seconds: float = 15.0) -> None:
 def eventually() -> Callable[..., None]:
     """Waits until a condition holds: `eventually(condition, seconds)`."""
     return _eventually
+
+
+METERED = ("--metrics-listen", "127.0.0.1:0")
 
 
 class ServerProcess:
@@ -96,6 +103,25 @@ class ServerProcess:
     def log(self) -> str:
         """What it wrote to stderr."""
         return self._log.read_text()
+
+    def scrape(self) -> Callable[..., float]:
+        """Its metrics as they are now: `value = scrape()`, then `value("podium_leader")`, with labels as keywords."""
+        text = self.ask("/metrics")[1]
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+
+        def value(name: str, **labels: str) -> float:
+            return sum(one.value for one in samples if one.name == name and labels.items() <= one.labels.items())
+
+        return value
+
+    def ask(self, path: str) -> tuple[int, str]:
+        """Status and body of what it answers over HTTP, where it was started with a port for that."""
+        address = re.findall(r"metrics and health on http://(\S+)", self.log())[-1]
+        connection = http.client.HTTPConnection(address, timeout=5)
+        with contextlib.closing(connection):
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
 
     def channel(self) -> grpc.Channel:
         """A new connection, closed at the end."""
@@ -184,7 +210,7 @@ def _lasting_server(
         "PODIUM_ARTIFACTS": str(artifacts_root),
         "PODIUM_DATA_ROOTS": str(data_root),
     }
-    server = ServerProcess(tmp_path_factory.mktemp("server"), environment, "--keepalive", "0.3")
+    server = ServerProcess(tmp_path_factory.mktemp("server"), environment, "--keepalive", "0.3", *METERED)
     server.start()
     yield server
     server.stop()

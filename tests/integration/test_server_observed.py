@@ -1,0 +1,158 @@
+"""What an operator's programs see of a real server: metrics, health, and both while Redis is away."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from podium.api.v1 import job_service_pb2 as api
+from podium.jobs.events import LogBatch, LogLine
+from podium.jobs.job import Node, NodeState, Slot
+from podium.jobs.states import State
+from tests.integration.conftest import METERED, ServerProcess
+
+ROOT = Path(__file__).resolve().parents[2]
+GET = {"grpc_service": "podium.api.v1.JobService", "grpc_method": "GetJob", "grpc_type": "unary"}
+
+
+def probe(address: str) -> tuple[int, str]:
+    run = subprocess.run(
+        [sys.executable, "-m", "podium.server.probe", address], capture_output=True, text=True, check=False, timeout=30
+    )
+    return run.returncode, run.stdout.strip()
+
+
+def test_calls_are_counted_by_method_and_status_and_timed(server, refused):
+    before = server.scrape()
+    for _ in range(2):
+        refused(server.jobs.GetJob, api.GetJobRequest(job_id="job-0000000000000000"))
+    refused(server.jobs.GetJob, api.GetJobRequest(job_id=""))
+    after = server.scrape()
+
+    def more(name: str, **labels: str) -> float:
+        return float(after(name, **GET, **labels) - before(name, **GET, **labels))
+
+    assert 3 == more("grpc_server_started_total")
+    assert (2, 1) == (
+        more("grpc_server_handled_total", grpc_code="NOT_FOUND"),
+        more("grpc_server_handled_total", grpc_code="INVALID_ARGUMENT"),
+    )
+    assert 3 == more("grpc_server_handling_seconds_count")
+    assert 0 < more("grpc_server_handling_seconds_sum") < 60
+
+
+def test_rpcs_that_there_are_not_are_one_series_whatever_they_are_called(server):
+    before = server.scrape()
+    for number in range(3):
+        unknown: Any = server.channel().unary_unary(f"/podium.api.v1.JobService/Made{number}Up")
+        with pytest.raises(grpc.RpcError):
+            unknown(b"", timeout=20)
+    after = server.scrape()
+
+    other = {"grpc_method": "other", "grpc_code": "UNIMPLEMENTED"}
+    assert 3 == after("grpc_server_handled_total", **other) - before("grpc_server_handled_total", **other)
+    assert "Up" not in server.ask("/metrics")[1]
+
+
+def test_what_waits_runs_and_ends_is_told_by_pool(server, store, request_for, eventually):
+    wait = {"pool": "default", "priority": "HIGH"}
+    before = server.scrape()
+    for changes in ({"priority": "PRIORITY_HIGH"}, {}, {}, {"resources": {"pool": "made-up"}}):
+        server.jobs.CreateJob(request_for(**changes), timeout=20)
+    store.heartbeat(
+        Node(id="n1", pool="default", state=NodeState.READY, slots=(Slot(index=0), Slot(index=1, trouble="no room")))
+    )
+    eventually(store.holding)
+    eventually(lambda: server.scrape()("podium_slots", state="used") == 1)
+    now = server.scrape()
+
+    assert 2 == now("podium_queue_depth", pool="default", priority="NORMAL")
+    assert 0 == now("podium_queue_depth", pool="default", priority="HIGH")
+    assert 1 == now("podium_queue_depth", pool="other")
+    assert 1 == now("podium_slots", pool="default", state="unavailable")
+    assert 1 == now("podium_machines", pool="default", state="READY")
+    assert 1 == now("podium_queue_wait_seconds_count", **wait) - before("podium_queue_wait_seconds_count", **wait)
+    assert 0 <= now("podium_queue_wait_seconds_sum", **wait) - before("podium_queue_wait_seconds_sum", **wait) < 60
+    assert (1, 1) == (now("podium_leader"), now("podium_ledger_up"))
+
+    ((_, assignment, _),) = store.holding()
+    store.begin(assignment)
+    store.finish(assignment, State.SUCCEEDED, reason="done")
+    eventually(lambda: server.scrape()("podium_jobs_ended_total", state="SUCCEEDED") == 1)
+    assert 1 == server.scrape()("podium_attempts_ended_total", cause="NONE")
+    assert 1 == server.scrape()("podium_archive_backlog_jobs")
+
+
+def test_watchers_and_how_late_events_reach_them_are_measured(server, store, running, eventually):
+    before = server.scrape()
+    assignment = running()
+    watching = server.jobs.WatchJob(api.WatchJobRequest(job_id=assignment.job_id), timeout=30)
+    eventually(lambda: server.scrape()("podium_watchers") == 1)
+    store.append(assignment, 1, [LogBatch(lines=(LogLine(text="a line"),))])
+    next(answer for answer in watching if answer.event.WhichOneof("payload") == "log")
+    now = server.scrape()
+
+    assert 1 == now("podium_streams_open", grpc_method="WatchJob")
+    assert now("podium_watch_lag_seconds_count") > before("podium_watch_lag_seconds_count")
+    assert now("podium_watch_lag_seconds_sum") - before("podium_watch_lag_seconds_sum") < 30
+    watching.cancel()
+    eventually(lambda: server.scrape()("podium_watchers") == 0)
+    assert 0 == server.scrape()("podium_streams_open", grpc_method="WatchJob")
+
+
+def test_every_metric_of_the_dashboard_is_there(server):
+    dashboard = json.loads((ROOT / "deploy/grafana/podium.json").read_text(encoding="utf-8"))
+    panels = [panel for row in dashboard["panels"] for panel in (row, *row.get("panels", ()))]
+    queries = [target["expr"] for panel in panels for target in panel.get("targets", ())]
+    asked = {name for query in queries for name in re.findall(r"\b(?:podium|grpc|process)_[a-z_]+\b", query)}
+    asked -= {"grpc_code", "grpc_method", "grpc_service", "grpc_type"}
+
+    assert len(queries) > 12
+    assert set() == asked - names_of(server)
+
+
+def names_of(server: ServerProcess) -> set[str]:
+    """All names that a query may ask for, also of what has no sample yet."""
+    endings = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
+    families = text_string_to_metric_families(server.ask("/metrics")[1])
+    return {f"{family.name}{end}" for family in families for end in endings.get(family.type, ("",))}
+
+
+def test_a_lost_ledger_is_told_apart_from_draining_and_comes_back_by_itself(new_server, redis_server, eventually):
+    server = new_server(*METERED)
+    assert ((200, "serving"), (0, "serving")) == (ready(server), probe(server.address))
+
+    redis_server.kill()
+    eventually(lambda: ready(server) == (503, "ledger-lost"))
+    began = time.monotonic()
+    away = server.scrape()
+    assert time.monotonic() - began < 2
+    assert (0, 0) == (away("podium_ledger_up"), away("podium_leader"))
+    assert 1 == away("podium_server_state", state="ledger-lost")
+    assert 200 == server.ask("/healthz")[0]
+    assert (1, "ledger-lost") == probe(server.address)
+
+    redis_server.start()
+    eventually(lambda: ready(server) == (200, "serving"))
+    eventually(lambda: server.scrape()("podium_leader") == 1)
+    # A watch that goes on keeps the server draining until its grace is over.
+    with grpc.insecure_channel(server.address) as channel:
+        watch: Any = channel.unary_stream("/grpc.health.v1.Health/Watch")
+        held = watch(b"", timeout=30)
+        next(held)
+        server.terminate()
+        eventually(lambda: ready(server) == (503, "draining"))
+        held.cancel()
+    assert 0 == server.wait()
+
+
+def ready(server: ServerProcess) -> tuple[int, str]:
+    status, body = server.ask("/readyz")
+    return status, json.loads(body)["state"]
