@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,17 +14,11 @@ from podium.api.v1 import job_service_pb2 as api
 from podium.jobs.events import LogBatch, LogLine
 from podium.jobs.job import Node, NodeState, Slot
 from podium.jobs.states import State
+from podium.server.probe import main as probe
 from tests.integration.conftest import METERED, ServerProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 GET = {"grpc_service": "podium.api.v1.JobService", "grpc_method": "GetJob", "grpc_type": "unary"}
-
-
-def probe(address: str) -> tuple[int, str]:
-    run = subprocess.run(
-        [sys.executable, "-m", "podium.server.probe", address], capture_output=True, text=True, check=False, timeout=30
-    )
-    return run.returncode, run.stdout.strip()
 
 
 def test_calls_are_counted_by_method_and_status_and_timed(server, refused):
@@ -125,19 +117,24 @@ def names_of(server: ServerProcess) -> set[str]:
     return {f"{family.name}{end}" for family in families for end in endings.get(family.type, ("",))}
 
 
-def test_a_lost_ledger_is_told_apart_from_draining_and_comes_back_by_itself(new_server, redis_server, eventually):
+def test_a_lost_ledger_is_told_apart_from_draining_and_comes_back_by_itself(
+    new_server, redis_server, eventually, capsys
+):
+    def probed() -> tuple[int, str]:
+        return probe(server.address), capsys.readouterr().out.strip()
+
     server = new_server(*METERED)
-    assert ((200, "serving"), (0, "serving")) == (ready(server), probe(server.address))
+    assert ((200, "serving"), (0, "serving")) == (ready(server), probed())
 
     redis_server.kill()
     eventually(lambda: ready(server) == (503, "ledger-lost"))
     began = time.monotonic()
     away = server.scrape()
     assert time.monotonic() - began < 2
-    assert (0, 0) == (away("podium_ledger_up"), away("podium_leader"))
-    assert 1 == away("podium_server_state", state="ledger-lost")
+    assert (0, 1) == (away("podium_ledger_up"), away("podium_server_state", state="ledger-lost"))
+    eventually(lambda: server.scrape()("podium_leader") == 0)
     assert 200 == server.ask("/healthz")[0]
-    assert (1, "ledger-lost") == probe(server.address)
+    assert (1, "ledger-lost") == probed()
 
     redis_server.start()
     eventually(lambda: ready(server) == (200, "serving"))

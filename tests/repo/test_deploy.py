@@ -175,18 +175,29 @@ def test_the_commands_are_ones_that_the_programs_accept(overlay):
     assert {"podium-server", "podium-worker"} <= names
 
 
-def test_probes_and_the_service_ask_at_the_port_where_the_server_listens(overlay):
-    ((pod, arguments),) = [
-        (pod, container(pod)["args"][3:]) for name, _, pod in workloads(overlay) if name == "podium-server"
-    ]
-    listen = server_command.make_context("podium.server", arguments).params["listen"]
-    port = int(listen.rpartition(":")[2])
+def test_probes_and_callers_ask_at_the_ports_where_the_server_listens(overlay):
+    ((workload, pod),) = [(workload, pod) for name, workload, pod in workloads(overlay) if name == "podium-server"]
     server = container(pod)
+    told = server_command.make_context("podium.server", server["args"][3:]).params
+    listening = {name: int(told[name].rpartition(":")[2]) for name in ("listen", "metrics_listen")}
+    ports = {named["name"]: named["containerPort"] for named in server["ports"]}
     (service,) = [thing for thing in of_kind(overlay, "Service") if thing["metadata"]["name"] == "podium-server"]
+    annotations = workload["spec"]["template"]["metadata"]["annotations"]
 
-    assert {port} == {
-        server[probe]["grpc"]["port"] for probe in ("startupProbe", "readinessProbe", "livenessProbe")
-    } | {named["containerPort"] for named in server["ports"]} | {named["port"] for named in service["spec"]["ports"]}
+    assert {"grpc": listening["listen"], "metrics": listening["metrics_listen"]} == ports
+    assert [listening["listen"]] == [named["port"] for named in service["spec"]["ports"]]
+    assert (str(ports["metrics"]), "/metrics") == (annotations["prometheus.io/port"], annotations["prometheus.io/path"])
+
+
+def test_a_lost_redis_takes_a_server_out_of_service_and_restarts_none(overlay):
+    for name, _, pod in workloads(overlay):
+        if name == "podium-server":
+            asked = {
+                probe: container(pod)[f"{probe}Probe"]["httpGet"] for probe in ("startup", "readiness", "liveness")
+            }
+
+            assert {"metrics"} == {at["port"] for at in asked.values()}
+            assert ("/healthz", "/readyz", "/healthz") == tuple(at["path"] for at in asked.values())
 
 
 def test_a_worker_that_cannot_reach_redis_is_not_restarted(overlay):
