@@ -10,6 +10,7 @@ from functools import partial
 
 import pytest
 
+from podium.api.v1 import job_pb2
 from podium.jobs.errors import (
     AlreadyExistsError,
     FailedPreconditionError,
@@ -695,10 +696,34 @@ class TestList:
         pages: list[list[str]] = []
         cursor = ""
         while not pages or cursor:
-            jobs, cursor = store.list(project="default", before=cursor, limit=2)
+            jobs, cursor = store.list(project="default", cursor=cursor, limit=2)
             pages.append([job.id for job in jobs])
 
         assert [ids[:2:-1], ids[2:0:-1], ids[:1]] == pages
+
+    def test_jobs_come_oldest_first_where_that_is_asked(self, store) -> None:
+        ids = [submit(store).id for _ in range(5)]
+        pages: list[list[str]] = []
+        cursor = ""
+        while not pages or cursor:
+            jobs, cursor = store.list(project="default", oldest_first=True, cursor=cursor, limit=2)
+            pages.append([job.id for job in jobs])
+
+        assert [ids[:2], ids[2:4], ids[4:]] == pages
+
+    @pytest.mark.parametrize("states", [frozenset(), frozenset({State.QUEUED})])
+    def test_only_the_jobs_that_are_wanted_are_listed_as_they_stand(self, store, states: frozenset[State]) -> None:
+        ids = [submit(store).id for _ in range(4)]
+        store.cancel(ids[1], "why")
+        seen: dict[str, int] = {}
+
+        def wanted(job: job_pb2.Job) -> bool:
+            seen[job.id] = job.state
+            return job.id != ids[2]
+
+        jobs, cursor = store.list(project="default", states=states, wanted=wanted)
+        assert ([ids[3], ids[0]] if states else [ids[3], ids[1], ids[0]], "") == ([job.id for job in jobs], cursor)
+        assert {ids[0]: 1, ids[2]: 1, ids[3]: 1} | ({} if states else {ids[1]: State.CANCELLED.value}) == seen
 
     def test_a_full_last_page_has_no_cursor(self, store) -> None:
         submit(store)
@@ -714,7 +739,7 @@ class TestList:
         jobs, cursor = store.list(project="default", states=frozenset({State.RUNNING, State.CANCELLED}), limit=1)
         assert [cancelled] == [job.id for job in jobs]
         jobs, cursor = store.list(
-            project="default", states=frozenset({State.RUNNING, State.CANCELLED}), limit=1, before=cursor
+            project="default", states=frozenset({State.RUNNING, State.CANCELLED}), limit=1, cursor=cursor
         )
         assert ([running], "") == ([job.id for job in jobs], cursor)
         jobs, _ = store.list(project="default", states=frozenset({State.QUEUED}))
@@ -726,7 +751,7 @@ class TestList:
     @pytest.mark.parametrize("cursor", ["x", "-1", "1 ", "٣", "9" * 40])
     def test_what_is_no_cursor_is_out_of_range(self, store, cursor: str) -> None:
         with pytest.raises(OutOfRangeError):
-            store.list(project="default", before=cursor)
+            store.list(project="default", cursor=cursor)
 
 
 class TestLeases:

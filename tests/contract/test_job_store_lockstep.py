@@ -235,7 +235,7 @@ class Lockstep(RuleBasedStateMachine):
         while True:
             at = cursor
             jobs, cursor = self.both(
-                lambda store: store.list(project="default", states=states, before=at, limit=limit)  # noqa: B023  # called at once
+                lambda store: store.list(project="default", states=states, cursor=at, limit=limit)  # noqa: B023  # called at once
             )
             listed += [job.id for job in jobs]
             if not cursor:

@@ -20,6 +20,7 @@ from podium.jobs.settings import Settings
 from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven
 from podium.jobs.states import State
 from podium.jobs.store import Assignment, Leases, NewJob, Wish
+from podium.jobs.store._redis_listing import _READ
 from podium.jobs.store.redis import RedisStore, connect
 
 SPEC = JobSpec(backbone="resnet50", tuning=LinearHead(), dataset=ImageFolder(train="/data"), sorter=OddEven())
@@ -182,6 +183,26 @@ class TestLostAnswers:
         lossy.resign("a")
         assert lossy.lead("b", 30)
         assert losses.happened == 2
+
+
+class TestListing:
+    def test_a_page_that_finds_nothing_ends_early_and_the_next_one_goes_on(
+        self, store: RedisStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ids = [store.create(NEW)[0].id for _ in range(7)]
+        monkeypatch.setattr("podium.jobs.store._redis_listing._PATIENCE", 3 * _READ)
+        asked: list[str] = []
+
+        def is_first(job: job_pb2.Job) -> bool:
+            asked.append(job.id)
+            return job.id == ids[0]
+
+        pages, cursor = [], ""
+        while not pages or cursor:
+            jobs, cursor = store.list(project="default", wanted=is_first, cursor=cursor)
+            pages.append([job.id for job in jobs])
+
+        assert ([[], [], [ids[0]]], ids[::-1]) == (pages, asked)
 
 
 class TestOutage:

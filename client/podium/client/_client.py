@@ -133,19 +133,29 @@ class Client:
         """
         return self._wire.get_job(job_id)
 
-    def list(self, states: Sequence[State] = ()) -> Iterator[Job]:
+    def list(self, states: Sequence[State] = (), *, filter: str = "", oldest_first: bool = False) -> Iterator[Job]:
         """The project's jobs, newest first, fetched page by page as you read on.
 
         >>> from podium.client import State
         >>> [found.id for found in client.list(states=[State.FAILED])]
         []
+        >>> [found.id for found in client.list(filter='labels.team = "nobody" AND attempt > 1')]
+        []
 
         Args:
             states: only jobs in one of these; empty for all.
+            filter: only jobs of which this is true, such as `error.cause = OOM_DEVICE AND create_time > 2026-01-31`;
+                docs/listing.md lists what it may ask.
+            oldest_first: the other way round.
+
+        Raises:
+            InvalidSpecError: the filter cannot be read; says where, and what was expected there.
         """
         token = ""
         while True:
-            jobs, token = self._wire.list_jobs(project=self.project, states=states, page_token=token)
+            jobs, token = self._wire.list_jobs(
+                project=self.project, states=states, filter=filter, oldest_first=oldest_first, page_token=token
+            )
             yield from jobs
             if not token:
                 return

@@ -69,8 +69,12 @@ class Wire:
     def get_job(self, job_id: str) -> Job:
         return from_proto(Job, self._unary(self._jobs.GetJob, job_service_pb2.GetJobRequest(job_id=job_id)).job)
 
-    def list_jobs(self, *, project: str, states: Sequence[State], page_token: str) -> tuple[list[Job], str]:
-        request = job_service_pb2.ListJobsRequest(project=project, page_token=page_token)
+    def list_jobs(
+        self, *, project: str, states: Sequence[State], filter: str, oldest_first: bool, page_token: str
+    ) -> tuple[list[Job], str]:
+        request = job_service_pb2.ListJobsRequest(
+            project=project, filter=filter, order_by="create_time" if oldest_first else "", page_token=page_token
+        )
         request.states.extend([state.value for state in states])  # type: ignore[misc]  # numbers are enum values
         response = self._unary(self._jobs.ListJobs, request)
         return [from_proto(Job, job) for job in response.jobs], response.next_page_token

@@ -41,6 +41,8 @@ def test_the_list_reads_on_page_by_page(client, spec):
     ids = [client.submit(replace(spec, epochs=epochs)).id for epochs in range(1, 56)]
 
     assert list(reversed(ids)) == [job.id for job in client.list()]
+    assert ids == [job.id for job in client.list(oldest_first=True)]
+    assert ids[3:4] == [job.id for job in client.list(filter=f"id = {ids[3]} AND priority = NORMAL")]
 
 
 def test_the_same_request_id_is_the_same_job(client, spec):

@@ -25,6 +25,7 @@ def test_submit_ls_show_and_cancel(podium, job_yaml):
 
     assert job_id in output(podium("ls"))
     assert [job_id] == [job["id"] for job in json.loads(output(podium("ls", "--json")))]
+    assert job_id in output(podium("ls", "--oldest-first", "--filter", "state != FAILED AND dataset = image_folder"))
     shown = json.loads(output(podium("show", job_id, "--json")))
     assert ("STATE_QUEUED", {"1": 0.5, "3": 0.5}) == (shown["state"], shown["spec"]["k"])
     assert "tf_efficientnet_lite0" in output(podium("show", job_id))

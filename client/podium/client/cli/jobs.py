@@ -50,23 +50,40 @@ def submit(file: str, follow: bool, validate_only: bool, project: str, as_json: 
 
 @click.command()
 @click.option("--state", "states", multiple=True, type=click.Choice(_STATES, case_sensitive=False), help="Only these.")
+@click.option("--filter", "only", default="", metavar="FILTER", help="Only jobs of which it is true.")
+@click.option("--oldest-first", is_flag=True, help="The other way round.")
 @click.option("--project", default="default", show_default=True, help="The project.")
 @click.option("-n", "--limit", default=50, show_default=True, type=click.IntRange(1), help="At most so many.")
 @json_option
 @server_option
-def ls(states: tuple[str, ...], project: str, limit: int, as_json: bool, server: str | None) -> None:
-    """List jobs, newest first."""
+def ls(
+    states: tuple[str, ...],
+    only: str,
+    oldest_first: bool,
+    project: str,
+    limit: int,
+    as_json: bool,
+    server: str | None,
+) -> None:
+    """List jobs, newest first.
+
+    FILTER asks what there is to know of a job, such as 'error.cause = OOM_DEVICE AND labels.team = vision'. OR binds
+    tighter than AND. docs/listing.md has every field.
+    """
     from itertools import islice
 
     from podium.client._wire import to_json
     from podium.jobs.states import State
 
     with connect(server, project=project) as client:
-        jobs = list(islice(client.list([State[state.upper()] for state in states]), limit))
+        chosen = [State[state.upper()] for state in states]
+        jobs = list(islice(client.list(chosen, filter=only, oldest_first=oldest_first), limit))
     if as_json:
         print_json([to_json(job) for job in jobs])
     elif jobs:
         _print_jobs(jobs)
+    elif states or only:
+        click.echo("No such jobs.", err=True)
     else:
         click.echo("No jobs. Queue one with: podium submit job.yaml", err=True)
 

@@ -12,17 +12,22 @@ Three rules hold everywhere:
 Above 400 lines, as it is one specification, nearly all of it words.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
+from podium.api.v1 import job_pb2
 from podium.jobs.events import LogBatch, LogLine, MetricBatch
 from podium.jobs.job import Cause, Checkpoint, Job, JobError, Member, Node, Progress
 from podium.jobs.spec import JobSpec, Priority
 from podium.jobs.states import State
+
+#: Whether a list is to have a job, which it gets as the contract has it.
+Wanted: TypeAlias = Callable[[job_pb2.Job], bool]
+JobPage: TypeAlias = tuple[list[Job], str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,18 +159,29 @@ class JobStore(Protocol):
         """
 
     def list(
-        self, *, project: str, states: frozenset[State] = frozenset(), before: str = "", limit: int = 50
-    ) -> tuple[list[Job], str]:
-        """A page of jobs, newest first, and the cursor of the next one, empty at the end.
+        self,
+        *,
+        project: str,
+        states: frozenset[State] = frozenset(),
+        wanted: Wanted | None = None,
+        oldest_first: bool = False,
+        cursor: str = "",
+        limit: int = 50,
+    ) -> JobPage:
+        """A page of jobs by the time of their creation, and the cursor of the next one, empty at the end.
+
+        It may have fewer jobs than `limit`, or none, and a cursor all the same: a call looks at so many jobs only.
 
         Args:
             project: the project.
             states: only these; empty means all.
-            before: the cursor of the page before; empty for the first page.
+            wanted: only jobs of which it is true; asked of those in `states`.
+            oldest_first: the other way round than newest first.
+            cursor: that of the page before, asked in the same order; empty for the first page.
             limit: jobs a page, at least 1.
 
         Raises:
-            OutOfRangeError: `before` is not a cursor of this store.
+            OutOfRangeError: `cursor` is not one of this store.
         """
 
     def cancel(self, job_id: str, reason: str, *, force: bool = False) -> Job:

@@ -426,7 +426,7 @@ def check_kept(page: EventPage, after: int) -> EventPage:
 
 
 def parse_cursor(cursor: str) -> int | None:
-    """The number before which a page of jobs begins; None for the first page.
+    """The number beyond which a page of jobs begins; None for the first page.
 
     Raises:
         OutOfRangeError: it is no cursor.

@@ -8,14 +8,24 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TypeAlias
 
 from podium.jobs import wire
 from podium.jobs.events import JobEvent, MetricBatch
 from podium.jobs.job import Cause, Checkpoint, Job, Node, Slot
 from podium.jobs.states import State
 from podium.jobs.store._archive import Archive
-from podium.jobs.store._base import Assignment, Bell, Census, Drain, EventPage, Leases, StoredEvent, Usage
+from podium.jobs.store._base import (
+    Assignment,
+    Bell,
+    Census,
+    Drain,
+    EventPage,
+    JobPage,
+    Leases,
+    StoredEvent,
+    Usage,
+    Wanted,
+)
 from podium.jobs.store._ledger import (
     Ledger,
     Outcome,
@@ -32,7 +42,6 @@ from podium.jobs.store._record import Change, Record
 
 _REQUESTS_KEPT = timedelta(days=7)
 _NODES_KEPT = timedelta(days=1)
-JobPage: TypeAlias = tuple[list[Job], str]
 
 
 @dataclass(kw_only=True)
@@ -162,21 +171,27 @@ class MemoryStore(Ledger):
         return self._begin(assignment, secrets.token_hex(8), resumed_from_step, rendezvous)
 
     def list(
-        self, *, project: str, states: frozenset[State] = frozenset(), before: str = "", limit: int = 50
+        self,
+        *,
+        project: str,
+        states: frozenset[State] = frozenset(),
+        wanted: Wanted | None = None,
+        oldest_first: bool = False,
+        cursor: str = "",
+        limit: int = 50,
     ) -> JobPage:
         """See JobStore.list."""
-        end = parse_cursor(before)
+        start = parse_cursor(cursor)
         with self._lock:
-            found = sorted(
-                (
-                    entry.record
-                    for entry in self._entries.values()
-                    if entry.record.job.project == project
-                    and (not states or entry.record.job.state in states)
-                    and (end is None or entry.record.number < end)
-                ),
-                key=lambda record: -record.number,
-            )
+            records = [
+                entry.record
+                for entry in self._entries.values()
+                if entry.record.job.project == project
+                and (not states or entry.record.job.state in states)
+                and (start is None or (entry.record.number > start if oldest_first else entry.record.number < start))
+                and (wanted is None or wanted(wire.to_proto(entry.record.job)))
+            ]
+            found = sorted(records, key=lambda record: record.number, reverse=not oldest_first)
             page = found[:limit]
             return [self._placed(record) for record in page], str(page[-1].number) if len(found) > limit else ""
 

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from google.protobuf.message import Message
 
+from podium.api.v1 import job_pb2
 from podium.jobs import wire
 from podium.jobs.job import Job
 from podium.jobs.states import State
@@ -167,6 +168,21 @@ def _only(message: Message, wanted: Callable[[str], bool]) -> Message:
         if not wanted(name):
             message.ClearField(name)
     return message
+
+
+def message_of(values: list[bytes | None]) -> job_pb2.Job | None:
+    """The job of FIELDS as a message; None where there is no such job. Far cheaper than `from_fields`."""
+    born, now, _, stamp, guarded = values
+    if born is None or now is None or stamp is None:
+        return None
+    # Two messages of one type, one after the other, are their union.
+    job = job_pb2.Job.FromString(born + now)
+    name, _, of_stamp = (guarded or b"  ").split(b" ")
+    if of_stamp == stamp:
+        state = State[name.decode()]
+        job.state = state.value  # type: ignore[assignment]  # numbers are enum values
+        job.terminal = state.terminal
+    return job
 
 
 def from_fields(values: list[bytes | None]) -> Record | None:

@@ -12,7 +12,6 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
-from typing import TypeAlias
 
 import redis
 
@@ -21,13 +20,14 @@ from podium.jobs.job import Job
 from podium.jobs.states import State
 from podium.jobs.store._archive import Archive
 from podium.jobs.store._base import Assignment, Bell, Leases, Usage
-from podium.jobs.store._ledger import Outcome, new_job_id, parse_cursor, utc_now
+from podium.jobs.store._ledger import Outcome, new_job_id, utc_now
 from podium.jobs.store._record import Change, Record
 from podium.jobs.store._redis_bell import RedisBell
 from podium.jobs.store._redis_census import RedisCensus
 from podium.jobs.store._redis_history import RedisHistory
 from podium.jobs.store._redis_keys import FIELDS, Keys, amended, from_fields, to_fields
 from podium.jobs.store._redis_link import Command, Commands, Link, Move, connect, pages
+from podium.jobs.store._redis_listing import RedisListing
 
 __all__ = ["RedisStore", "connect"]
 
@@ -36,11 +36,9 @@ _JOBS = 100
 #: So many failures of a machine's hardware are kept, until somebody trusts it again.
 _FAILURES = 100
 _ROWS = 500
-JobPage: TypeAlias = tuple[list[Job], str]
-Jobs: TypeAlias = list[Job]
 
 
-class RedisStore(RedisCensus, RedisHistory):
+class RedisStore(RedisCensus, RedisHistory, RedisListing):
     """A JobStore that every process of the cluster shares. Threads may share it.
 
     Args:
@@ -91,9 +89,6 @@ class RedisStore(RedisCensus, RedisHistory):
     def _position(self, record: Record) -> int | None:
         rank = self._link.run(self._rank(record))[0]
         return None if rank is None else rank + 1
-
-    def _rank(self, record: Record) -> Command:
-        return ("ZRANK", self._keys.pending(record.job.spec.resources.pool), record.job.id)
 
     def _commit(
         self,
@@ -168,50 +163,6 @@ class RedisStore(RedisCensus, RedisHistory):
         except UnavailableError:
             self._unanswered[assignment] = starter
             raise
-
-    def list(
-        self, *, project: str, states: frozenset[State] = frozenset(), before: str = "", limit: int = 50
-    ) -> JobPage:
-        """See JobStore.list."""
-        end = parse_cursor(before)
-        found: list[Record] = []
-        for record in self._newest_first(project, end, states):
-            if not states or record.job.state in states:
-                found.append(record)
-            if len(found) > limit:
-                break
-        page = found[:limit]
-        return self._all_placed(page), str(page[-1].number) if len(found) > limit else ""
-
-    def _newest_first(self, project: str, end: int | None, states: frozenset[State]) -> Iterator[Record]:
-        size = _ROWS if states else _JOBS
-        while True:
-            above = "+inf" if end is None else f"({end}"
-            (rows,) = self._link.run(
-                ("ZREVRANGEBYSCORE", self._keys.jobs(project), above, "-inf", "WITHSCORES", "LIMIT", 0, size)
-            )
-            if not rows:
-                return
-            names = [job_id.decode() for job_id in rows[::2]]
-            for page in pages(self._perhaps_in(names, states) if states else names, _JOBS):
-                yield from (
-                    record for fields in self._link.run(*map(self._hash, page)) if (record := from_fields(fields))
-                )
-            end = int(rows[-1])
-
-    def _perhaps_in(self, job_ids: Sequence[str], states: frozenset[State]) -> Sequence[str]:
-        """Leaves out jobs that are in none of the states, without reading the whole of each."""
-        wanted = {state.name.encode() for state in states}
-        answers = self._link.run(*(("HMGET", self._keys.job(name), "state", "stamp") for name in job_ids))
-        return [
-            name
-            for name, (state, stamp) in zip(job_ids, answers, strict=True)
-            # A state of another stamp is older than the job, see lua/commit.lua.
-            if state is None or not state.endswith(b" " + stamp) or state.split(b" ")[0] in wanted
-        ]
-
-    def _all_placed(self, records: Sequence[Record]) -> Jobs:
-        return [self._placed(record) for record in records]
 
     def pending(self, pool: str) -> Sequence[str]:
         """See JobStore.pending."""

@@ -8,7 +8,6 @@ from typing import Any
 from podium.api.v1 import job_service_pb2 as pb
 from podium.jobs import wire
 from podium.jobs.spec import Priority
-from podium.jobs.states import State
 from podium.server.services.jobs import Jobs
 from podium.server.watch import Watches
 
@@ -30,13 +29,7 @@ class JobServicer:
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
         """See the contract."""
-        jobs, token = await asyncio.to_thread(
-            self._jobs.page,
-            project=request.project,
-            states=frozenset(State(value) for value in request.states if value),
-            page_size=request.page_size,
-            page_token=request.page_token,
-        )
+        jobs, token = await asyncio.to_thread(self._jobs.page, request)
         return pb.ListJobsResponse(jobs=[wire.to_proto(job) for job in jobs], next_page_token=token)
 
     async def UpdateJob(self, request: pb.UpdateJobRequest, context: Any) -> pb.UpdateJobResponse:

@@ -28,7 +28,7 @@ def read_token(token: str, filters: object) -> str:
     except (binascii.Error, ValueError, TypeError):
         raise bad_token("is not a token of this server") from None
     if digest != _digest(filters) or not isinstance(cursor, str):
-        raise bad_token("belongs to a list with other filters")
+        raise bad_token("belongs to a list that was asked for otherwise")
     return cursor
 
 

@@ -4,7 +4,7 @@ import hashlib
 import logging
 from collections.abc import Mapping
 
-from podium.api.v1.job_service_pb2 import CreateJobRequest
+from podium.api.v1.job_service_pb2 import CreateJobRequest, ListJobsRequest
 from podium.jobs.errors import FieldViolation, InvalidSpecError, OutOfRangeError
 from podium.jobs.job import Job
 from podium.jobs.spec import Priority
@@ -14,6 +14,7 @@ from podium.server.admission import Admission
 from podium.server.context import JOB
 from podium.server.dispatcher import Outlook
 from podium.server.services._paging import bad_token, make_token, read_token
+from podium.server.services.filters import compile_filter
 
 _LOG = logging.getLogger(__name__)
 DEFAULT_PROJECT = "default"
@@ -21,6 +22,8 @@ DEFAULT_PAGE = 50
 LARGEST_PAGE = 1000
 #: As many labels as the contract lets a spec have.
 _MOST_LABELS = 64
+#: The words of an order -> whether it begins with the oldest job.
+_ORDERS: Mapping[tuple[str, ...], bool] = {(): False, ("create_time", "desc"): False, ("create_time",): True}
 
 
 class Jobs:
@@ -73,22 +76,35 @@ class Jobs:
         """The job as it stands, with what it waits for."""
         return self._outlook.explained([self._store.get(job_id)])[0]
 
-    def page(self, *, project: str, states: frozenset[State], page_size: int, page_token: str) -> tuple[list[Job], str]:
-        """A page of jobs, newest first, and the token of the next page.
+    def page(self, request: ListJobsRequest) -> tuple[list[Job], str]:
+        """A page of jobs in the order asked for, and the token of the next page.
 
         Raises:
-            InvalidSpecError: the token is not of this list.
+            InvalidSpecError: the filter or the order cannot be read, or the token is not of this list.
         """
-        project = project or DEFAULT_PROJECT
-        filters = (project, sorted(state.value for state in states))
-        limit = min(page_size or DEFAULT_PAGE, LARGEST_PAGE)
+        project, oldest_first = request.project or DEFAULT_PROJECT, _oldest_first(request.order_by)
+        asked = frozenset(State(value) for value in request.states if value)
+        list_of = (project, sorted(state.value for state in asked), request.filter, oldest_first)
+        cursor = read_token(request.page_token, list_of)
+        only = compile_filter(request.filter)
+        states = asked or frozenset(State)
+        if only is not None:
+            states &= only.states
+        if not states:
+            return [], ""
         try:
             jobs, cursor = self._store.list(
-                project=project, states=states, before=read_token(page_token, filters), limit=limit
+                project=project,
+                # All of them are none to the store, which then need not look.
+                states=states if len(states) < len(State) else frozenset(),
+                wanted=only.matches if only else None,
+                oldest_first=oldest_first,
+                cursor=cursor,
+                limit=min(request.page_size or DEFAULT_PAGE, LARGEST_PAGE),
             )
         except OutOfRangeError:
             raise bad_token("is not a token of this server") from None
-        return self._outlook.explained(jobs), make_token(cursor, filters)
+        return self._outlook.explained(jobs), make_token(cursor, list_of)
 
     def update(self, job_id: str, *, priority: Priority | None, labels: Mapping[str, str]) -> Job:
         """Changes a queued job.
@@ -136,6 +152,14 @@ class Jobs:
             FailedPreconditionError: it ended, is being cancelled, or still saves its work.
         """
         return self._outlook.explained([self._store.resume(job_id)])[0]
+
+
+def _oldest_first(order_by: str) -> bool:
+    words = tuple(order_by.split())
+    if words not in _ORDERS:
+        known = " or ".join(f'"{" ".join(order)}"' for order in _ORDERS if order)
+        raise _wrong("order_by", f"{order_by[:60]!a} is no order of jobs; write {known}, or leave it empty")
+    return _ORDERS[words]
 
 
 def _wrong(field: str, description: str) -> InvalidSpecError:
