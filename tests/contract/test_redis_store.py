@@ -197,7 +197,8 @@ class TestListing:
             asked.append(job.id)
             return job.id == ids[0]
 
-        pages, cursor = [], ""
+        pages: list[list[str]] = []
+        cursor = ""
         while not pages or cursor:
             jobs, cursor = store.list(project="default", wanted=is_first, cursor=cursor)
             pages.append([job.id for job in jobs])

@@ -234,7 +234,7 @@ def test_a_page_token_is_good_for_its_own_list_only(server, request_for, refused
     for _ in range(2):
         server.jobs.CreateJob(request_for(), timeout=20)
     token = server.jobs.ListJobs(job_api.ListJobsRequest(page_size=1), timeout=20).next_page_token
-    others = [
+    others: list[dict[str, Any]] = [
         {"states": [job_pb2.Job.STATE_RUNNING]},
         {"filter": "attempt = 0"},
         {"order_by": "create_time"},

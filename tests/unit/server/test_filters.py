@@ -1,8 +1,10 @@
 """The filter of ListJobs: what it means, what it may ask, and what it says of what it cannot read."""
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +19,7 @@ from podium.jobs.states import State
 from podium.server.services.filters import compile_filter
 
 
-def job(**changes: object) -> Job:
+def job(**changes: Any) -> Job:
     spec = JobSpec(
         backbone="timm/resnet50",
         weights=Weights(tag="a1_in1k"),
@@ -30,7 +32,7 @@ def job(**changes: object) -> Job:
         resources=Resources(gpus=4, pool="h100"),
     )
     born = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
-    known = {"id": "job-abc", "project": "default", "spec": spec, "state": State.RUNNING, "attempt": 2}
+    known: dict[str, Any] = {"id": "job-abc", "project": "default", "spec": spec, "state": State.RUNNING, "attempt": 2}
     return Job(**{**known, "create_time": born, **changes})
 
 
@@ -152,16 +154,23 @@ class Node:
     """One comparison, which needs no parentheses anywhere."""
 
 
+_SIGNS = {"=": operator.eq, ">": operator.gt, "!=": operator.ne}
+
+
+def _by_attempt(sign: str, number: int) -> Node:
+    return Node(f"attempt {sign} {number}", lambda one: bool(_SIGNS[sign](one.attempt, number)))
+
+
+def _by_state(state: State) -> Node:
+    return Node(f"state={state.name}", lambda one: one.state is state)
+
+
 _LEAVES = [
-    *(Node(f"attempt {sign} {n}", test) for n in (0, 1, 2) for sign, test in (
-        ("=", lambda one, n=n: one.attempt == n),
-        (">", lambda one, n=n: one.attempt > n),
-        ("!=", lambda one, n=n: one.attempt != n),
-    )),
-    *(Node(f"state={state.name}", lambda one, state=state: one.state is state) for state in State),
+    *(_by_attempt(sign, number) for sign in _SIGNS for number in range(3)),
+    *map(_by_state, State),
     Node("terminal=true", lambda one: one.state.terminal),
     Node('labels.team:"i"', lambda one: "i" in one.spec.labels["team"]),
-]  # fmt: skip
+]
 
 
 def _negated(sign: str, inner: Node) -> Node:
