@@ -6,6 +6,7 @@ from typing import Any
 import grpc
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -133,5 +134,9 @@ def _handler(method: MethodDescriptor, servicer: object | None) -> Any:
     behaviour = getattr(servicer, method.name, None) or unbuilt(method)
     wrap = grpc.unary_stream_rpc_method_handler if method.server_streaming else grpc.unary_unary_rpc_method_handler
     request = message_factory.GetMessageClass(method.input_type)
-    response = message_factory.GetMessageClass(method.output_type)
-    return wrap(behaviour, request_deserializer=request.FromString, response_serializer=response.SerializeToString)
+    return wrap(behaviour, request_deserializer=request.FromString, response_serializer=_serialized)
+
+
+def _serialized(response: Message | bytes) -> bytes:
+    """What was serialized once for many callers goes out as it is."""
+    return response if isinstance(response, bytes) else response.SerializeToString()

@@ -11,7 +11,6 @@ from podium.jobs.errors import UnimplementedError
 #: By "Service/Method", or by "Service" for all of its methods.
 INSTEAD: Mapping[str, str] = {
     "JobService/DeleteJob": "leave the job; its checkpoint policy bounds what is kept",
-    "JobService/WatchJobs": "open one WatchJob for each job",
     "CheckpointService/DeleteCheckpoint": "set the spec's checkpoints.keep_last; older ones are removed by themselves",
     "LogService": "read the log events of WatchJob",
     "ServerService/GetSpecSchema": "read proto/podium/api/v1/spec.proto; a job.yaml is its JSON form",

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from podium.api.v1.event_pb2 import JobEvent
+from podium.api.v1.job_service_pb2 import WatchJobResponse
 from podium.jobs.artifacts import ArtifactStore
 from podium.jobs.errors import UnavailableError
 from podium.jobs.events import LogBatch, LogLine, MetricBatch
@@ -13,6 +14,7 @@ from podium.jobs.spec import FullFineTuning, ImageFolder, JobSpec, Softmax
 from podium.jobs.states import State
 from podium.jobs.store import Archive, Assignment, Bell, MemoryStore, NewJob
 from podium.server.watch import Hub, Watches
+from podium.server.watch._frames import Frame
 from podium.server.watch._subscription import Subscription
 
 SPEC = JobSpec(backbone="x", tuning=FullFineTuning(), dataset=ImageFolder(train="/x"), sorter=Softmax(), m=2)
@@ -25,8 +27,9 @@ def running(store: MemoryStore) -> Assignment:
     return assignment
 
 
-def watching(store: MemoryStore, hub: Hub, job_id: str, after: int = 0):
-    return Watches(store, hub, keepalive=0.05).watch(job_id, store.get(job_id), after)
+async def watching(store: MemoryStore, hub: Hub, job_id: str, after: int = 0):
+    async for data in Watches(store, hub, keepalive=0.05).watch({job_id: after}, store.get):
+        yield WatchJobResponse.FromString(data).event
 
 
 async def sequences(events) -> list[int]:
@@ -45,11 +48,10 @@ def test_a_watcher_that_falls_behind_reads_on_from_the_ledger_and_misses_nothing
         for batch in range(1, 101):  # while nobody reads, and more than may wait
             store.append(assignment, batch, [LogBatch(lines=(LogLine(text="x" * 200),))])
         last = store.get(assignment.job_id).sequence
-        subscription = hub.join(assignment.job_id, last)
-        while subscription is None:
+        quick = hub.subscribe()
+        while not hub.join(assignment.job_id, last, quick):
             await asyncio.sleep(0.01)
-            subscription = hub.join(assignment.job_id, last)
-        hub.leave(assignment.job_id, subscription)
+        hub.leave(quick)
         store.finish(assignment, State.SUCCEEDED, reason="done")
         rest = await sequences(slow)
         await hub.stop()
@@ -67,6 +69,10 @@ def test_the_ledger_is_read_once_for_all_watchers():
         def events(self, job_id, *, after, limit=1000):
             self.reads += 1
             return super().events(job_id, after=after, limit=limit)
+
+        def news(self, after, *, limit):
+            self.reads += 1
+            return super().news(after, limit=limit)
 
     async def scenario() -> tuple[int, list[list[int]]]:
         store = Counting()
@@ -145,16 +151,18 @@ def test_watches_end_when_the_ledger_stays_away():
 
 
 def test_what_was_queued_before_the_end_is_still_sent():
-    async def scenario() -> list[JobEvent] | None:
-        subscription = Subscription(0, 1000)
-        subscription.offer([JobEvent(sequence=1)])
+    event = Frame("job-1", 1, 0.0, b"event", False)
+
+    async def scenario() -> list[Frame] | None:
+        subscription = Subscription(1000)
+        subscription.offer([event])
         subscription.end(UnavailableError("over"))
         taken = await subscription.take(1)
         with pytest.raises(UnavailableError):
             await subscription.take(1)
         return taken
 
-    assert [JobEvent(sequence=1)] == asyncio.run(scenario())
+    assert [event] == asyncio.run(scenario())
 
 
 def test_a_job_whose_history_has_moved_is_watched_from_any_place_as_before(tmp_path):
@@ -166,7 +174,8 @@ def test_a_job_whose_history_has_moved_is_watched_from_any_place_as_before(tmp_p
 
     async def everything(after: int) -> list[JobEvent]:
         watches = Watches(store, Hub(store), page=10)
-        return [event async for event in watches.watch(job.id, job, after) if event.sequence]
+        events = [WatchJobResponse.FromString(data).event async for data in watches.watch({job.id: after}, store.get)]
+        return [event for event in events if event.sequence]
 
     async def watched() -> list[list[JobEvent]]:
         return [await everything(after) for after in (0, 1, 37, job.sequence - 1, job.sequence)]

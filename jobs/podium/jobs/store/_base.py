@@ -397,6 +397,18 @@ class JobStore(Protocol):
             DataLossError: they are in the archive, and missing or damaged there.
         """
 
+    def news(self, after: Mapping[str, int], *, limit: int) -> Mapping[str, Sequence[StoredEvent]]:
+        """What is new of many jobs, in one step; jobs of which nothing is are left out.
+
+        Args:
+            after: of each job the last sequence that is known.
+            limit: events of each job, at most.
+
+        Returns:
+            By job, the events after its sequence, in order. Nothing where they are not to be had in this way, as they were
+            trimmed or are in the archive, or there is no such job: `events` says which.
+        """
+
     def bell(self) -> AbstractContextManager[Bell]:
         """Listens for new events of all jobs, from now on."""
 

@@ -282,7 +282,7 @@ class Ledger(ABC):
         page = self._page(job_id, after, limit)
         if isinstance(page, str):
             page = self._shelf(job_id).page(job_id, page, after=after, limit=limit)
-        return check_kept(page, after)
+        return check_kept(job_id, page, after)
 
     def metrics(self, job_id: str) -> Iterator[tuple[int, MetricBatch]]:
         """See JobStore.metrics."""
@@ -410,7 +410,7 @@ def node_state(node: Node, *, lost: bool, drain: Drain, failures: Sequence[float
     return node
 
 
-def check_kept(page: EventPage, after: int) -> EventPage:
+def check_kept(job_id: str, page: EventPage, after: int) -> EventPage:
     """The page, if nothing is missing between `after` and its first event.
 
     Raises:
@@ -419,9 +419,13 @@ def check_kept(page: EventPage, after: int) -> EventPage:
     if page.oldest_sequence - 1 <= after <= page.last_sequence:
         return page
     raise OutOfRangeError(
-        f"events after {after} are not there: kept are {page.oldest_sequence} to {page.last_sequence}; "
+        f"{job_id}: events after {after} are not there: kept are {page.oldest_sequence} to {page.last_sequence}; "
         f"watch again from {page.oldest_sequence - 1}",
-        metadata={"oldest_sequence": str(page.oldest_sequence), "last_sequence": str(page.last_sequence)},
+        metadata={
+            "job_id": job_id,
+            "oldest_sequence": str(page.oldest_sequence),
+            "last_sequence": str(page.last_sequence),
+        },
     )
 
 

@@ -4,7 +4,7 @@ import itertools
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -279,6 +279,19 @@ class MemoryStore(Ledger):
             entry = self._entry(job_id)
             entry.archive = entry.archive or digest
             entry.events, entry.points = [], []
+
+    def news(self, after: Mapping[str, int], *, limit: int) -> Mapping[str, Sequence[StoredEvent]]:
+        """See JobStore.news."""
+        with self._lock:
+            found = {name: self._after(self._entries.get(name), place, limit) for name, place in after.items()}
+        return {name: events for name, events in found.items() if events is not None}
+
+    @staticmethod
+    def _after(entry: _Entry | None, place: int, limit: int) -> Sequence[StoredEvent] | None:
+        """As an entry of `news`; None: nothing is new."""
+        if entry is None or entry.archive or entry.events[0].sequence > place + 1:
+            return ()
+        return tuple(event for event in entry.events if event.sequence > place)[:limit] or None
 
     @contextmanager
     def bell(self) -> Iterator[Bell]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import TypeAlias
 
 from podium.api.v1 import event_pb2
 from podium.jobs import wire
@@ -14,6 +15,7 @@ from podium.jobs.store._redis_keys import FIELDS, Keys, from_fields
 from podium.jobs.store._redis_link import Commands, Link
 
 _ROWS = 500
+Rows: TypeAlias = Sequence[tuple[bytes, Mapping[bytes, bytes]]]
 
 
 class RedisHistory(Ledger):
@@ -72,18 +74,31 @@ class RedisHistory(Ledger):
         if not first:
             raise no_such_job(job_id)
         oldest = _sequence(first[0][0])
-        named = event_pb2.JobEvent(job_id=job_id).SerializeToString()
-        metrics = {row: fields.get(b"m", b"") for row, fields in points}
-        return EventPage(
-            events=tuple(
-                # Messages of one type, one after the other, are their union.
-                StoredEvent(sequence=_sequence(row), data=fields.get(b"d") or named + fields[b"t"] + metrics[row])
-                # Before the oldest there are points alone, with which nothing here would fit together.
-                for row, fields in (rows if after >= oldest - 1 else ())
-            ),
-            oldest_sequence=oldest,
-            last_sequence=_sequence(last[0][0]),
+        # Before the oldest there are points alone, with which nothing here would fit together.
+        events = _stored(job_id, rows, points) if after >= oldest - 1 else ()
+        return EventPage(events=events, oldest_sequence=oldest, last_sequence=_sequence(last[0][0]))
+
+    def news(self, after: Mapping[str, int], *, limit: int) -> Mapping[str, Sequence[StoredEvent]]:
+        """See JobStore.news."""
+        streams = {self._keys.events(job_id): job_id for job_id in after}
+        beside = {self._keys.metrics(job_id): job_id for job_id in after}
+        places = [f"{place}-0" for place in after.values()]
+        there, rows, points = self._link.run(
+            ("EXISTS", *streams),
+            ("XREAD", "COUNT", limit, "STREAMS", *streams, *places),
+            ("XREAD", "COUNT", limit, "STREAMS", *beside, *places),
         )
+        metrics = {beside[key.decode()]: found for key, found in points or ()}
+        events = {
+            (job_id := streams[key.decode()]): _stored(job_id, found, metrics.get(job_id, ()))
+            for key, found in rows or ()
+        }
+        news = {name: page if page[0].sequence == after[name] + 1 else () for name, page in events.items()}
+        return news if there == len(streams) else {**news, **self._absent(streams)}
+
+    def _absent(self, streams: Mapping[str, str]) -> Mapping[str, tuple[StoredEvent, ...]]:
+        there = self._link.run(*(("EXISTS", key) for key in streams))
+        return {job_id: () for job_id, exists in zip(streams.values(), there, strict=True) if not exists}
 
     def _points(self, job_id: str) -> Iterator[StoredEvent]:
         after = 0
@@ -133,6 +148,17 @@ class RedisHistory(Ledger):
             if checkpoint.id == checkpoint_id:
                 return checkpoint
         raise no_such_checkpoint(checkpoint_id)
+
+
+def _stored(job_id: str, rows: Rows, points: Rows) -> tuple[StoredEvent, ...]:
+    """The events of a page of the one stream, with the points of as many of the other."""
+    named = event_pb2.JobEvent(job_id=job_id).SerializeToString()
+    metrics = {row: fields.get(b"m", b"") for row, fields in points}
+    return tuple(
+        # Messages of one type, one after the other, are their union.
+        StoredEvent(sequence=_sequence(row), data=fields.get(b"d") or named + fields[b"t"] + metrics[row])
+        for row, fields in rows
+    )
 
 
 def _points_of(fields: Mapping[bytes, bytes]) -> bytes:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Any
 
 from podium.api.v1 import job_service_pb2 as pb
@@ -56,9 +55,10 @@ class JobServicer:
         """See the contract."""
         return pb.ResumeJobResponse(job=wire.to_proto(await asyncio.to_thread(self._jobs.resume, request.job_id)))
 
-    async def WatchJob(self, request: pb.WatchJobRequest, context: Any) -> AsyncGenerator[pb.WatchJobResponse, None]:
+    def WatchJob(self, request: pb.WatchJobRequest, context: Any) -> AsyncGenerator[bytes, None]:
         """See the contract."""
-        snapshot = await asyncio.to_thread(self._jobs.get, request.job_id)
-        async with aclosing(self._watches.watch(request.job_id, snapshot, request.after_sequence)) as events:
-            async for event in events:
-                yield pb.WatchJobResponse(event=event)
+        return self._watches.watch({request.job_id: request.after_sequence}, self._jobs.get)
+
+    def WatchJobs(self, request: pb.WatchJobsRequest, context: Any) -> AsyncGenerator[bytes, None]:
+        """See the contract."""
+        return self._watches.watch(request.after_sequences, self._jobs.get)

@@ -1,6 +1,6 @@
 """The one fan-out reader: a thread that listens to the ledger's bell and reads each watched job's new events once.
 
-Who does what: the event loop alone touches subscriptions and `joined`; the thread alone reads the ledger and keeps
+Who does what: the event loop alone touches subscriptions and `delivered`; the thread alone reads the ledger and keeps
 each channel's cursor. They meet in `_channels`, under a lock, and in call_soon_threadsafe.
 """
 
@@ -8,17 +8,20 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from podium.api.v1.event_pb2 import JobEvent
 from podium.jobs.errors import InternalError, PodiumError, UnavailableError
-from podium.jobs.store import Bell, EventPage, JobStore
+from podium.jobs.store import Bell, JobStore, StoredEvent
 from podium.server import meters
+from podium.server.watch._frames import Frame, framed
 from podium.server.watch._subscription import Subscription
 
 _LOG = logging.getLogger(__name__)
-_PAGE = 200
+#: Events of a job, and jobs, that are read in one step.
+_PAGE, _AT_ONCE = 100, 50
+#: Seconds between two readings: what came meanwhile costs one of them together. What follows a silence does not wait.
+_BETWEEN = 0.01
 _STOP_WITHIN = 0.5
 
 
@@ -29,7 +32,8 @@ class _Channel:
     """The last sequence that the thread has read."""
     delivered: int
     """The last sequence that subscriptions were given."""
-    subscriptions: set[Subscription] = field(default_factory=set)
+    subscriptions: dict[Subscription, int] = field(default_factory=dict)
+    """Who watches, and the sequence that each had when it joined."""
 
 
 class Hub:
@@ -42,7 +46,7 @@ class Hub:
         queue: bytes that may wait for one watcher.
     """
 
-    def __init__(self, store: JobStore, *, look: float = 1.0, patience: float = 30.0, queue: int = 4 << 20) -> None:
+    def __init__(self, store: JobStore, *, look: float = 1.0, patience: float = 30.0, queue: int = 1 << 20) -> None:
         self._store = store
         self._look = look
         self._patience = patience
@@ -73,8 +77,12 @@ class Hub:
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join)
 
-    def join(self, job_id: str, after: int) -> Subscription | None:
-        """Everything after `after` from now on; None when others were sent more than that already: read on first.
+    def subscribe(self) -> Subscription:
+        """The queue of a watcher, which joins jobs with it."""
+        return Subscription(self._queue)
+
+    def join(self, job_id: str, after: int, subscription: Subscription) -> bool:
+        """Everything after `after` from now on; False when others were sent more than that already: read on first.
 
         There is no await between the look at `delivered` and the joining, so nothing falls in between.
 
@@ -86,21 +94,22 @@ class Hub:
         with self._lock:
             channel = self._channels.setdefault(job_id, _Channel(job_id=job_id, read=after, delivered=after))
         if channel.delivered > after:
-            return None
-        subscription = Subscription(after, self._queue)
-        channel.subscriptions.add(subscription)
+            return False
+        channel.subscriptions[subscription] = after
+        subscription.joined.add(job_id)
         meters.WATCHERS.inc()
-        return subscription
+        return True
 
-    def leave(self, job_id: str, subscription: Subscription) -> None:
+    def leave(self, subscription: Subscription) -> None:
         """The watcher is gone."""
-        channel = self._channels.get(job_id)
-        if channel is not None and subscription in channel.subscriptions:
-            channel.subscriptions.discard(subscription)
-            meters.WATCHERS.dec()
+        meters.WATCHERS.dec(len(subscription.joined))
+        for job_id in subscription.joined:
+            channel = self._channels[job_id]
+            del channel.subscriptions[subscription]
             if not channel.subscriptions:
                 with self._lock:
                     del self._channels[job_id]
+        subscription.joined.clear()
 
     def _snapshot(self) -> list[_Channel]:
         with self._lock:
@@ -123,28 +132,43 @@ class Hub:
 
     def _listen(self, bell: Bell) -> None:
         looked = 0.0
-        while not self._stopping.is_set():
+        while not self._stopping.wait(_BETWEEN):
             all_of_them = time.monotonic() - looked >= self._look
             rang = bell.wait(0.0 if all_of_them else min(self._look, _STOP_WITHIN))
-            for channel in self._snapshot():
-                if all_of_them or channel.job_id in rang:
-                    self._read(channel)
+            channels = self._snapshot()
+            if not all_of_them:
+                channels = [channel for channel in channels if channel.job_id in rang]
+            for first in range(0, len(channels), _AT_ONCE):
+                self._read(channels[first : first + _AT_ONCE])
             self._heard = time.monotonic()
             if all_of_them:
                 looked = self._heard
 
-    def _read(self, channel: _Channel) -> None:
+    def _read(self, channels: Sequence[_Channel]) -> None:
+        """All that is new of some jobs."""
+        while channels:
+            news = self._store.news({channel.job_id: channel.read for channel in channels}, limit=_PAGE)
+            heard = [channel for channel in channels if channel.job_id in news]
+            channels = [channel for channel in heard if self._bring(channel, news[channel.job_id])]
+
+    def _bring(self, channel: _Channel, events: Sequence[StoredEvent]) -> bool:
+        """Delivers a page; whether there may be more. Why one is empty, the ledger says where it is asked for it alone."""
         try:
-            while (page := self._store.events(channel.job_id, after=channel.read, limit=_PAGE)).events:
-                channel.read = page.events[-1].sequence
-                self._on_loop(self._deliver, channel, parsed(page))
+            events = events or self._store.events(channel.job_id, after=channel.read, limit=_PAGE).events
+            if events:
+                frames = framed(channel.job_id, events)
+                channel.read = frames[-1].sequence
+                self._on_loop(self._deliver, channel, frames)
         except UnavailableError:
             raise
         except PodiumError as error:
             self._on_loop(self._end, channel, error)
+            return False
         except Exception:
             _LOG.exception("the events of %s cannot be read", channel.job_id)
             self._on_loop(self._end, channel, InternalError(f"the events of {channel.job_id} cannot be read"))
+            return False
+        return len(events) == _PAGE
 
     def _on_loop(self, callback: Callable[..., None], *arguments: object) -> None:
         if self._loop is not None and not self._loop.is_closed():
@@ -152,12 +176,14 @@ class Hub:
 
     # On the event loop
 
-    def _deliver(self, channel: _Channel, events: list[JobEvent]) -> None:
-        channel.delivered = events[-1].sequence
+    def _deliver(self, channel: _Channel, frames: Sequence[Frame]) -> None:
+        channel.delivered = frames[-1].sequence
         # Of a page the oldest: the worst that its watchers see.
-        meters.WATCH_LAG.observe(max(time.time() - events[0].time.ToNanoseconds() / 1e9, 0.0))
-        for subscription in channel.subscriptions:
-            subscription.offer(events)
+        meters.WATCH_LAG.observe(max(time.time() - frames[0].time, 0.0))
+        for subscription, after in channel.subscriptions.items():
+            new = frames if frames[0].sequence > after else [frame for frame in frames if frame.sequence > after]
+            if new:
+                subscription.offer(new)
 
     def _end(self, channel: _Channel, error: PodiumError) -> None:
         for subscription in channel.subscriptions:
@@ -166,13 +192,3 @@ class Hub:
     def _end_all(self, error: PodiumError) -> None:
         for channel in self._snapshot():
             self._end(channel, error)
-
-
-def parsed(page: EventPage) -> list[JobEvent]:
-    """The messages of a page, numbered."""
-    events = []
-    for stored in page.events:
-        event = JobEvent.FromString(stored.data)
-        event.sequence = stored.sequence
-        events.append(event)
-    return events

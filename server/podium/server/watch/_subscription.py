@@ -1,38 +1,37 @@
 """What one watcher still has to be sent. Lives on the event loop; nothing here blocks or locks."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-from podium.api.v1.event_pb2 import JobEvent
 from podium.jobs.errors import PodiumError
+from podium.server.watch._frames import Frame
 
 
 class Subscription:
     """A bounded queue. A watcher that falls further behind than that loses it, and reads on from the ledger.
 
     Args:
-        after: the last sequence that the watcher has.
         most: bytes that may wait.
     """
 
-    def __init__(self, after: int, most: int) -> None:
-        self._last = after
+    def __init__(self, most: int) -> None:
+        self.joined: set[str] = set()
+        """The jobs whose events it is offered."""
         self._most = most
-        self._waiting: list[JobEvent] = []
+        self._waiting: list[Frame] = []
         self._bytes = 0
         self._behind = False
         self._error: PodiumError | None = None
         self._something = asyncio.Event()
 
-    def offer(self, events: Iterable[JobEvent]) -> None:
-        """Queues the events that the watcher has not had."""
-        for event in events:
-            if event.sequence > self._last and not self._behind:
-                self._last = event.sequence
-                self._waiting.append(event)
-                self._bytes += event.ByteSize()
-                self._behind = self._bytes > self._most
+    def offer(self, frames: Sequence[Frame]) -> None:
+        """Queues events, which the watcher has not had."""
         if self._behind:
+            return
+        self._waiting += frames
+        self._bytes += sum(len(frame.data) for frame in frames)
+        if self._bytes > self._most:
+            self._behind = True
             self._waiting.clear()
         self._something.set()
 
@@ -41,7 +40,14 @@ class Subscription:
         self._error = self._error or error
         self._something.set()
 
-    async def take(self, seconds: float) -> list[JobEvent] | None:
+    def waiting(self) -> list[Frame]:
+        """What is queued, now."""
+        taken, self._waiting, self._bytes = self._waiting, [], 0
+        if self._error is None and not self._behind:
+            self._something.clear()
+        return taken
+
+    async def take(self, seconds: float) -> list[Frame] | None:
         """What is queued; nothing after so many seconds of silence; None when the watcher has fallen behind.
 
         Raises:
@@ -56,7 +62,4 @@ class Subscription:
             return None
         if not self._waiting and self._error is not None:
             raise self._error
-        taken, self._waiting, self._bytes = self._waiting, [], 0
-        if self._error is None:
-            self._something.clear()
-        return taken
+        return self.waiting()

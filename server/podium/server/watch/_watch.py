@@ -1,19 +1,26 @@
-"""One watch: the job as it stands, its history from the ledger, then what is new from the hub.
+"""One watch, of one job or of many: how they stand, their history from the ledger, then what is new from the hub.
 
 A watcher that reads too slowly for the hub goes back to the ledger: it slows nobody but itself, and misses nothing.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+from typing import TypeVar
 
-from podium.api.v1.event_pb2 import JobEvent, Keepalive
-from podium.jobs import wire
 from podium.jobs.job import Job
-from podium.jobs.states import State
 from podium.jobs.store import JobStore
-from podium.server.watch._hub import Hub, parsed
+from podium.server.watch._frames import Frame, framed, sign_of_life, snapshot
+from podium.server.watch._hub import Hub
 
-_TERMINAL = frozenset(state.value for state in State if state.terminal)
+T = TypeVar("T")
+#: Histories are read by so few threads at a time, so that a thousand watches that open at once neither take a thousand
+#: connections to the ledger nor keep other calls from theirs.
+_READERS = 2
+_SNAPSHOTS = 50
 
 
 class Watches:
@@ -31,41 +38,101 @@ class Watches:
         self._hub = hub
         self._keepalive = keepalive
         self._page = page
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="podium-history")
 
-    async def watch(self, job_id: str, snapshot: Job, after: int) -> AsyncGenerator[JobEvent, None]:
-        """A snapshot, then every event after `after` in order, each once; ends after the one that ended the job.
+    async def watch(self, after: Mapping[str, int], get: Callable[[str], Job]) -> AsyncGenerator[bytes, None]:
+        """A snapshot of each job, then every event of it after its sequence in order, each once; ends with the jobs.
+
+        Args:
+            after: the last sequence that the caller has of each job.
+            get: the job as it stands.
+
+        Yields:
+            What both WatchJobResponse and WatchJobsResponse are, serialized.
 
         Raises:
-            OutOfRangeError: events after `after` are not kept any more, or `after` is in the future.
+            NotFoundError: one of the jobs is not known.
+            OutOfRangeError: events after a sequence are not kept any more, or it is in the future.
             UnavailableError: the server stops, or has lost its ledger.
         """
-        yield JobEvent(job_id=job_id, snapshot=wire.to_proto(snapshot))
+        places = dict(after)
+        asked = iter(after)
+        while ids := tuple(islice(asked, _SNAPSHOTS)):
+            for job in await self._read(partial(_each, get, ids)):
+                if job.terminal and job.sequence == places[job.id]:
+                    del places[job.id]
+                yield snapshot(job)
+        silence = sign_of_life(next(iter(after)) if len(after) == 1 else "")
+        watcher = _Watcher(self._hub, places, self._history)
+        try:
+            while places:
+                frames = await watcher.more(self._keepalive)
+                for frame in frames:
+                    places[frame.job_id] = frame.sequence
+                    if frame.ends:
+                        del places[frame.job_id]
+                    yield frame.data
+                if not frames:
+                    yield silence
+        finally:
+            watcher.leave()
+
+    async def _history(self, job_id: str, after: int) -> tuple[list[Frame], int]:
+        """A page of events after a sequence, and the last sequence that there is."""
+
+        def read() -> tuple[list[Frame], int]:
+            page = self._store.events(job_id, after=after, limit=self._page)
+            return framed(job_id, page.events), page.last_sequence
+
+        return await self._read(read)
+
+    async def _read(self, read: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, read)
+
+
+def _each(get: Callable[[str], Job], job_ids: Sequence[str]) -> list[Job]:
+    return [get(job_id) for job_id in job_ids]
+
+
+class _Watcher:
+    """Where the events of one watch come from: of each job the history, until the hub can bring what is new."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        places: Mapping[str, int],
+        history: Callable[[str, int], Awaitable[tuple[list[Frame], int]]],
+    ) -> None:
+        self._hub = hub
+        self._places = places
+        self._history = history
+        self._fall_behind()
+
+    async def more(self, patience: float) -> Sequence[Frame]:
+        """What comes next; nothing after so many seconds of silence."""
         while True:
-            page = await asyncio.to_thread(self._store.events, job_id, after=after, limit=self._page)
-            for event in parsed(page):
-                after = event.sequence
-                yield event
-                if _ends(event):
-                    return
-            if snapshot.terminal and after >= snapshot.sequence:
-                return
-            subscription = self._hub.join(job_id, after) if after >= page.last_sequence else None
-            if subscription is None:
-                continue
-            try:
-                while (events := await subscription.take(self._keepalive)) is not None:
-                    for event in events or [_sign_of_life(job_id)]:
-                        after = event.sequence or after
-                        yield event
-                        if _ends(event):
-                            return
-            finally:
-                self._hub.leave(job_id, subscription)
+            while self._behind:
+                if frames := await self._catch_up(self._behind.popleft()):
+                    return frames
+            taken = await self._subscription.take(patience)
+            if taken is not None:
+                return taken
+            self.leave()
+            self._fall_behind()
 
+    def leave(self) -> None:
+        """The watcher is gone."""
+        self._hub.leave(self._subscription)
 
-def _ends(event: JobEvent) -> bool:
-    return event.WhichOneof("payload") == "state" and event.state.to_state in _TERMINAL
+    def _fall_behind(self) -> None:
+        self._subscription = self._hub.subscribe()
+        self._behind = deque(self._places)
 
-
-def _sign_of_life(job_id: str) -> JobEvent:
-    return JobEvent(job_id=job_id, keepalive=Keepalive())
+    async def _catch_up(self, job_id: str) -> list[Frame]:
+        """A page of one job, and what came of the others meanwhile."""
+        frames, last = await self._history(job_id, self._places[job_id])
+        read = frames[-1].sequence if frames else self._places[job_id]
+        ended = bool(frames) and frames[-1].ends
+        if not ended and not (read >= last and self._hub.join(job_id, read, self._subscription)):
+            self._behind.append(job_id)
+        return frames + self._subscription.waiting()

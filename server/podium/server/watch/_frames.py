@@ -1,0 +1,55 @@
+"""Events as bytes that go out as they are: serialized once, however many watch."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from podium.api.v1.event_pb2 import JobEvent, Keepalive
+from podium.api.v1.job_service_pb2 import WatchJobResponse
+from podium.jobs import wire
+from podium.jobs.job import Job
+from podium.jobs.states import State
+from podium.jobs.store import StoredEvent
+
+_TERMINAL = frozenset(state.value for state in State if state.terminal)
+
+
+class Frame(NamedTuple):
+    """One event of the history."""
+
+    job_id: str
+    sequence: int
+    time: float
+    """When it was recorded, in seconds since 1970."""
+    data: bytes
+    """A WatchJobResponse. A WatchJobsResponse of the same event has the same bytes, which a test holds."""
+    ends: bool
+    """Whether it ended the job."""
+
+
+def framed(job_id: str, events: Iterable[StoredEvent]) -> list[Frame]:
+    """The events of a job, numbered."""
+    return [_frame(job_id, stored) for stored in events]
+
+
+def snapshot(job: Job) -> bytes:
+    """The job as it stands."""
+    return _bytes(JobEvent(job_id=job.id, snapshot=wire.to_proto(job)))
+
+
+def sign_of_life(job_id: str) -> bytes:
+    """Nothing new of the job; of any of several, where it is empty."""
+    return _bytes(JobEvent(job_id=job_id, keepalive=Keepalive()))
+
+
+def _frame(job_id: str, stored: StoredEvent) -> Frame:
+    response = WatchJobResponse()
+    event = response.event
+    event.MergeFromString(stored.data)
+    event.sequence = stored.sequence
+    ends = event.WhichOneof("payload") == "state" and event.state.to_state in _TERMINAL
+    recorded = event.time.ToNanoseconds() / 1e9
+    return Frame(job_id, stored.sequence, recorded, response.SerializeToString(), ends)
+
+
+def _bytes(event: JobEvent) -> bytes:
+    return WatchJobResponse(event=event).SerializeToString()
