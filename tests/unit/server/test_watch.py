@@ -6,9 +6,9 @@ from contextlib import contextmanager
 import pytest
 
 from podium.api.v1.event_pb2 import JobEvent
-from podium.api.v1.job_service_pb2 import WatchJobResponse
+from podium.api.v1.job_service_pb2 import WatchJobResponse, WatchJobsResponse
 from podium.jobs.artifacts import ArtifactStore
-from podium.jobs.errors import UnavailableError
+from podium.jobs.errors import OutOfRangeError, UnavailableError
 from podium.jobs.events import LogBatch, LogLine, MetricBatch
 from podium.jobs.spec import FullFineTuning, ImageFolder, JobSpec, Softmax
 from podium.jobs.states import State
@@ -20,9 +20,9 @@ from podium.server.watch._subscription import Subscription
 SPEC = JobSpec(backbone="x", tuning=FullFineTuning(), dataset=ImageFolder(train="/x"), sorter=Softmax(), m=2)
 
 
-def running(store: MemoryStore) -> Assignment:
+def running(store: MemoryStore, slot: int = 0) -> Assignment:
     job, _ = store.create(NewJob(project="default", spec=SPEC, classes=("a", "b")))
-    assignment = store.dispatch(job.id, "n", 0)
+    assignment = store.dispatch(job.id, "n", slot)
     store.begin(assignment)
     return assignment
 
@@ -185,3 +185,143 @@ def test_a_job_whose_history_has_moved_is_watched_from_any_place_as_before(tmp_p
 
     assert before == asyncio.run(watched())
     assert [job.sequence, job.sequence - 1, job.sequence - 37, 1, 0] == list(map(len, before))
+
+
+async def many(store: MemoryStore, hub: Hub, after: dict[str, int], **options: float):
+    async for data in Watches(store, hub, **options).watch(after, store.get):
+        yield WatchJobsResponse.FromString(data).event
+
+
+def test_many_jobs_come_on_one_stream_each_whole_and_in_order_and_the_stream_ends_with_the_last():
+    async def scenario() -> tuple[list[JobEvent], dict[str, list[JobEvent]]]:
+        store = MemoryStore()
+        hub = Hub(store, look=0.05)
+        hub.start()
+        assignments = [running(store, slot) for slot in range(3)]
+        told: list[JobEvent] = []
+        for assignment in assignments[:2]:
+            for batch in range(1, 30):
+                store.append(assignment, batch, [MetricBatch.at(batch, {"loss": 1.0})])
+        watching = many(store, hub, {assignment.job_id: 0 for assignment in assignments}, page=7)
+        while {event.sequence for event in told} < {31}:
+            told.append(await anext(watching))
+        for batch in range(30, 40):
+            for assignment in assignments:
+                store.append(assignment, batch, [LogBatch(lines=(LogLine(text="x"),))])
+        for assignment in assignments:
+            store.finish(assignment, State.SUCCEEDED, reason="done")
+        told += [event async for event in watching]
+        await hub.stop()
+        return told, {one.job_id: alone(store, one.job_id) for one in assignments}
+
+    told, ledger = asyncio.run(scenario())
+
+    assert ["snapshot"] * 3 == [event.WhichOneof("payload") for event in told[:3]]
+    assert ledger == {job_id: [event for event in told[3:] if event.job_id == job_id] for job_id in ledger}
+
+
+def alone(store: MemoryStore, job_id: str) -> list[JobEvent]:
+    """The events of a job, as the ledger has them."""
+    events = []
+    for stored in store.events(job_id, after=0).events:
+        events.append(JobEvent.FromString(stored.data))
+        events[-1].sequence = stored.sequence
+    return events
+
+
+def test_a_watch_of_many_is_silent_only_when_all_are_and_names_none_in_its_signs_of_life():
+    async def scenario() -> list[JobEvent]:
+        store = MemoryStore()
+        hub = Hub(store, look=0.05)
+        hub.start()
+        after = {running(store, slot).job_id: 3 for slot in range(2)}
+        watching = many(store, hub, after, keepalive=0.05)
+        told = [await anext(watching) for _ in range(4)]
+        await hub.stop()
+        return told
+
+    told = asyncio.run(scenario())
+
+    assert ["snapshot", "snapshot", "keepalive", "keepalive"] == [event.WhichOneof("payload") for event in told]
+    assert ["", ""] == [event.job_id for event in told[2:]]
+
+
+def test_jobs_that_had_ended_where_the_caller_stands_are_told_as_they_stand_and_nothing_more():
+    async def scenario() -> list[int]:
+        store = MemoryStore()
+        assignments = [running(store, slot) for slot in range(3)]
+        for assignment in assignments:
+            store.finish(assignment, State.SUCCEEDED, reason="done")
+        return [
+            event.sequence
+            async for event in many(store, Hub(store), dict.fromkeys([one.job_id for one in assignments], 4))
+        ]
+
+    assert [0, 0, 0] == asyncio.run(scenario())
+
+
+def test_a_slow_watcher_of_many_keeps_no_more_than_it_may_and_still_misses_nothing():
+    async def scenario() -> tuple[dict[str, list[int]], dict[str, int], int]:
+        store = MemoryStore()
+        hub = Hub(store, queue=2000, look=0.05)
+        hub.start()
+        assignments = [running(store, slot) for slot in range(5)]
+        slow = many(store, hub, {one.job_id: 0 for one in assignments}, keepalive=0.05, page=10)
+        seen: dict[str, list[int]] = {one.job_id: [] for one in assignments}
+        while (event := await anext(slow)).WhichOneof("payload") != "keepalive":
+            seen[event.job_id] += [event.sequence] if event.sequence else []
+        most = 0
+        for batch in range(1, 40):
+            for one in assignments:
+                store.append(one, batch, [LogBatch(lines=(LogLine(text="x" * 200),))])
+            await asyncio.sleep(0.005)
+            queues = {queue for channel in hub._snapshot() for queue in channel.subscriptions}
+            most = max(most, *(sum(len(frame.data) for frame in queue._waiting) for queue in queues))
+        for one in assignments:
+            store.finish(one, State.SUCCEEDED, reason="done")
+        async for event in slow:
+            seen[event.job_id] += [event.sequence] if event.sequence else []
+        last = {one.job_id: store.get(one.job_id).sequence for one in assignments}
+        await hub.stop()
+        return seen, last, most
+
+    seen, last, most = asyncio.run(scenario())
+
+    assert {job_id: list(range(1, sequence + 1)) for job_id, sequence in last.items()} == seen
+    assert most <= 2000
+
+
+def test_a_gap_in_one_of_many_jobs_is_out_of_range_and_names_it():
+    async def scenario() -> OutOfRangeError:
+        store = MemoryStore(events_kept=5)
+        whole, trimmed = running(store), running(store, 1)
+        for batch in range(1, 20):
+            store.append(trimmed, batch, [LogBatch(lines=(LogLine(text="x"),))])
+        with pytest.raises(OutOfRangeError) as caught:
+            async for _ in many(store, Hub(store), {whole.job_id: 0, trimmed.job_id: 2}):
+                pass
+        assert trimmed.job_id == caught.value.metadata["job_id"]
+        return caught.value
+
+    assert "18" == asyncio.run(scenario()).metadata["oldest_sequence"]
+
+
+def test_more_jobs_than_are_read_in_one_step_are_each_whole():
+    async def scenario() -> dict[str, list[int]]:
+        store = MemoryStore()
+        hub = Hub(store, look=0.05)
+        hub.start()
+        assignments = [running(store, slot) for slot in range(120)]
+        seen: dict[str, list[int]] = {one.job_id: [] for one in assignments}
+        watching = many(store, hub, dict.fromkeys(seen, 0))
+        while sum(map(len, seen.values())) < 360:
+            event = await anext(watching)
+            seen[event.job_id] += [event.sequence] if event.sequence else []
+        for one in assignments:
+            store.finish(one, State.SUCCEEDED, reason="done")
+        async for event in watching:
+            seen[event.job_id].append(event.sequence)
+        await hub.stop()
+        return seen
+
+    assert [[1, 2, 3, 4]] * 120 == list(asyncio.run(scenario()).values())

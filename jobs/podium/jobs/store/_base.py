@@ -405,8 +405,8 @@ class JobStore(Protocol):
             limit: events of each job, at most.
 
         Returns:
-            By job, the events after its sequence, in order. Nothing where they are not to be had in this way, as they were
-            trimmed or are in the archive, or there is no such job: `events` says which.
+            By job, the events after its sequence, in order. Nothing where they are not to be had in this way, as they
+            were trimmed or are in the archive, or there is no such job: `events` says which.
         """
 
     def bell(self) -> AbstractContextManager[Bell]:

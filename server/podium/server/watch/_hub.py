@@ -152,7 +152,7 @@ class Hub:
             channels = [channel for channel in heard if self._bring(channel, news[channel.job_id])]
 
     def _bring(self, channel: _Channel, events: Sequence[StoredEvent]) -> bool:
-        """Delivers a page; whether there may be more. Why one is empty, the ledger says where it is asked for it alone."""
+        """Delivers a page; whether there may be more. Why one is empty, the ledger says where it is asked for it."""
         try:
             events = events or self._store.events(channel.job_id, after=channel.read, limit=_PAGE).events
             if events:
