@@ -1,5 +1,7 @@
 """WatchJobs over real gRPC: many jobs on one stream, through the death of the server, and its limits."""
 
+from collections.abc import Iterator
+
 import grpc
 import pytest
 
@@ -7,6 +9,8 @@ from podium.api.v1 import event_pb2
 from podium.api.v1 import job_service_pb2 as api
 from podium.jobs.events import LogBatch, LogLine, MetricBatch
 from podium.jobs.states import State
+
+Told = dict[str, list[event_pb2.JobEvent]]
 
 
 @pytest.fixture
@@ -24,7 +28,7 @@ def running(store, request_for):
     return begin
 
 
-def told(messages, into):
+def told(messages, into: Told) -> Iterator[event_pb2.JobEvent]:
     """Adds the history in a stream's messages to `into`, by job, as it comes."""
     for message in messages:
         if message.event.sequence:
@@ -32,7 +36,7 @@ def told(messages, into):
         yield message.event
 
 
-def ledger(store, job_id):
+def ledger(store, job_id: str) -> list[event_pb2.JobEvent]:
     """A job's events, as the ledger has them."""
     events = []
     for stored in store.events(job_id, after=0).events:
@@ -46,7 +50,7 @@ def test_after_sigkill_of_the_server_the_parts_of_a_watch_of_many_are_together_w
 ):
     server = new_server()
     assignments = running(server, 4)
-    seen: dict[str, list[event_pb2.JobEvent]] = {}
+    seen: Told = {}
 
     def report(first: int, last: int) -> None:
         for batch in range(first, last + 1):
@@ -54,7 +58,7 @@ def test_after_sigkill_of_the_server_the_parts_of_a_watch_of_many_are_together_w
                 line = LogBatch(lines=(LogLine(text=f"line {batch}"),))
                 store.append(assignment, batch, [MetricBatch.at(batch, {"loss": 1 / batch}), line])
 
-    def watch():
+    def watch() -> Iterator[event_pb2.JobEvent]:
         after = {one.job_id: seen[one.job_id][-1].sequence if one.job_id in seen else 0 for one in assignments}
         return told(server.jobs.WatchJobs(api.WatchJobsRequest(after_sequences=after), timeout=60), seen)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -187,7 +188,7 @@ def test_a_job_whose_history_has_moved_is_watched_from_any_place_as_before(tmp_p
     assert [job.sequence, job.sequence - 1, job.sequence - 37, 1, 0] == list(map(len, before))
 
 
-async def many(store: MemoryStore, hub: Hub, after: dict[str, int], **options: float):
+async def many(store: MemoryStore, hub: Hub, after: dict[str, int], **options: Any):
     async for data in Watches(store, hub, **options).watch(after, store.get):
         yield WatchJobsResponse.FromString(data).event
 
