@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -33,7 +34,8 @@ _EVERY_CANCELLED = 40
 #: One job of so many is watched all along; the others' streams are read when they have ended.
 _EVERY_WATCHED = 10
 _PACE = (1.0, 3.0)
-_TO_THE_END = 600.0
+#: Jobs are stuck when none ends for so many seconds: how long a thousand take depends on the machine.
+_SILENCE = 120.0
 #: Who is killed how often.
 _ODDS = {"attempt": 5, "RQ worker": 2, "node agent": 2, "server": 2, "Redis": 1}
 
@@ -143,9 +145,21 @@ def _cancel_some(site: Site, submitted: Sequence[Job], hunt: _Hunt) -> None:
 def _stuck(site: Site, submitted: Sequence[Job]) -> list[str]:
     """The jobs that do not come to an end."""
     with contextlib.suppress(Timeout):
-        until(lambda: not site.store.pending("default") and not site.store.holding(), "the end", _TO_THE_END)
+        while unfinished := _unfinished(site):
+            until(partial(_fewer, site, unfinished), "an end", _SILENCE)
     left = [site.store.get(job.id) for job in submitted]
     return [f"{job.id} is {job.state.name}: {job.state_reason}" for job in left if not job.terminal]
+
+
+def _fewer(site: Site, than: int) -> bool:
+    return _unfinished(site) < than
+
+
+def _unfinished(site: Site) -> int:
+    line = site.store.pending("default")
+    holders = [job.id for job, _, _ in site.store.holding()]
+    # The line again: a job may have gone back to it after the first look.
+    return len({*line, *holders, *site.store.pending("default")})
 
 
 def _row(what: str, violations: Sequence[str]) -> Row:
