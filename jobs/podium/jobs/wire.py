@@ -7,10 +7,12 @@ dataclass's default.
 
 import dataclasses
 import hashlib
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import Enum
 from functools import cache
-from typing import Any, TypeVar
+from operator import attrgetter
+from typing import Any, TypeAlias, TypeVar
 
 from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor
@@ -35,8 +37,10 @@ DATACLASSES: dict[str, type[Any]] = {
 _DESCRIPTORS: dict[str, Descriptor] = {
     descriptor.name: descriptor for file in _FILES for descriptor in file.DESCRIPTOR.message_types_by_name.values()
 }
-#: A list or a map without entries is not told from one that was left out: it takes the default where there is one.
-_EMPTY: tuple[Any, ...] = ((), {})
+_TIMESTAMP = Timestamp.DESCRIPTOR.full_name
+_Convert: TypeAlias = Callable[[Any], Any]
+#: Name of a message -> name of the field that holds it.
+_Members: TypeAlias = Mapping[str, str]
 #: Full enum name in podium.api.v1 -> Python enum.
 ENUMS: dict[str, type[Enum]] = {
     "Job.State": states.State,
@@ -53,10 +57,15 @@ ENUMS: dict[str, type[Enum]] = {
 
 def to_proto(value: Any) -> Any:
     """The message of a dataclass instance, every default written out."""
-    message = message_factory.GetMessageClass(_DESCRIPTORS[type(value).__name__])()
-    for field in dataclasses.fields(value):
-        _write(message, field.name, getattr(value, field.name))
-    return message
+    message, fields = _writing(type(value))
+    arguments = {}
+    for name, members, convert in fields:
+        given = getattr(value, name)
+        if given is not None:
+            arguments[name if members is None else _member_for(name, members, given)] = (
+                convert(given) if convert else given
+            )
+    return message(**arguments)
 
 
 def from_proto(cls: type[T], message: Message) -> T:
@@ -65,11 +74,11 @@ def from_proto(cls: type[T], message: Message) -> T:
     Raises:
         TypeError: the message lacks something without a default. Validate first.
     """
-    arguments = {
-        field.name: value
-        for field in dataclasses.fields(cls)  # type: ignore[arg-type]  # T is a dataclass
-        if (value := _read(message, field.name)) is not None and (value not in _EMPTY or _required(field))
-    }
+    arguments = {}
+    for name, read in _reading(cls):
+        given = read(message)
+        if given is not None:
+            arguments[name] = given
     return cls(**arguments)
 
 
@@ -91,78 +100,121 @@ def from_bytes(cls: type[T], data: bytes) -> T:
     return from_proto(cls, message)
 
 
+# How to convert is worked out once for each class, as asking descriptors takes ten times as long as converting.
 # The stubs give descriptors two types, one for each of protobuf's engines; hence Any below.
 
 
-def _required(field: dataclasses.Field[Any]) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+@cache
+def _writing(cls: type[Any]) -> tuple[Any, tuple[tuple[str, _Members | None, _Convert | None], ...]]:
+    """The class of the message, and of each field its name, its members if it is a oneof, and what converts it."""
+    descriptor: Any = _DESCRIPTORS[cls.__name__]
+    fields = []
+    for field in dataclasses.fields(cls):
+        target = descriptor.fields_by_name.get(field.name)
+        if target is None:
+            members = {member.message_type.name: member.name for member in descriptor.oneofs_by_name[field.name].fields}
+            fields.append((field.name, members, to_proto))
+        else:
+            fields.append((field.name, None, _writer(target)))
+    return message_factory.GetMessageClass(descriptor), tuple(fields)
 
 
-def _write(message: Message, name: str, value: Any) -> None:
-    if value is None:
-        return
-    target = message.DESCRIPTOR.fields_by_name.get(name)
-    if target is None:
-        target = _member_for(message.DESCRIPTOR.oneofs_by_name[name], type(value).__name__)
+def _writer(target: Any) -> _Convert | None:
+    """None: the value is written as it is."""
     if _is_map(target):
-        getattr(message, target.name).update(value)
-    elif target.is_repeated:
-        getattr(message, target.name).extend(_to_wire(item) for item in value)
-    elif target.message_type is not None:
-        getattr(message, target.name).CopyFrom(_to_wire(value))
-    else:
-        setattr(message, target.name, _to_wire(value))
-
-
-def _to_wire(value: Any) -> Any:
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, datetime):
-        stamp = Timestamp()
-        stamp.FromDatetime(value)
-        return stamp
-    return to_proto(value) if dataclasses.is_dataclass(value) else value
-
-
-def _read(message: Message, name: str) -> Any:
-    """The value of a field or of a oneof of messages; None where the default holds."""
-    source = message.DESCRIPTOR.fields_by_name.get(name)
-    if source is None:
-        member = message.WhichOneof(name)
-        if member is None:
-            return None
-        source = message.DESCRIPTOR.fields_by_name[member]
-    value = getattr(message, source.name)
-    if _is_map(source):
-        return dict(value)
-    if source.is_repeated:
-        return tuple(_from_wire(source, item) for item in value)
-    if source.has_presence and not message.HasField(source.name):
         return None
-    return _from_wire(source, value)
+    one: _Convert
+    if target.enum_type is not None:
+        one = _number
+    elif target.message_type is None:
+        return None
+    else:
+        one = _stamp if target.message_type.full_name == _TIMESTAMP else to_proto
+    return (lambda items: [one(item) for item in items]) if target.is_repeated else one
 
 
-def _from_wire(source: Any, value: Any) -> Any:
+def _number(value: Any) -> Any:
+    return value.value if isinstance(value, Enum) else value
+
+
+def _stamp(value: datetime) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(value)
+    return stamp
+
+
+def _member_for(oneof: str, members: _Members, value: Any) -> str:
+    member = members.get(type(value).__name__)
+    if member is None:
+        raise TypeError(f"{oneof} cannot hold a {type(value).__name__}")
+    return member
+
+
+@cache
+def _reading(cls: type[Any]) -> tuple[tuple[str, _Convert], ...]:
+    """Of each field its name, and what reads it from a message: None where the default holds."""
+    descriptor: Any = _DESCRIPTORS[cls.__name__]
+    readers = []
+    for field in dataclasses.fields(cls):
+        source = descriptor.fields_by_name.get(field.name)
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        readers.append((field.name, _oneof(field.name) if source is None else _reader(source, required)))
+    return tuple(readers)
+
+
+def _oneof(name: str) -> _Convert:
+    def read(message: Any) -> Any:
+        member = message.WhichOneof(name)
+        return None if member is None else _dataclass(getattr(message, member))
+
+    return read
+
+
+def _reader(source: Any, required: bool) -> _Convert:
+    name, one = source.name, _reader_of_one(source)
+    if _is_map(source) or source.is_repeated:
+        many = _reader_of_many(source, one)
+
+        def read_many(message: Any) -> Any:
+            value = getattr(message, name)
+            # One without entries is not told from one that was left out: it takes the default where there is one.
+            return many(value) if value or required else None
+
+        return read_many
+    if source.has_presence:
+
+        def read_present(message: Any) -> Any:
+            if not message.HasField(name):
+                return None
+            value = getattr(message, name)
+            return value if one is None else one(value)
+
+        return read_present
+    getter = attrgetter(name)
+    return getter if one is None else lambda message: one(getter(message))
+
+
+def _reader_of_many(source: Any, one: _Convert | None) -> _Convert:
+    if _is_map(source):
+        return dict
+    return tuple if one is None else lambda items: tuple([one(item) for item in items])
+
+
+def _reader_of_one(source: Any) -> _Convert | None:
+    """None: the value is taken as it is."""
     if source.enum_type is not None:
-        return _enum(source.enum_type.full_name)(value) if value else None
-    if source.message_type is None:
-        return value
-    if isinstance(value, Timestamp):
-        return value.ToDatetime(tzinfo=UTC)
-    return from_proto(DATACLASSES[source.message_type.name], value)
+        enum = ENUMS[source.enum_type.full_name.removeprefix("podium.api.v1.")]
+        return lambda value: enum(value) if value else None
+    if source.message_type is None or _is_map(source):
+        return None
+    if source.message_type.full_name == _TIMESTAMP:
+        return lambda stamp: stamp.ToDatetime(tzinfo=UTC)
+    return _dataclass
+
+
+def _dataclass(message: Message) -> Any:
+    return from_proto(DATACLASSES[message.DESCRIPTOR.name], message)
 
 
 def _is_map(field: Any) -> bool:
     return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
-
-
-@cache
-def _enum(full_name: str) -> type[Enum]:
-    return ENUMS[full_name.removeprefix("podium.api.v1.")]
-
-
-def _member_for(oneof: Any, message_name: str) -> Any:
-    for member in oneof.fields:
-        if member.message_type is not None and member.message_type.name == message_name:
-            return member
-    raise TypeError(f"{oneof.name} cannot hold a {message_name}")
