@@ -57,7 +57,7 @@ ENUMS: dict[str, type[Enum]] = {
 
 def to_proto(value: Any) -> Any:
     """The message of a dataclass instance, every default written out."""
-    message, fields = _writing(type(value))
+    message, fields = _writing(type(value).__name__)
     arguments = {}
     for name, members, convert in fields:
         given = getattr(value, name)
@@ -75,7 +75,7 @@ def from_proto(cls: type[T], message: Message) -> T:
         TypeError: the message lacks something without a default. Validate first.
     """
     arguments = {}
-    for name, read in _reading(cls):
+    for name, read in _reading(cls.__name__):
         given = read(message)
         if given is not None:
             arguments[name] = given
@@ -105,11 +105,11 @@ def from_bytes(cls: type[T], data: bytes) -> T:
 
 
 @cache
-def _writing(cls: type[Any]) -> tuple[Any, tuple[tuple[str, _Members | None, _Convert | None], ...]]:
+def _writing(name: str) -> tuple[Any, tuple[tuple[str, _Members | None, _Convert | None], ...]]:
     """The class of the message, and of each field its name, its members if it is a oneof, and what converts it."""
-    descriptor: Any = _DESCRIPTORS[cls.__name__]
-    fields = []
-    for field in dataclasses.fields(cls):
+    descriptor: Any = _DESCRIPTORS[name]
+    fields: list[tuple[str, _Members | None, _Convert | None]] = []
+    for field in dataclasses.fields(DATACLASSES[name]):
         target = descriptor.fields_by_name.get(field.name)
         if target is None:
             members = {member.message_type.name: member.name for member in descriptor.oneofs_by_name[field.name].fields}
@@ -151,11 +151,11 @@ def _member_for(oneof: str, members: _Members, value: Any) -> str:
 
 
 @cache
-def _reading(cls: type[Any]) -> tuple[tuple[str, _Convert], ...]:
+def _reading(name: str) -> tuple[tuple[str, _Convert], ...]:
     """Of each field its name, and what reads it from a message: None where the default holds."""
-    descriptor: Any = _DESCRIPTORS[cls.__name__]
+    descriptor: Any = _DESCRIPTORS[name]
     readers = []
-    for field in dataclasses.fields(cls):
+    for field in dataclasses.fields(DATACLASSES[name]):
         source = descriptor.fields_by_name.get(field.name)
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         readers.append((field.name, _oneof(field.name) if source is None else _reader(source, required)))
