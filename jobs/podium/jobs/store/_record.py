@@ -40,6 +40,8 @@ class Record:
     """The id of the best checkpoint."""
     rendezvous: str = ""
     """Where the present attempt's other machines find its first one."""
+    past: int = 0
+    """How many ended attempts a store keeps apart from what it writes often; no change touches it."""
 
     @property
     def places(self) -> tuple[tuple[str, int], ...]:

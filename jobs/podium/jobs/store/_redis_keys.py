@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 from podium.api.v1 import job_pb2
 from podium.jobs import wire
-from podium.jobs.job import Job
+from podium.jobs.job import Attempt, Job
 from podium.jobs.states import State
 from podium.jobs.store._base import Wish
 from podium.jobs.store._record import Record
@@ -19,8 +19,9 @@ from podium.jobs.store._record import Record
 _BORN = frozenset({"id", "project", "spec", "classes", "create_time", "created_by", "trace_parent"})
 #: What a record has beside the job and the stamp.
 _LEDGER = tuple(field.name for field in fields(Record) if field.name not in ("job", "stamp"))
-#: What `from_fields` reads. `stamp` and `state`, which is state, fence and stamp, are written by lua/commit.lua.
-FIELDS = ("born", "now", "ledger", "stamp", "state")
+#: What `from_fields` reads. `past` has the ended attempts, which may be a thousand, and is written when one more ends.
+#: `stamp` and `state`, which is state, fence and stamp, are written by lua/commit.lua.
+FIELDS = ("born", "past", "now", "ledger", "stamp", "state")
 
 
 @lru_cache(maxsize=4096)  # machines are looked at four times a second, all of them
@@ -141,10 +142,15 @@ class Keys:
 
 
 def to_fields(record: Record, *, new: bool) -> Mapping[str, bytes | str]:
-    """The fields to write: what a job is born with only when it is new."""
-    now = _only(wire.to_proto(replace(record.job, classes=())), lambda name: name not in _BORN)
-    ledger = {name: getattr(record, name) for name in _LEDGER} | {"wish": record.wish.value}
+    """The fields to write: what a job is born with only when it is new, ended attempts only when one more has ended."""
+    attempts = record.job.attempts
+    ended = sum(attempt.end_time is not None for attempt in attempts)
+    now = _only(wire.to_proto(replace(record.job, classes=(), attempts=attempts[ended:])), _is_of_now)
+    ledger = {name: getattr(record, name) for name in _LEDGER} | {"wish": record.wish.value, "past": ended}
     values: dict[str, bytes | str] = {"now": now.SerializeToString(), "ledger": json.dumps(ledger)}
+    if ended != record.past:
+        past = job_pb2.Job(attempts=map(wire.to_proto, attempts[:ended]))
+        values["past"] = past.SerializeToString()
     if new:
         values["born"] = _only(wire.to_proto(record.job), _BORN.__contains__).SerializeToString()
     return values
@@ -161,6 +167,10 @@ def amended(born: bytes, record: Record) -> bytes:
     message.spec.labels.update(labels)
     data: bytes = message.SerializeToString()
     return data
+
+
+def _is_of_now(name: str) -> bool:
+    return name not in _BORN
 
 
 def _only(message: Message, wanted: Callable[[str], bool]) -> Message:
@@ -187,16 +197,24 @@ def message_of(values: list[bytes | None]) -> job_pb2.Job | None:
 
 def from_fields(values: list[bytes | None]) -> Record | None:
     """The record of FIELDS; None where there is no such job."""
-    born, now, ledger, stamp, guarded = values
+    born, past, now, ledger, stamp, guarded = values
     if born is None or now is None or ledger is None or stamp is None:
         return None
     # What a newer version put there as well is not ours to understand.
     known = {name: value for name, value in json.loads(ledger).items() if name in _LEDGER}
     # Two messages of one type, one after the other, are their union.
-    record = Record(
-        job=wire.from_bytes(Job, born + now), stamp=stamp.decode(), **{**known, "wish": Wish(known["wish"])}
-    )
+    job = wire.from_bytes(Job, born + now)
+    if past:
+        # By number: an older version, which knows no `past`, may have written them all into `now`.
+        attempts = {attempt.number: attempt for attempt in (*_ended(past), *job.attempts)}
+        job = replace(job, attempts=tuple(attempts.values()))
+    record = Record(job=job, stamp=stamp.decode(), **{**known, "wish": Wish(known["wish"])})
     return _guarded(record, guarded.decode() if guarded else "")
+
+
+@lru_cache(maxsize=8)  # an attempt reads its job twice a second
+def _ended(past: bytes) -> tuple[Attempt, ...]:
+    return tuple(wire.from_proto(Attempt, message) for message in job_pb2.Job.FromString(past).attempts)
 
 
 def _guarded(record: Record, state: str) -> Record:
