@@ -9,6 +9,8 @@ from pathlib import Path
 from podium.jobs.locations import uri_problem
 from podium.jobs.store import Leases
 
+_LONGEST = 365 * 86_400
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -74,6 +76,6 @@ def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
         value = float(text) if text else default
     except ValueError:
         raise ValueError(f"{name}={text!r} is not a number of seconds") from None
-    if not value > 0:
-        raise ValueError(f"{name}={text!r} must be above 0 seconds")
+    if not 0 < value <= _LONGEST:
+        raise ValueError(f"{name}={text!r} is no time to wait; set it to seconds above 0, at most {_LONGEST} (a year)")
     return value

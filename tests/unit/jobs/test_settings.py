@@ -51,7 +51,9 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         ({"PODIUM_ARTIFACTS": "/a", "PODIUM_LEASE_NODE": "0"}, "PODIUM_LEASE_NODE"),
         ({"PODIUM_ARTIFACTS": "/a", "PODIUM_URI_PREFIXES": "s3://bucket bucket"}, "PODIUM_URI_PREFIXES: 'bucket'"),
         ({"PODIUM_ARTIFACTS": "/a", "PODIUM_URI_PREFIXES": "s3://bucket/.."}, "PODIUM_URI_PREFIXES"),
-        ({"PODIUM_ARTIFACTS": "/a", "PODIUM_LEASE_ATTEMPT": "nan"}, "PODIUM_LEASE_ATTEMPT"),
+        ({"PODIUM_ARTIFACTS": "/a", "PODIUM_LEASE_ATTEMPT": "nan"}, "PODIUM_LEASE_ATTEMPT.* above 0"),
+        ({"PODIUM_ARTIFACTS": "/a", "PODIUM_LEASE_STARTING": "inf"}, "PODIUM_LEASE_STARTING.* at most 31536000"),
+        ({"PODIUM_ARTIFACTS": "/a", "PODIUM_GRACE": "1e300"}, "PODIUM_GRACE.* at most 31536000"),
     ],
 )
 def test_what_is_wrong_is_named(variables: dict[str, str], named: str) -> None:
