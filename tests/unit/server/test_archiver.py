@@ -81,8 +81,8 @@ def test_what_its_attempts_left_behind_is_gone_and_its_checkpoints_are_not(site:
     assert [kept.id] == [manifest.id for manifest in site.artifacts.manifests(job_id)] != [unlisted.id]
 
 
-def test_a_job_that_cannot_be_archived_keeps_none_waiting_and_is_left_alone(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+def test_a_job_that_cannot_be_archived_keeps_none_waiting_is_named_once_and_tried_again_later(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     bad, good = site.ended(), site.ended()
     archive, asked = site.store.archive, []
@@ -99,6 +99,28 @@ def test_a_job_that_cannot_be_archived_keeps_none_waiting_and_is_left_alone(
     assert [1, 0] == [site.archiver.archive(), site.archiver.archive()]
     assert sorted([bad, good]) == sorted(asked)
     assert {good} == site.archived()
+    site.later(600)
+    assert 0 == site.archiver.archive()
+    assert 1 == caplog.text.count(bad)
+
+    monkeypatch.undo()
+    site.later(600)
+    assert 1 == site.archiver.archive()
+    assert {good, bad} == site.archived()
+
+
+def test_a_jobs_folder_that_is_none_keeps_no_other_job_waiting(site: Site) -> None:
+    bad, good = site.ended(), site.ended()
+    folder = site.artifacts.root / "jobs" / bad
+    folder.parent.mkdir(exist_ok=True)
+    folder.write_text("no folder")
+    site.later(61)
+    assert 1 == site.archiver.archive()
+    assert {good} == site.archived()
+
+    folder.unlink()
+    site.later(600)
+    assert 1 == site.archiver.archive()
 
 
 def test_a_full_storage_loses_nothing_and_is_tried_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

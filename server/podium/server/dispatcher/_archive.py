@@ -1,5 +1,6 @@
 """Clears up after jobs that have ended: their history moves into the artifact store, what they left behind goes."""
 
+import errno
 import logging
 import threading
 import time
@@ -13,6 +14,10 @@ from podium.jobs.store import JobStore
 _LOG = logging.getLogger(__name__)
 _JOBS_A_LOOK = 100
 _PAUSE = 60.0
+#: When a job whose history could not be archived is looked at again.
+_AGAIN = timedelta(minutes=10)
+#: What a storage says that refuses every job alike.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def _utc_now() -> datetime:
@@ -46,7 +51,8 @@ class Archiver:
         self._clock = clock
         self._looked = float("-inf")
         self._thread: threading.Thread | None = None
-        self._refused: set[str] = set()
+        self._refused: dict[str, datetime] = {}
+        """The jobs that could not be archived, each with the time of the next try."""
 
     def nudge(self) -> None:
         """Begins a look where one is due and the last one is over. Returns at once."""
@@ -71,27 +77,34 @@ class Archiver:
 
         Raises:
             UnavailableError: the ledger cannot be reached.
-            OSError: the artifact store refuses. Jobs keep their history in the ledger.
+            OSError: the artifact store is full or read-only. Jobs keep their history in the ledger.
         """
-        limit = _JOBS_A_LOOK + len(self._refused)
-        due = self._store.ended(before=self._clock() - self._after, limit=limit)
-        return sum(self._archive(job_id) for job_id in due if job_id not in self._refused)
+        now = self._clock()
+        due = self._store.ended(before=now - self._after, limit=_JOBS_A_LOOK + len(self._refused))
+        return sum(self._archive(job_id, now) for job_id in due if self._refused.get(job_id, now) <= now)
 
-    def _archive(self, job_id: str) -> bool:
+    def _archive(self, job_id: str, now: datetime) -> bool:
+        try:
+            self._cleared_up(job_id)
+        except UnavailableError:
+            raise
+        except (PodiumError, ValueError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in _FULL:
+                raise
+            # Something is wrong with this one alone: the others are not to wait for it.
+            if job_id not in self._refused:
+                _LOG.error("the history of %s cannot be archived for now and stays in the ledger: %s", job_id, error)
+            self._refused[job_id] = now + _AGAIN
+            return False
+        self._refused.pop(job_id, None)
+        return True
+
+    def _cleared_up(self, job_id: str) -> None:
         # First, as nobody looks at a job again whose history has moved.
         self._artifacts.sweep_staging(job_id)
         self._artifacts.drop_scratch(job_id)
-        try:
-            self._drop_unlisted(job_id)
-            self._store.archive(job_id)
-        except UnavailableError:
-            raise
-        except (PodiumError, ValueError, PermissionError) as error:
-            # Something is wrong with this one alone: the others are not to wait for it.
-            _LOG.error("the history of %s cannot be archived and stays in the ledger: %s", job_id, error)
-            self._refused.add(job_id)
-            return False
-        return True
+        self._drop_unlisted(job_id)
+        self._store.archive(job_id)
 
     def _drop_unlisted(self, job_id: str) -> None:
         """Deletes checkpoints that attempts committed which no longer held the job: the ledger lists none of them."""
