@@ -2,10 +2,11 @@
 
 import pytest
 
-from podium.jobs.job import Node, NodeState, Slot
+from podium.jobs.job import Member, Node, NodeState, Slot
 from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven
 from podium.jobs.states import State
 from podium.jobs.store import Assignment, NewJob
+from tests.contract.plays import machine, submit
 
 SPEC = JobSpec(backbone="resnet50", tuning=LinearHead(), dataset=ImageFolder(train="/data"), sorter=OddEven())
 
@@ -28,6 +29,19 @@ def test_those_who_hold_slots_are_found_by_their_ids(store, held):
 
     assert {held[0], held[2]} == {assignment for _, assignment, _ in found}
     assert [] == list(store.holding([]))
+
+
+def test_the_jobs_of_one_machine_are_found_each_once_and_those_of_others_are_not(store):
+    for name in ("n1", "n2"):
+        machine(store, name)
+    several, elsewhere, ended = (submit(store).id for _ in range(3))
+    store.dispatch(several, "n1", 0, 2, elsewhere=(Member(node="n2", slots=(1,)),))
+    store.dispatch(elsewhere, "n2", 0)
+    store.finish(store.dispatch(ended, "n1", 1), State.FAILED, reason="wrong")
+
+    assert [several] == list(store.jobs_on("n1"))
+    assert sorted([several, elsewhere]) == list(store.jobs_on("n2"))
+    assert [] == list(store.jobs_on("n3"))
 
 
 def test_whose_lease_is_over_is_silent_until_it_is_renewed_or_holds_nothing(world, store, held):

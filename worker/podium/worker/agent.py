@@ -239,7 +239,7 @@ class Agent:
         # The supervisor of the first slot has the attempt's process.
         return [
             (assignment, member.slots[0])
-            for job, assignment, _ in self._store.holding()
+            for job, assignment, _ in self._store.holding(self._store.jobs_on(self._node.id))
             for member in job.attempts[-1].members
             if member.node == self._node.id and slot in (None, member.slots[0])
         ]

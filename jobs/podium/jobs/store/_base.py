@@ -276,6 +276,9 @@ class JobStore(Protocol):
             job_ids: only these, whether they hold slots or not; None: all.
         """
 
+    def jobs_on(self, node_id: str) -> Sequence[str]:
+        """The ids of the jobs that hold slots of a machine, each once."""
+
     def silent(self) -> Sequence[str]:
         """The ids of the jobs that hold slots and whose lease is over: far cheaper than `holding`."""
 

@@ -225,6 +225,11 @@ class MemoryStore(Ledger):
                 if entry.record.places
             ]
 
+    def jobs_on(self, node_id: str) -> Sequence[str]:
+        """See JobStore.jobs_on."""
+        with self._lock:
+            return sorted({job_id for (node, _), job_id in self._slots.items() if node == node_id})
+
     def silent(self) -> Sequence[str]:
         """See JobStore.silent."""
         return [job.id for job, _, alive in self.holding() if not alive]

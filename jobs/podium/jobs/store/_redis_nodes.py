@@ -85,6 +85,11 @@ class RedisNodes:
             failures=[float(time) for time in failures[1::2]],
         )
 
+    def jobs_on(self, node_id: str) -> Sequence[str]:
+        """See JobStore.jobs_on."""
+        (held,) = self._link.run(("HVALS", self._keys.slots(node_id)))
+        return sorted({job_id.decode() for job_id in held})
+
     def drain(self, node_id: str, drain: Drain) -> Node:
         """See JobStore.drain."""
         (heard,) = self._link.run(("ZSCORE", self._keys.nodes, node_id))
