@@ -2,14 +2,14 @@
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from podium.jobs.errors import UnavailableError
-from podium.jobs.job import Node, NodeState, Slot
+from podium.jobs.job import Job, Node, NodeState, Slot
 from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven
-from podium.jobs.store import Leases, MemoryStore, NewJob
+from podium.jobs.store import Assignment, Leases, MemoryStore, NewJob
 from podium.worker.agent import Agent
 
 _SLOTS = 8
@@ -52,7 +52,7 @@ class Curious(MemoryStore):
         super().__init__()
         self.asked: list[str] = []
 
-    def holding(self, job_ids=None):
+    def holding(self, job_ids: Sequence[str] | None = None) -> Sequence[tuple[Job, Assignment, bool]]:
         found = super().holding(job_ids)
         self.asked += [job.id for job, _, _ in found]
         return found
