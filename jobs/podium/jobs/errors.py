@@ -140,9 +140,20 @@ class PermissionDeniedError(PodiumError):
 
 
 class ResourceExhaustedError(PodiumError):
-    """A limit was reached."""
+    """A limit was reached; `retry_after` seconds later it may not be. None: the same call will always be too much."""
 
     default_reason = "RESOURCE_EXHAUSTED"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, reason=reason, metadata=metadata)
+        self.retry_after = retry_after
 
 
 class UnimplementedError(PodiumError):

@@ -19,13 +19,35 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from podium.api.v1 import checkpoint_pb2, event_pb2, job_pb2, log_pb2, metric_pb2, node_pb2, sorter_pb2, spec_pb2
-from podium.jobs import events, job, spec, states
+from podium.api.v1 import (
+    audit_pb2,
+    checkpoint_pb2,
+    event_pb2,
+    job_pb2,
+    log_pb2,
+    metric_pb2,
+    node_pb2,
+    sorter_pb2,
+    spec_pb2,
+    token_pb2,
+)
+from podium.jobs import audit, events, job, spec, states, tokens
 
 T = TypeVar("T")
 
-_FILES = (spec_pb2, sorter_pb2, job_pb2, event_pb2, metric_pb2, log_pb2, checkpoint_pb2, node_pb2)
-_ROOMS = (spec, job, events, states)
+_FILES = (
+    spec_pb2,
+    sorter_pb2,
+    job_pb2,
+    event_pb2,
+    metric_pb2,
+    log_pb2,
+    checkpoint_pb2,
+    node_pb2,
+    token_pb2,
+    audit_pb2,
+)
+_ROOMS = (spec, job, events, states, tokens, audit)
 
 #: Message name -> dataclass. Messages without a dataclass of their name never reach the inside.
 DATACLASSES: dict[str, type[Any]] = {
@@ -47,6 +69,7 @@ ENUMS: dict[str, type[Enum]] = {
     "JobError.Cause": job.Cause,
     "Node.State": job.NodeState,
     "LogLine.Level": events.Level,
+    "Role": tokens.Role,
     **{
         name: cls
         for name, cls in vars(spec).items()

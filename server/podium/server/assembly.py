@@ -1,6 +1,7 @@
 """Puts the server together: services of the contract, health, reflection, interceptors, in their order."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -21,7 +22,11 @@ from podium.api.v1 import (
     server_service_pb2,
     token_service_pb2,
 )
+from podium.server.access import Door
+from podium.server.audit import AuditWriter
 from podium.server.interceptors import (
+    AccessInterceptor,
+    AuditInterceptor,
     DeadlineInterceptor,
     ErrorInterceptor,
     MeteringInterceptor,
@@ -70,6 +75,14 @@ _OPTIONS: Sequence[tuple[str, int]] = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Guard:
+    """Who lets calls in, and who notes what they did."""
+
+    door: Door
+    audit: AuditWriter
+
+
 class Assembled:
     """A grpc.aio server and its health.
 
@@ -77,15 +90,25 @@ class Assembled:
         servicers: by service name; rpcs that they lack answer UNIMPLEMENTED.
         with_reflection: whether the server describes its contract.
         metered: whether calls are counted.
+        guard: None: everybody may do everything, and nobody notes it.
     """
 
-    def __init__(self, servicers: Mapping[str, object], *, with_reflection: bool, metered: bool = False) -> None:
+    def __init__(
+        self,
+        servicers: Mapping[str, object],
+        *,
+        with_reflection: bool,
+        metered: bool = False,
+        guard: Guard | None = None,
+    ) -> None:
         self.server = grpc.aio.server(
             interceptors=(
                 RequestIdInterceptor(),
                 *((MeteringInterceptor(),) if metered else ()),
+                *((AuditInterceptor(guard.audit),) if guard else ()),
                 ErrorInterceptor(),
                 DeadlineInterceptor(),
+                *((AccessInterceptor(guard.door),) if guard else ()),
                 ValidationInterceptor(),
             ),
             options=_OPTIONS,

@@ -59,8 +59,14 @@ def _details(error: PodiumError, code: grpc.StatusCode) -> Iterable[Message]:
     yield error_details_pb2.ErrorInfo(domain=DOMAIN, reason=error.reason, metadata=error.metadata)
     if violations := getattr(error, "violations", ()):
         yield error_details_pb2.BadRequest(field_violations=_field_violations(violations))
-    if code in _TRY_AGAIN_SECONDS:
-        yield error_details_pb2.RetryInfo(retry_delay=Duration(seconds=_TRY_AGAIN_SECONDS[code]))
+    if (seconds := getattr(error, "retry_after", None) or _TRY_AGAIN_SECONDS.get(code)) is not None:
+        yield error_details_pb2.RetryInfo(retry_delay=_duration(seconds))
+
+
+def _duration(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromNanoseconds(round(seconds * 1e9))
+    return duration
 
 
 def _field_violations(violations: Sequence[FieldViolation]) -> list[error_details_pb2.BadRequest.FieldViolation]:

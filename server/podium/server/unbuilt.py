@@ -15,8 +15,6 @@ INSTEAD: Mapping[str, str] = {
     "LogService": "read the log events of WatchJob",
     "ServerService/GetSpecSchema": "read proto/podium/api/v1/spec.proto; a job.yaml is its JSON form",
     "ServerService/ListDatasets": "ask whoever runs the server where the images lie",
-    "TokenService": "keep the server's port to yourselves",
-    "AuditService": "read the server's log",
 }
 
 

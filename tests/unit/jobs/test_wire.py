@@ -12,14 +12,36 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from podium.api.v1 import checkpoint_pb2, event_pb2, job_pb2, log_pb2, metric_pb2, node_pb2, sorter_pb2, spec_pb2
+from podium.api.v1 import (
+    audit_pb2,
+    checkpoint_pb2,
+    event_pb2,
+    job_pb2,
+    log_pb2,
+    metric_pb2,
+    node_pb2,
+    sorter_pb2,
+    spec_pb2,
+    token_pb2,
+)
 from podium.jobs import wire
 from podium.jobs.events import JobEvent, Keepalive, LogBatch, LogLine, MetricBatch, MetricSeries, StateChange
 from podium.jobs.job import Attempt, Checkpoint, Job, Node, NodeState, Progress
 from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven
 from podium.jobs.states import State
 
-FILES = (spec_pb2, sorter_pb2, job_pb2, event_pb2, metric_pb2, log_pb2, checkpoint_pb2, node_pb2)
+FILES = (
+    spec_pb2,
+    sorter_pb2,
+    job_pb2,
+    event_pb2,
+    metric_pb2,
+    log_pb2,
+    checkpoint_pb2,
+    node_pb2,
+    token_pb2,
+    audit_pb2,
+)
 MESSAGES = {name: message for file in FILES for name, message in file.DESCRIPTOR.message_types_by_name.items()}
 ENUMS = {
     enum.full_name.removeprefix("podium.api.v1."): enum

@@ -14,8 +14,9 @@ from podium.jobs.store._base import (
     Usage,
     Wish,
 )
-from podium.jobs.store._ledger import utc_now
+from podium.jobs.store._ledger import no_such_checkpoint, no_such_job, utc_now
 from podium.jobs.store._memory import MemoryStore
+from podium.jobs.store._tokens import StoredToken, TokenBook
 
 __all__ = [
     "Archive",
@@ -29,7 +30,11 @@ __all__ = [
     "MemoryStore",
     "NewJob",
     "StoredEvent",
+    "StoredToken",
+    "TokenBook",
     "Usage",
     "Wish",
+    "no_such_checkpoint",
+    "no_such_job",
     "utc_now",
 ]

@@ -241,6 +241,12 @@ class JobStore(Protocol):
     def known(self, job_ids: Sequence[str]) -> Sequence[Job]:
         """Many jobs at once, without their place in line; ids that are not known are left out."""
 
+    def owned(self, project: str, job_ids: Sequence[str]) -> frozenset[str]:
+        """Those of the jobs that belong to a project. Takes as long for a job of another project as for one that is none."""
+
+    def job_of(self, checkpoint_id: str) -> str:
+        """The job that a checkpoint is of; empty: no such checkpoint."""
+
     def dispatch(self, job_id: str, node: str, slot: int, *others: int, elsewhere: Sequence[Member] = ()) -> Assignment:
         """QUEUED -> STARTING: takes the slots, raises attempt and fence, opens the lease; all or nothing.
 

@@ -314,6 +314,21 @@ class MemoryStore(Ledger):
             entry = self._entry(job_id)
             return by_step(tuple(entry.checkpoints.values()), entry.record.best)
 
+    def owned(self, project: str, job_ids: Sequence[str]) -> frozenset[str]:
+        """See JobStore.owned."""
+        with self._lock:
+            return frozenset(
+                job_id
+                for job_id in job_ids
+                if job_id in self._entries and self._entries[job_id].record.job.project == project
+            )
+
+    def job_of(self, checkpoint_id: str) -> str:
+        """See JobStore.job_of."""
+        with self._lock:
+            owners = (job_id for job_id, entry in self._entries.items() if checkpoint_id in entry.checkpoints)
+            return next(owners, "")
+
     def checkpoint(self, checkpoint_id: str) -> Checkpoint:
         """See JobStore.checkpoint."""
         with self._lock:

@@ -141,10 +141,15 @@ class RedisHistory(Ledger):
             raise no_such_job(job_id)
         return by_step([wire.from_bytes(Checkpoint, data) for data in listed], record.best)
 
+    def job_of(self, checkpoint_id: str) -> str:
+        """See JobStore.job_of."""
+        job_id: bytes | None = self._link.run(("GET", self._keys.checkpoint(checkpoint_id)))[0]
+        return job_id.decode() if job_id else ""
+
     def checkpoint(self, checkpoint_id: str) -> Checkpoint:
         """See JobStore.checkpoint."""
-        job_id = self._link.run(("GET", self._keys.checkpoint(checkpoint_id)))[0]
-        for checkpoint in self.checkpoints(job_id.decode()) if job_id else ():
+        job_id = self.job_of(checkpoint_id)
+        for checkpoint in self.checkpoints(job_id) if job_id else ():
             if checkpoint.id == checkpoint_id:
                 return checkpoint
         raise no_such_checkpoint(checkpoint_id)

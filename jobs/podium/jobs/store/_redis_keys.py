@@ -96,6 +96,20 @@ class Keys:
         return f"{self.prefix}node:{_word(node_id)}:failures"
 
     @property
+    def tokens(self) -> str:
+        """Hash: token id -> its record; "version", "writer"."""
+        return f"{self.prefix}tokens"
+
+    @property
+    def audit(self) -> str:
+        """Stream of audit events: e, the event's bytes without its id."""
+        return f"{self.prefix}audit"
+
+    def audit_writer(self, writer: str) -> str:
+        """String with a time to live: the number of the last batch that a server added to the audit trail."""
+        return f"{self.prefix}audit:{_word(writer)}"
+
+    @property
     def usage(self) -> str:
         """Hash: "time", and the JSON of [pool, project] -> slot-seconds."""
         return f"{self.prefix}usage"

@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
@@ -108,6 +108,8 @@ class Link:
         self._commit = client.register_script(f"{_moves()}\n{_script('commit.lua')}")
         self._lead = client.register_script(_script("lead.lua"))
         self._resign = client.register_script(_script("resign.lua"))
+        self._tokens = client.register_script(_script("tokens.lua"))
+        self._audit = client.register_script(_script("audit.lua"))
 
     def run(self, *commands: Command) -> list[Any]:
         """The answers of commands that run in one step. For reading, and for writes that bear repetition."""
@@ -137,6 +139,18 @@ class Link:
         """Runs resign.lua."""
         with reaching():
             self._resign(keys=[key], args=[owner])
+
+    def write_tokens(self, key: str, version: int, writer: str, records: Mapping[str, bytes]) -> bool:
+        """Runs tokens.lua."""
+        words = [word for pair in records.items() for word in pair]
+        with reaching():
+            answer: int = self._tokens(keys=[key], args=[version, writer, *words])
+            return answer == 1
+
+    def append_audit(self, key: str, mark: str, batch: int, kept: int, events: Sequence[bytes]) -> None:
+        """Runs audit.lua."""
+        with reaching():
+            self._audit(keys=[key, mark], args=[batch, kept, *events])
 
     def pubsub(self) -> PubSub:
         """A subscriber with its own connection."""

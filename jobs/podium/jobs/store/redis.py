@@ -22,14 +22,16 @@ from podium.jobs.store._archive import Archive
 from podium.jobs.store._base import Assignment, Bell, Leases, Usage
 from podium.jobs.store._ledger import Outcome, new_job_id, utc_now
 from podium.jobs.store._record import Change, Record
+from podium.jobs.store._redis_audit import RedisAudit
 from podium.jobs.store._redis_bell import RedisBell
 from podium.jobs.store._redis_census import RedisCensus
 from podium.jobs.store._redis_history import RedisHistory
 from podium.jobs.store._redis_keys import FIELDS, Keys, amended, from_fields, to_fields
 from podium.jobs.store._redis_link import Command, Commands, Link, Move, connect, pages
 from podium.jobs.store._redis_listing import RedisListing
+from podium.jobs.store._redis_tokens import RedisTokens
 
-__all__ = ["RedisStore", "connect"]
+__all__ = ["RedisAudit", "RedisStore", "RedisTokens", "connect"]
 
 _DAY = 86_400
 _JOBS = 100
@@ -172,6 +174,16 @@ class RedisStore(RedisCensus, RedisHistory, RedisListing):
         """See JobStore.line."""
         (rows,) = self._link.run(("ZRANGE", self._keys.pending(pool), 0, -1, "WITHSCORES"))
         return [(job_id.decode(), int(place)) for job_id, place in zip(rows[::2], rows[1::2], strict=True)]
+
+    def owned(self, project: str, job_ids: Sequence[str]) -> frozenset[str]:
+        """See JobStore.owned."""
+        key = self._keys.jobs(project)
+        scores = [
+            score
+            for page in pages(job_ids, _ROWS)
+            for score in self._link.run(*(("ZSCORE", key, job_id) for job_id in page))
+        ]
+        return frozenset(job_id for job_id, score in zip(job_ids, scores, strict=True) if score is not None)
 
     def known(self, job_ids: Sequence[str]) -> Sequence[Job]:
         """See JobStore.known."""

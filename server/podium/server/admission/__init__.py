@@ -11,6 +11,7 @@ from podium.jobs.datasets import scan_split
 from podium.jobs.errors import NotFoundError
 from podium.jobs.spec import JobSpec
 from podium.jobs.store import JobStore
+from podium.server.access import Ownership, facts
 from podium.server.admission._checks import check_arithmetic, check_backbone, check_classes, check_monitors
 from podium.server.admission._datasets import Datasets
 from podium.server.admission._findings import Findings
@@ -80,6 +81,7 @@ class Admission:
             return
         field = "spec.weights.checkpoint"
         try:
+            Ownership(self._store).check_checkpoint(facts().caller, weights.checkpoint)
             earlier = self._store.get(self._store.checkpoint(weights.checkpoint).job_id).spec.backbone
         except NotFoundError as error:
             findings.missing(field, error.message, reason="CHECKPOINT_NOT_FOUND")

@@ -4,6 +4,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import grpc
 
@@ -23,18 +24,19 @@ class ErrorInterceptor(Around):
         try:
             yield
         except PodiumError as error:
-            await _abort(call, error)
+            await abort(call.context, error)
         except grpc.aio.AbortError:
             raise
         except Exception:
             reference = secrets.token_hex(8)
             _LOG.exception("a fault of ours, reference %s", reference)
             message = f"a fault of the server, not of the request; report it with the reference {reference}"
-            await _abort(call, InternalError(message, metadata={"reference": reference}))
+            await abort(call.context, InternalError(message, metadata={"reference": reference}))
 
 
-async def _abort(call: Call, error: PodiumError) -> None:
+async def abort(context: Any, error: PodiumError) -> None:
+    """Ends a call with the status of an error."""
     status = to_status(error)
     # abort() replaces the metadata that was set before, and the request id is in there.
-    metadata = (*(call.context.trailing_metadata() or ()), *status.trailing_metadata)
-    await call.context.abort(status.code, status.details, metadata)
+    metadata = (*(context.trailing_metadata() or ()), *status.trailing_metadata)
+    await context.abort(status.code, status.details, metadata)

@@ -10,6 +10,7 @@ from podium.jobs.job import Job
 from podium.jobs.spec import Priority
 from podium.jobs.states import State
 from podium.jobs.store import JobStore, NewJob
+from podium.server.access import DEFAULT_PROJECT, facts
 from podium.server.admission import Admission
 from podium.server.context import JOB
 from podium.server.dispatcher import Outlook
@@ -17,7 +18,6 @@ from podium.server.services._paging import bad_token, make_token, read_token
 from podium.server.services.filters import compile_filter
 
 _LOG = logging.getLogger(__name__)
-DEFAULT_PROJECT = "default"
 DEFAULT_PAGE = 50
 LARGEST_PAGE = 1000
 #: As many labels as the contract lets a spec have.
@@ -54,11 +54,19 @@ class Jobs:
             # Before admission: the data may have changed since the job was accepted.
             earlier = self._store.replayed(project, request.request_id, asked)
             if earlier is not None:
+                facts().target = earlier.id
                 _LOG.info("repeated the request for %s", earlier.id)
                 return self._outlook.explained([earlier])[0]
         admitted = self._admission.admit(request)
         if request.validate_only:
-            return Job(id="", project=project, spec=admitted.spec, state=State.QUEUED, classes=admitted.classes)
+            return Job(
+                id="",
+                project=project,
+                spec=admitted.spec,
+                state=State.QUEUED,
+                classes=admitted.classes,
+                created_by=_creator(),
+            )
         job, new = self._store.create(
             NewJob(
                 project=project,
@@ -66,9 +74,11 @@ class Jobs:
                 classes=admitted.classes,
                 request_id=request.request_id,
                 asked=asked,
+                created_by=_creator(),
             )
         )
         JOB.set(job.id)
+        facts().target = job.id
         _LOG.info("%s %s", "accepted" if new else "repeated the request for", job.id)
         return self._outlook.explained([job])[0]
 
@@ -160,6 +170,11 @@ def _oldest_first(order_by: str) -> bool:
         known = " or ".join(f'"{" ".join(order)}"' for order in _ORDERS if order)
         raise _wrong("order_by", f"{order_by[:60]!a} is no order of jobs; write {known}, or leave it empty")
     return _ORDERS[words]
+
+
+def _creator() -> str:
+    token = facts().caller.token
+    return token.name if token else ""
 
 
 def _wrong(field: str, description: str) -> InvalidSpecError:

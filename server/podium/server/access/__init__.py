@@ -1,0 +1,27 @@
+"""Who calls, what they may do, and how much of it: tokens, the table of rules, limits."""
+
+from podium.server.access._caller import ANONYMOUS, Caller, Facts, begin_facts, facts
+from podium.server.access._door import DEFAULT_PROJECT, Door
+from podium.server.access._keyring import Keyring
+from podium.server.access._limits import Limits
+from podium.server.access._ownership import Ownership
+from podium.server.access._rules import RULES, Of, Rule
+from podium.server.access._settings import AccessSettings, access_from_environment
+
+__all__ = [
+    "ANONYMOUS",
+    "AccessSettings",
+    "Caller",
+    "DEFAULT_PROJECT",
+    "Door",
+    "Facts",
+    "Keyring",
+    "Limits",
+    "Of",
+    "Ownership",
+    "RULES",
+    "Rule",
+    "access_from_environment",
+    "begin_facts",
+    "facts",
+]

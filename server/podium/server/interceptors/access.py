@@ -1,0 +1,61 @@
+"""Who calls, whether not too often, and whether they may: see podium.server.access. Reflection asks for a token too."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager, nullcontext
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from podium.jobs.errors import PodiumError
+from podium.server.access import Door, facts
+from podium.server.interceptors._around import Around, Call
+from podium.server.interceptors.errors import abort
+
+_REFLECTION = "/grpc.reflection."
+
+
+class AccessInterceptor(Around):
+    """Health, which is nobody's business and everybody's, passes untouched.
+
+    Args:
+        door: lets calls in.
+    """
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+
+    @asynccontextmanager
+    async def around(self, call: Call) -> AsyncIterator[None]:
+        """Lets the call in, or refuses it."""
+        known = facts()
+        known.caller, name = await self._door.identify(call.context, call.request)
+        await self._door.admit(call.method, call.request, known.caller)
+        with self._door.limits.stream(name) if call.streams else nullcontext():
+            yield
+
+    def _stream(
+        self, method: str, behaviour: Callable[..., AsyncGenerator[Message, None]]
+    ) -> Callable[..., AsyncGenerator[Message, None]]:
+        def answer(request: Message, context: Any) -> AsyncGenerator[Message, None]:
+            responses, caller = behaviour(request, context), facts().caller
+            return responses if caller.token is None else self._door.keyring.leashed(responses, caller)
+
+        return super()._stream(method, answer)
+
+    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
+        """Wraps the handler, reflection's as well."""
+        handler = await super().intercept_service(continuation, handler_call_details)
+        if handler is None or not handler_call_details.method.startswith(_REFLECTION):
+            return handler
+
+        async def answer(requests: Any, context: Any) -> AsyncGenerator[Message, None]:
+            try:
+                await self._door.identify(context)
+            except PodiumError as error:
+                await abort(context, error)
+            async with aclosing(handler.stream_stream(requests, context)) as responses:
+                async for response in responses:
+                    yield response
+
+        return grpc.stream_stream_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
