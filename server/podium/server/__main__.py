@@ -1,8 +1,8 @@
 """`python -m podium.server`: the gRPC service, the dispatcher and the reconciler in one process.
 
 Settings come from the environment: PODIUM_REDIS_URL, PODIUM_ARTIFACTS, PODIUM_DATA_ROOTS,
-PODIUM_URI_PREFIXES, PODIUM_LEASE_*, PODIUM_GRACE, PODIUM_SHARES, PODIUM_QUOTAS, PODIUM_SHARE_HALF_LIFE and
-PODIUM_TLS_*.
+PODIUM_URI_PREFIXES, PODIUM_LEASE_*, PODIUM_GRACE, PODIUM_SHARES, PODIUM_QUOTAS, PODIUM_SHARE_HALF_LIFE,
+PODIUM_TLS_*, PODIUM_ADMIN_TOKEN_FILE, PODIUM_CALLS_PER_SECOND, PODIUM_STREAMS_PER_CALLER and PODIUM_AUDIT_KEPT.
 """
 
 import asyncio
@@ -42,6 +42,7 @@ def main(
     try:
         from podium.jobs.settings import from_environment
         from podium.server import logs
+        from podium.server.access import access_from_environment
         from podium.server.app import Options, serve
         from podium.server.dispatcher import sharing_from_environment
         from podium.server.tls import tls_from_environment
@@ -49,6 +50,7 @@ def main(
         raise click.ClickException(f"{_MISSING} (there is no {error.name})") from error
     try:
         settings, sharing, tls = from_environment(), sharing_from_environment(), tls_from_environment()
+        access = access_from_environment()
     except (ValueError, OSError) as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(2)
@@ -59,6 +61,7 @@ def main(
         port_file=port_file,
         keepalive=keepalive,
         sharing=sharing,
+        access=access,
         tls=tls,
         metrics_listen=metrics_listen or None,
     )

@@ -15,23 +15,29 @@ from podium.api.v1.server_service_pb2 import GetServerInfoResponse
 from podium.jobs.artifacts import ArtifactStore
 from podium.jobs.settings import Settings
 from podium.jobs.store import Archive, JobStore
-from podium.jobs.store.redis import RedisStore, connect
+from podium.jobs.store.redis import RedisAudit, RedisStore, RedisTokens, connect
+from podium.server.access import AccessSettings, Door, Keyring, Limits
 from podium.server.admission import Admission
-from podium.server.assembly import MAX_MESSAGE_BYTES, Assembled
+from podium.server.assembly import MAX_MESSAGE_BYTES, Assembled, Guard
+from podium.server.audit import AuditWriter
 from podium.server.dispatcher import Archiver, Dispatcher, Leader, Outlook, Reconciler, RqDelivery, Sharing, Snapshots
 from podium.server.observing import Figures, Listener, Lookout, pages
 from podium.server.servicers import (
+    AuditServicer,
     CheckpointServicer,
     ExternalScalerServicer,
     JobServicer,
     MetricServicer,
     NodeServicer,
     ServerServicer,
+    TokenServicer,
 )
+from podium.server.services.audit import Trail
 from podium.server.services.checkpoints import Checkpoints
 from podium.server.services.demand import PoolDemand
 from podium.server.services.jobs import LARGEST_PAGE, Jobs
 from podium.server.services.metrics import MOST_POINTS, Metrics
+from podium.server.services.tokens import Tokens
 from podium.server.tls import ServerTls, is_local
 from podium.server.watch import Hub, Watches
 
@@ -46,6 +52,12 @@ _OPEN = (
     "NO TLS on %s: whoever is on the way reads and changes every call. Set PODIUM_TLS_CERT and PODIUM_TLS_KEY, or "
     "listen on 127.0.0.1"
 )
+_TOKENLESS = (
+    "NO TOKENS on %s: whoever reaches it may do everything. Make an admin with `podium token create`, or set "
+    "PODIUM_ADMIN_TOKEN_FILE, or listen on 127.0.0.1"
+)
+#: Seconds in which the audit trail's last events are written; without Redis they are lost.
+_AUDIT_WITHIN = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +73,7 @@ class Options:
     metrics_listen: str | None = None
     """HOST:PORT of metrics and health over HTTP; None: nowhere."""
     sharing: Sharing = field(default_factory=Sharing)
+    access: AccessSettings = field(default_factory=AccessSettings)
     tls: ServerTls | None = None
     """None: callers come without."""
 
@@ -69,10 +82,12 @@ class App:
     """The server's parts, started and stopped in order."""
 
     def __init__(self, settings: Settings, options: Options) -> None:
-        artifacts = ArtifactStore(settings.artifacts)
-        store = RedisStore(
-            connect(settings), leases=settings.leases, events_kept=EVENTS_KEPT, archive=Archive(artifacts)
-        )
+        artifacts, client, access = ArtifactStore(settings.artifacts), connect(settings), options.access
+        store = RedisStore(client, leases=settings.leases, events_kept=EVENTS_KEPT, archive=Archive(artifacts))
+        tokens, trail = RedisTokens(client), RedisAudit(client, kept=access.audit_kept)
+        self._keyring = Keyring(tokens, admin_digest=access.admin_digest)
+        self._audit = AuditWriter(trail)
+        limits = Limits(calls_per_second=access.calls_per_second, streams=access.streams_per_caller)
         self._options = options
         self._hub = Hub(store)
         snapshots = Snapshots(store, settings.leases, options.sharing)
@@ -88,7 +103,14 @@ class App:
         self._lookout = Lookout(store, counts=observed)
         self._listener: Listener | None = None
         self._assembled = Assembled(
-            _servicers(store, snapshots, watches, settings), with_reflection=options.with_reflection, metered=observed
+            {
+                **_servicers(store, snapshots, watches, settings),
+                "TokenService": TokenServicer(Tokens(tokens), self._keyring),
+                "AuditService": AuditServicer(Trail(trail)),
+            },
+            with_reflection=options.with_reflection,
+            metered=observed,
+            guard=Guard(door=Door(self._keyring, limits, store), audit=self._audit),
         )
 
     async def start(self) -> str:
@@ -100,6 +122,7 @@ class App:
         asyncio.get_running_loop().set_default_executor(
             ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="podium-call")
         )
+        await self._keyring.start()
         address = self._bind(self._options.listen)
         self._listen_for_operators()
         self._lookout.start()
@@ -134,6 +157,8 @@ class App:
         server, tls = self._assembled.server, self._options.tls
         if tls is None and not is_local(listen):
             _LOG.warning(_OPEN, listen)
+        if self._keyring.open and not is_local(listen):
+            _LOG.warning(_TOKENLESS, listen)
         try:
             port = server.add_secure_port(listen, tls.credentials()) if tls else server.add_insecure_port(listen)
         except RuntimeError as error:
@@ -152,6 +177,9 @@ class App:
         await asyncio.to_thread(self._lookout.stop)
         if self._listener is not None:
             await asyncio.to_thread(self._listener.stop)
+        # Last, since the calls that just ended are in it.
+        await self._audit.stop(_AUDIT_WITHIN)
+        await self._keyring.stop()
 
 
 async def serve(settings: Settings, options: Options) -> None:

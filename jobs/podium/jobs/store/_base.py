@@ -242,7 +242,7 @@ class JobStore(Protocol):
         """Many jobs at once, without their place in line; ids that are not known are left out."""
 
     def owned(self, project: str, job_ids: Sequence[str]) -> frozenset[str]:
-        """Those of the jobs that belong to a project. Takes as long for a job of another project as for one that is none."""
+        """Those of the jobs that belong to a project. One of another project takes as long as one that is none."""
 
     def job_of(self, checkpoint_id: str) -> str:
         """The job that a checkpoint is of; empty: no such checkpoint."""

@@ -1,4 +1,4 @@
-"""The tokens, as they stand in Redis: one hash, read and written as a whole, as there are few and they seldom change."""
+"""The tokens, as they stand in Redis: one hash, read as a whole, as there are few and they seldom change."""
 
 import secrets
 from collections.abc import Iterable

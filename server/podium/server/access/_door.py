@@ -1,4 +1,4 @@
-"""The door: who is it, not too often, and may they? In this order, so that nobody is worked for before they are known."""
+"""The door: who is it, not too often, and may they? In this order: nobody is worked for before they are known."""
 
 import asyncio
 from collections.abc import Sequence
@@ -32,6 +32,11 @@ class Door:
         self.keyring = keyring
         self.limits = limits
         self.ownership = Ownership(store)
+
+    def note(self, method: str, request: Any) -> None:
+        """Notes what a call is about, whoever makes it."""
+        known = facts()
+        known.target, known.project = target_of(request), named_project(RULES[method], request)
 
     async def identify(self, context: Any, request: Message | None = None) -> tuple[Caller, str]:
         """Who calls, and under what name they are counted.
@@ -68,15 +73,15 @@ class Door:
         return caller
 
     async def admit(self, method: str, request: Any, caller: Caller) -> None:
-        """Lets the call in, if its caller may make it; notes what it is about.
+        """Lets the call in, if its caller may make it.
 
         Raises:
             PermissionDeniedError: the caller's role or project does not allow it.
             NotFoundError: it is about a job or a checkpoint that is none of the caller's business, or none at all.
         """
         rule, known = RULES[method], facts()
-        known.target = target_of(request)
-        known.project = named_project(rule, request) or ("" if caller.project == EVERY_PROJECT else caller.project)
+        if not known.project and caller.project != EVERY_PROJECT:
+            known.project = caller.project
         if not caller.has(rule.role):
             raise PermissionDeniedError(
                 f"{method.partition('/')[2]} is for {_ROLES[rule.role]}; {_whose(caller)}",
@@ -154,10 +159,11 @@ def _secret(context: Any, request: Any) -> str:
 
 
 def _secret_of_keda(request: Any) -> str:
-    """KEDA's trigger can send no metadata, but all that its own has: "token", or "tokenFromEnv" with the value filled in."""
+    """KEDA's trigger sends no authorization, but its own metadata: of `tokenFromEnv` it sends the variable's value."""
     fields = request.DESCRIPTOR.fields_by_name
     if "scaled_object_ref" in fields:
         request = request.scaled_object_ref
     elif "scaler_metadata" not in fields:
         return ""
-    return request.scaler_metadata.get("token", "") or request.scaler_metadata.get("tokenFromEnv", "")
+    secret: str = request.scaler_metadata.get("token", "") or request.scaler_metadata.get("tokenFromEnv", "")
+    return secret

@@ -26,7 +26,9 @@ _LOG = logging.getLogger(__name__)
 _LOOK_EVERY = 1.0
 _STALE_AFTER = 4.0
 _OPERATOR = Caller(
-    token=Token(id="tok-of-the-operator", display_name="PODIUM_ADMIN_TOKEN_FILE", project=EVERY_PROJECT, role=Role.ADMIN),
+    token=Token(
+        id="tok-of-the-operator", display_name="PODIUM_ADMIN_TOKEN_FILE", project=EVERY_PROJECT, role=Role.ADMIN
+    ),
     of_the_operator=True,
 )
 #: Compared with where there is no such token, so that it takes as long.
@@ -110,17 +112,20 @@ class Keyring:
             self._end_streams()
 
     @property
+    def open(self) -> bool:
+        """Whether this server is sure that it needs no tokens."""
+        return self._admin_digest is None and not self._book.version and self._heard != -math.inf
+
+    @property
     def asks(self) -> bool:
         """Whether a call needs a token: from the first one on, and where the operator's file is.
 
         Raises:
             UnavailableError: this server has not heard from the ledger yet.
         """
-        if self._admin_digest is not None or self._book.version:
-            return True
-        if self._heard == -math.inf:
+        if self._heard == -math.inf and self._admin_digest is None:
             raise _not_heard()
-        return False
+        return not self.open
 
     def holder(self, secret: str) -> Caller | None:
         """Who shows this secret; None: it is of no token that is known here.

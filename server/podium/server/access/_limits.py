@@ -67,9 +67,7 @@ class Limits:
         clock: the time, in seconds.
     """
 
-    def __init__(
-        self, *, calls_per_second: int, streams: int, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, *, calls_per_second: int, streams: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = calls_per_second
         self._calls = Buckets(calls_per_second, clock=clock)
         self._failures = Buckets(FAILURES_PER_SECOND, clock=clock)

@@ -1,4 +1,4 @@
-"""What each rpc asks of its caller: the one table. A test holds it to the contract, so a new rpc cannot be forgotten."""
+"""What each rpc asks of its caller: the one table. A test holds it to the contract: no rpc can be forgotten."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

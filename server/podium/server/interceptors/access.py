@@ -28,6 +28,7 @@ class AccessInterceptor(Around):
     @asynccontextmanager
     async def around(self, call: Call) -> AsyncIterator[None]:
         """Lets the call in, or refuses it."""
+        self._door.note(call.method, call.request)
         known = facts()
         known.caller, name = await self._door.identify(call.context, call.request)
         await self._door.admit(call.method, call.request, known.caller)

@@ -1,4 +1,4 @@
-"""Tokens: make, list, rotate, revoke. What is allowed is decided on one reading of all tokens, and written if it still holds."""
+"""Tokens: make, list, rotate, revoke. Decided on one reading of all tokens, and written if it still holds."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -111,7 +111,7 @@ class Tokens:
 
         Raises:
             NotFoundError: no such token that the caller may manage (reason TOKEN_NOT_FOUND).
-            FailedPreconditionError: it is the last admin of all projects, and others are still good (reason LAST_ADMIN).
+            FailedPreconditionError: it is the last admin of all projects, and others are good (reason LAST_ADMIN).
         """
         now = self._clock()
 

@@ -1,0 +1,139 @@
+"""The audit trail: who did what, who was refused, and nothing more."""
+
+import asyncio
+
+from podium.api.v1 import audit_service_pb2, job_service_pb2, node_service_pb2, server_service_pb2
+from podium.jobs.tokens import digest_of
+from tests.integration.access.conftest import ADMIN, OPERATOR, SUBMITTER, VIEWER, eventually
+
+
+def of_vision(request):
+    request.project = "vision"
+    return request
+
+
+def test_every_change_and_every_refusal_is_in_the_trail_and_what_changed_nothing_is_not(play, request_for):
+    async def scenario(serve):
+        anonymous = await serve()
+        token, secret = await anonymous.make("root")
+        root = anonymous.with_secret(secret)
+        maker, secret = await root.make("ci", "vision", SUBMITTER)
+        submitter = anonymous.with_secret(secret)
+        job = (await submitter.ask(submitter.jobs.CreateJob, of_vision(request_for()))).job
+        await submitter.ask(submitter.jobs.CreateJob, of_vision(request_for(validate_only=True)))
+        await submitter.refused(submitter.jobs.CreateJob, of_vision(request_for(k={"1": 7})))
+        await submitter.ask(submitter.jobs.GetJob, job_service_pb2.GetJobRequest(job_id=job.id))
+        await submitter.refused(submitter.nodes.DrainNode, node_service_pb2.DrainNodeRequest(node_id="n1"))
+        await anonymous.refused(anonymous.jobs.GetJob, job_service_pb2.GetJobRequest(job_id=job.id))
+        await root.ask(root.jobs.CancelJob, job_service_pb2.CancelJobRequest(job_id=job.id, reason="private words"))
+
+        async def all_of_it():
+            events = await root.trail()
+            return events if len(events) >= 6 else None
+
+        events = await eventually(all_of_it)
+        mine, ci = f"{token.id} (root)", f"{maker.id} (ci)"
+        told = [(event.actor, event.method, event.target, event.project, event.status) for event in reversed(events)]
+        assert [
+            ("anonymous", "TokenService/CreateToken", token.id, "*", "OK"),
+            (mine, "TokenService/CreateToken", maker.id, "vision", "OK"),
+            (ci, "JobService/CreateJob", job.id, "vision", "OK"),
+            (ci, "NodeService/DrainNode", "n1", "vision", "PERMISSION_DENIED"),
+            ("anonymous", "JobService/GetJob", job.id, "", "UNAUTHENTICATED"),
+            (mine, "JobService/CancelJob", job.id, "vision", "OK"),
+        ] == told
+        assert sorted((event.id for event in events), reverse=True) == [event.id for event in events]
+        assert all(event.request_id and event.peer.startswith("ipv4:127.0.0.1:") for event in events)
+        assert all(event.HasField("time") for event in events)
+        assert "resnet" not in str(events)
+        assert "private" not in str(events)
+
+    play(scenario)
+
+
+def test_an_admin_of_a_project_reads_the_trail_of_that_project_only(play, request_for):
+    async def scenario(serve):
+        anonymous = await serve()
+        root = anonymous.with_secret((await anonymous.make("root"))[1])
+        admin = anonymous.with_secret((await root.make("admin", "vision", ADMIN))[1])
+        viewer = anonymous.with_secret((await root.make("eye", "vision", VIEWER))[1])
+        for request in (request_for(), of_vision(request_for())):
+            await root.ask(root.jobs.CreateJob, request)
+
+        async def of_the_project():
+            events = await admin.trail(project="vision")
+            return events if len(events) >= 3 else None
+
+        events = await eventually(of_the_project)
+        assert {"vision"} == {event.project for event in events}
+        for project in ("", "default"):
+            request = audit_service_pb2.ListAuditEventsRequest(project=project)
+            assert "PERMISSION_DENIED" == (await admin.refused(admin.audit.ListAuditEvents, request)).code
+        request = audit_service_pb2.ListAuditEventsRequest(project="vision")
+        assert "PERMISSION_DENIED" == (await viewer.refused(viewer.audit.ListAuditEvents, request)).code
+
+    play(scenario)
+
+
+def test_pages_of_the_trail_have_each_event_once_and_a_token_of_another_list_is_refused(play):
+    async def scenario(serve):
+        operator = (await serve(admin_digest=digest_of(OPERATOR))).with_secret(OPERATOR)
+        made = [(await operator.make(f"t{number}"))[0].id for number in range(7)]
+
+        async def page(token="", **wanted):
+            request = audit_service_pb2.ListAuditEventsRequest(page_size=3, page_token=token, **wanted)
+            return await operator.ask(operator.audit.ListAuditEvents, request)
+
+        async def whole():
+            found, token = [], ""
+            while True:
+                answer = await page(token)
+                assert len(answer.events) <= 3
+                found += [event.target for event in answer.events]
+                if not (token := answer.next_page_token):
+                    return found if len(found) >= 7 else None
+
+        assert made[::-1] == await eventually(whole)
+        assert [made[2]] == [event.target for event in (await page(target=made[2])).events]
+        request = audit_service_pb2.ListAuditEventsRequest(page_token=(await page()).next_page_token, project="vision")
+        assert "INVALID_ARGUMENT" == (await operator.refused(operator.audit.ListAuditEvents, request)).code
+
+    play(scenario)
+
+
+def test_a_server_that_stops_writes_what_has_not_been_written_yet(play, redis_server):
+    made: list[str] = []
+
+    async def scenario(serve):
+        operator = (await serve(admin_digest=digest_of(OPERATOR))).with_secret(OPERATOR)
+        made.extend([(await operator.make(f"t{number}"))[0].id for number in range(3)])
+
+    async def afterwards(serve):
+        operator = (await serve(admin_digest=digest_of(OPERATOR))).with_secret(OPERATOR)
+        assert made[::-1] == [event.target for event in await operator.trail()]
+
+    play(scenario)
+    play(afterwards)
+
+
+def test_while_the_ledger_is_away_events_wait_and_are_written_once_when_it_is_back(play, redis_server):
+    async def scenario(serve):
+        anonymous = await serve(admin_digest=digest_of(OPERATOR))
+        operator = anonymous.with_secret(OPERATOR)
+        redis_server.kill()
+        refused = server_service_pb2.GetServerInfoRequest()
+        for _ in range(3):
+            assert "TOKEN_MISSING" == (await anonymous.refused(anonymous.catalogue.GetServerInfo, refused)).reason
+        redis_server.start()
+
+        async def written():
+            try:
+                return len(await operator.trail()) >= 3
+            except Exception:
+                return False
+
+        await eventually(written, 20)
+        await asyncio.sleep(0.3)
+        assert 3 == len(await operator.trail())
+
+    play(scenario)
