@@ -40,7 +40,7 @@ class Refusal:
     sentence: str
     reason: str
     metadata: dict[str, str]
-    retry_after: float | None
+    retry_after: float
 
 
 class Caller:
@@ -74,7 +74,7 @@ class Caller:
             await self.ask(method, request)
         return refusal(caught.value)
 
-    async def make(self, name: str = "ci", project: str = "*", role: int = 3, **more: Any) -> tuple[Any, str]:
+    async def make(self, name: str = "ci", project: str = "*", role: Any = 3, **more: Any) -> tuple[Any, str]:
         """A new token and its secret."""
         request = token_service_pb2.CreateTokenRequest(display_name=name, project=project, role=role, **more)
         answer = await self.ask(self.tokens.CreateToken, request)
@@ -89,18 +89,16 @@ class Caller:
 def refusal(error: Any) -> Refusal:
     """What a status says."""
     info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
-    for detail in rpc_status.from_call(_AsCall(error)).details:
+    for detail in _details(error):
         detail.Unpack(info)
         detail.Unpack(retry)
     seconds = retry.retry_delay.ToTimedelta().total_seconds()
-    return Refusal(error.code().name, error.details(), info.reason, dict(info.metadata), seconds or None)
+    return Refusal(error.code().name, error.details(), info.reason, dict(info.metadata), seconds)
 
 
-class _AsCall:
-    """An error of grpc.aio, as grpc_status reads it."""
-
-    def __init__(self, error: Any) -> None:
-        self.code, self.details, self.trailing_metadata = error.code, error.details, error.trailing_metadata
+def _details(error: Any) -> Any:
+    status = rpc_status.from_call(error)
+    return status.details if status else ()
 
 
 Scenario = Callable[[Callable[..., Awaitable[Caller]]], Awaitable[None]]

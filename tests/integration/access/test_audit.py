@@ -1,13 +1,14 @@
 """The audit trail: who did what, who was refused, and nothing more."""
 
 import asyncio
+from typing import Any
 
 from podium.api.v1 import audit_service_pb2, job_service_pb2, node_service_pb2, server_service_pb2
 from podium.jobs.tokens import digest_of
 from tests.integration.access.conftest import ADMIN, OPERATOR, SUBMITTER, VIEWER, eventually
 
 
-def of_vision(request):
+def of_vision(request: Any) -> Any:
     request.project = "vision"
     return request
 
@@ -80,7 +81,7 @@ def test_pages_of_the_trail_have_each_event_once_and_a_token_of_another_list_is_
         operator = (await serve(admin_digest=digest_of(OPERATOR))).with_secret(OPERATOR)
         made = [(await operator.make(f"t{number}"))[0].id for number in range(7)]
 
-        async def page(token="", **wanted):
+        async def page(token: str = "", **wanted: Any) -> Any:
             request = audit_service_pb2.ListAuditEventsRequest(page_size=3, page_token=token, **wanted)
             return await operator.ask(operator.audit.ListAuditEvents, request)
 

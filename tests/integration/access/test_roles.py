@@ -1,5 +1,7 @@
 """What each role may do, and that what is another project's is as good as not there."""
 
+from typing import Any
+
 from podium.api.keda import external_scaler_service_pb2 as keda
 from podium.api.keda.external_scaler_service_pb2_grpc import ExternalScalerStub
 from podium.api.v1 import (
@@ -12,12 +14,12 @@ from podium.jobs.job import Checkpoint
 from tests.integration.access.conftest import ADMIN, SUBMITTER, VIEWER
 
 
-def about(method: str, job_id: str):
+def about(method: str, job_id: str) -> Any:
     """A request about a job."""
     return getattr(job_service_pb2, f"{method}Request")(job_id=job_id)
 
 
-def of_project(request_for, project: str, **more):
+def of_project(request_for: Any, project: str, **more: Any) -> Any:
     request = request_for(**more)
     request.project = project
     return request
@@ -92,10 +94,10 @@ def test_a_checkpoint_of_another_project_can_neither_be_read_nor_started_from(pl
         store.begin(assignment)
         store.commit_checkpoint(assignment, Checkpoint(id="ckpt-a", job_id=job_id, attempt=1, step=1))
 
-        def reading(checkpoint_id):
+        def reading(checkpoint_id: str) -> Any:
             return checkpoint_service_pb2.ReadCheckpointRequest(checkpoint_id=checkpoint_id, file="model")
 
-        def starting(checkpoint_id):
+        def starting(checkpoint_id: str) -> Any:
             return of_project(request_for, "vision", weights={"checkpoint": checkpoint_id})
 
         for method, request in (
@@ -135,7 +137,7 @@ def test_kedas_trigger_shows_its_token_in_its_own_metadata(play):
         _, secret = await root.make("keda", "vision", VIEWER)
         scaler = ExternalScalerStub(anonymous.channel)
 
-        def trigger(**metadata):
+        def trigger(**metadata: str) -> keda.ScaledObjectRef:
             return keda.ScaledObjectRef(name="x", scaler_metadata={"pool": "default", **metadata})
 
         assert "TOKEN_MISSING" == (await anonymous.refused(scaler.IsActive, trigger())).reason

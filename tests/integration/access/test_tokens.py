@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Any
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -101,7 +102,7 @@ def test_a_silent_watch_ends_within_five_seconds_after_its_token_was_revoked_and
         _, expiring_secret = await root.make("b", "default", VIEWER, time_to_live=Duration(seconds=2))
         request = job_service_pb2.WatchJobRequest(job_id=job_id)
 
-        async def end_of(secret):
+        async def end_of(secret: str) -> Any:
             viewer = anonymous.with_secret(secret)
             watch = viewer.open(viewer.jobs.WatchJob, request)
             await watch.read()
@@ -136,7 +137,7 @@ def test_a_rotated_token_is_good_with_both_secrets_for_a_while_and_then_with_the
         token, former = await anonymous.make()
         root = anonymous.with_secret(former)
 
-        def rotate(**overlap):
+        def rotate(**overlap: Any) -> Any:
             return token_service_pb2.RotateTokenRequest(token_id=token.id, **overlap)
 
         first = await root.ask(root.tokens.RotateToken, rotate())
@@ -228,5 +229,5 @@ def test_nothing_that_was_ever_written_into_redis_is_a_secret(play, redis_server
         assert secret.rpartition("_")[2].encode() not in everything
 
 
-def _revoke(token):
+def _revoke(token: Any) -> Any:
     return token_service_pb2.RevokeTokenRequest(token_id=token.id)

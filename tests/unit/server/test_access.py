@@ -1,6 +1,8 @@
 """The table of what each rpc asks of its caller, and the buckets that callers draw from."""
 
 import stat
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +18,7 @@ from podium.server.assembly import SERVICES
 READS = ("Get", "List", "Watch", "Read", "Query", "Is")
 
 
-def methods():
+def methods() -> Mapping[str, Any]:
     """Every rpc of every service, with its request's fields."""
     return {
         f"{service.name}/{method.name}": method.input_type.fields_by_name
