@@ -141,7 +141,7 @@ class TestStamp:
         redis_client.set("taken", 1)
         before = everything(redis_client)
 
-        guards: list[Any] = [("EXISTS", "free"), ("EXISTS", "taken")]
+        guards: list[Any] = [(0, "EXISTS", "free"), (0, "EXISTS", "taken")]
         assert link.commit(KEY, move(State.STARTING), guards, [("SET", "effect", 1)]) == "refused"
         assert before == everything(redis_client)
 

@@ -10,7 +10,7 @@ import itertools
 import os
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -30,10 +30,10 @@ from hypothesis.stateful import (
 
 from podium.jobs import wire
 from podium.jobs.artifacts import ArtifactStore
-from podium.jobs.errors import PodiumError
+from podium.jobs.errors import NotFoundError, PodiumError
 from podium.jobs.events import JobEvent, MetricBatch, StateChange
 from podium.jobs.job import Cause, Checkpoint, Job, Member
-from podium.jobs.spec import Priority
+from podium.jobs.spec import Priority, Weights
 from podium.jobs.states import HOLDING_A_SLOT, MOVES, State
 from podium.jobs.store import Archive, Assignment, NewJob
 from podium.jobs.store._record import Record
@@ -80,7 +80,10 @@ class Call(threading.Thread):
         except Killed:
             self.answer = None
         except PodiumError as refused:
-            self.answer = AssertionError(f"{self.name} was done, and was told {refused!r}") if self.done else refused
+            # Who creates a job reads it once more; by then it may have ended and been deleted.
+            gone = self.name == "create" and isinstance(refused, NotFoundError)
+            told = AssertionError(f"{self.name} was done, and was told {refused!r}")
+            self.answer = told if self.done and not gone else refused
         except BaseException as wrong:
             self.answer = AssertionError(f"{self.name} raised {wrong!r}")
         self.over = True
@@ -126,6 +129,15 @@ class Stepped(Link):
         answer: str = self._call.turn(once)
         return answer
 
+    def guarded(self, guards: Sequence[Command], commands: Sequence[Command]) -> bool:
+        def once() -> bool:
+            answer = super(Stepped, self).guarded(guards, commands)
+            self._call.done |= answer
+            return answer
+
+        answer: bool = self._call.turn(once)
+        return answer
+
 
 @dataclass(kw_only=True)
 class Seen:
@@ -161,6 +173,8 @@ class Interleaved(RuleBasedStateMachine):
         self.ids: list[str] = []
         self.assignments: list[Assignment] = []
         self.seen: dict[str, Seen] = {}
+        self.gone: set[str] = set()
+        """Jobs and checkpoints that were deleted."""
 
     def ledger(self, link: Link) -> RedisStore:
         store = RedisStore(self.client, prefix=self.prefix, new_id=self.names.__next__, archive=self.archive)
@@ -186,6 +200,35 @@ class Interleaved(RuleBasedStateMachine):
     def a_user_creates(self, request: str, priority: Priority) -> None:
         new = NewJob(project="default", spec=SPEC, classes=("a",), request_id=request)
         self.starts("create", lambda store: store.create(new))
+
+    @precondition(lambda self: self.room() and len(self.ids) < 6 and self.checkpoints())
+    @rule(data=st.data())
+    def a_user_creates_one_that_starts_from_a_checkpoint(self, data: st.DataObject) -> None:
+        weights = Weights(checkpoint=data.draw(st.sampled_from(self.checkpoints())))
+        new = NewJob(project="default", spec=replace(SPEC, weights=weights), classes=("a",))
+        self.starts("create", lambda store: store.create(new))
+
+    def checkpoints(self) -> list[str]:
+        return sorted({f"ckpt-{mine.job_id}-{mine.fence}" for mine in self.assignments})
+
+    @precondition(lambda self: self.room() and self.ended())
+    @rule(data=st.data(), job_id=ENDED)
+    def a_user_deletes(self, data: st.DataObject, job_id: str) -> None:
+        own = [name for name in self.checkpoints() if job_id in name]
+        target = data.draw(st.sampled_from([job_id, *own]))
+        if target == job_id:
+            self.starts(f"delete {job_id}", lambda store: store.delete(job_id))
+        else:
+            self.starts(f"delete {target}", lambda store: store.delete_checkpoint(target))
+
+    @precondition(lambda self: self.room() and self.store.deletions())
+    @rule()
+    def a_leader_concludes(self) -> None:
+        # Long after: who deletes and has not heard the answer finds the deletion on the list.
+        if any(call.name.startswith("delete") for call in self.calls):
+            return
+        deletion = self.store.deletions()[0]
+        self.starts(f"conclude {deletion}", lambda store: store.conclude(deletion))
 
     @precondition(lambda self: self.room() and self.ids)
     @rule(job_id=JOBS, what=st.sampled_from(["pause", "cancel", "force", "resume", "update"]))
@@ -288,6 +331,7 @@ class Interleaved(RuleBasedStateMachine):
                 self.its_history_goes_on(job_id, record, seen)
             seen.record = record
         self.every_place_is_where_the_states_say(records)
+        self.what_was_deleted_stays_so_and_nobody_needs_it(records)
         for job_id in records:
             if job_id not in self.ids:
                 self.ids.append(job_id)
@@ -347,6 +391,20 @@ class Interleaved(RuleBasedStateMachine):
         assert sorted(map(bytes.decode, ended)) == kept
         for job_id in set(over) - set(kept):
             assert self.store.events(job_id, after=0).last_sequence == records[job_id].job.sequence
+
+    def what_was_deleted_stays_so_and_nobody_needs_it(self, records: dict[str, Record]) -> None:
+        deletions = self.store.deletions()
+        if not deletions and not self.gone:
+            return
+        self.gone |= {deletion.checkpoint_id or deletion.job_id for deletion in deletions}
+        for job_id in self.gone & set(self.ids):
+            assert not self.client.exists(*self.keys.all_of(job_id)), f"{job_id} is back"
+        rows = self.link.run(*(("HKEYS", self.keys.checkpoints(job_id)) for job_id in records)) if records else []
+        assert not self.gone & {name.decode() for names in rows for name in names}
+        for record in records.values():
+            if record.starts_from and not record.job.terminal:
+                owner = record.starts_from.removeprefix("ckpt-").rpartition("-")[0]
+                assert not self.gone & {record.starts_from, owner}, f"{record.job.id} starts from what was deleted"
 
     @staticmethod
     def those(records: dict[str, Record], states: set[State] | frozenset[State]) -> list[str]:

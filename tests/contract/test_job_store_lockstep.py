@@ -21,7 +21,7 @@ from podium.jobs.artifacts import ArtifactStore
 from podium.jobs.errors import PodiumError
 from podium.jobs.events import JobEvent, LogBatch, LogLine, MetricBatch, StateChange
 from podium.jobs.job import Cause, Checkpoint, Job, JobError, Member, Node, NodeState, Progress, Slot
-from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven, Priority, Resources
+from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven, Priority, Resources, Weights
 from podium.jobs.states import HOLDING_A_SLOT, MOVES, State
 from podium.jobs.store import Archive, Assignment, Drain, JobStore, Leases, MemoryStore, NewJob
 from podium.jobs.store.redis import RedisStore
@@ -41,7 +41,7 @@ PAYLOADS = st.lists(
 )
 #: Machines are never lost: by the clock that is turned they would be, and by Redis' own they would not.
 LEASES = Leases(node=10**8)
-FIRST = st.runner().flatmap(lambda machine: st.sampled_from(machine.ids))
+FIRST = st.runner().flatmap(lambda machine: st.sampled_from(machine.ids + machine.gone))
 HELD = st.runner().flatmap(lambda machine: st.sampled_from(machine.assignments))
 _prefixes = itertools.count()
 
@@ -65,6 +65,7 @@ class Lockstep(RuleBasedStateMachine):
             ),
         ]
         self.ids: list[str] = []
+        self.gone: list[str] = []
         self.assignments: list[Assignment] = []
         self.seen: dict[str, int] = {}
         self.state: dict[str, State] = {}
@@ -95,9 +96,12 @@ class Lockstep(RuleBasedStateMachine):
         priority=st.sampled_from(Priority),
         request=st.sampled_from(["", "", "r1", "r2"]),
         pool=st.sampled_from(["default", "default", "big"]),
+        start=st.sampled_from([None, None, 0, 1]),
     )
-    def create(self, priority: Priority, request: str, pool: str) -> None:
+    def create(self, priority: Priority, request: str, pool: str, start: int | None) -> None:
         spec = replace(SPEC, priority=priority, resources=Resources(pool=pool))
+        if start is not None:
+            spec = replace(spec, weights=Weights(checkpoint=f"ckpt-job-0000-{start}"))
         answer = self.both(
             lambda store: store.create(NewJob(project="default", spec=spec, classes=("a",), request_id=request))
         )
@@ -225,6 +229,23 @@ class Lockstep(RuleBasedStateMachine):
             self.both(lambda store: store.archive(job_id))  # noqa: B023  # called at once
 
     @precondition(lambda self: self.ids)
+    @rule(job_id=FIRST)
+    def delete(self, job_id: str) -> None:
+        if self.both(lambda store: store.delete(job_id)) is None:
+            self.ids.remove(job_id)
+            self.gone.append(job_id)
+
+    @precondition(lambda self: self.ids)
+    @rule(job_id=FIRST, name=st.integers(0, 3))
+    def delete_checkpoint(self, job_id: str, name: int) -> None:
+        self.both(lambda store: store.delete_checkpoint(f"ckpt-{job_id}-{name}"))
+
+    @rule()
+    def conclude(self) -> None:
+        for deletion in self.both(lambda store: store.deletions())[:1]:
+            self.both(lambda store: store.conclude(deletion))  # noqa: B023  # called at once
+
+    @precondition(lambda self: self.ids)
     @rule(job_id=FIRST, after=st.integers(-1, 30), limit=st.integers(1, 5))
     def read_events(self, job_id: str, after: int, limit: int) -> None:
         self.both(lambda store: store.events(job_id, after=after, limit=limit))
@@ -254,15 +275,15 @@ class Lockstep(RuleBasedStateMachine):
             assert pending == [job_id for job_id, _ in self.both(methodcaller("line", pool))]
             ranks = [self.stores[0].get(job_id).queue.position for job_id in pending]
             assert list(range(1, len(pending) + 1)) == ranks
-        for job_id in self.ids[-3:]:
+        for job_id in (*self.ids[-3:], *self.gone[-1:]):
             self.both(methodcaller("get", job_id))
             self.both(methodcaller("checkpoints", job_id))
-            first, second = (list(store.metrics(job_id)) for store in self.stores)
-            assert first == second
-        self.both(lambda store: store.known(self.ids))
+            self.both(lambda store: list(store.metrics(job_id)))  # noqa: B023  # called at once
+        self.both(lambda store: store.known(self.ids + self.gone))
+        self.both(lambda store: store.deletions())
         census = self.both(lambda store: store.census())
         ended = Counter(job.state for job in self.stores[0].known(self.ids) if job.terminal)
-        assert ended == census.jobs_ended
+        assert ended + Counter(self.state[job_id] for job_id in self.gone) == census.jobs_ended
 
     @invariant()
     def a_slot_is_held_by_one_job_at_most(self) -> None:
@@ -287,6 +308,14 @@ class Lockstep(RuleBasedStateMachine):
                     self.state[job_id] = payload.to_state
             assert job.sequence == self.seen[job_id]
             assert job.state is self.state[job_id]
+
+    @invariant()
+    def what_a_job_that_has_not_ended_starts_from_is_there(self) -> None:
+        for job in self.stores[0].known(self.ids):
+            if job.spec.weights is not None and not job.terminal:
+                owner = self.stores[0].checkpoint(job.spec.weights.checkpoint).job_id
+                # What its own attempt has taken off the list is not protected, nor can it be.
+                assert owner not in self.gone
 
     @invariant()
     def a_machine_shows_exactly_the_slots_that_are_held(self) -> None:

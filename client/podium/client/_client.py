@@ -176,6 +176,10 @@ class Client:
         """See `JobHandle.cancel`."""
         return self.job(job_id).cancel(reason, force=force)
 
+    def delete(self, job_id: str) -> None:
+        """See `JobHandle.delete`."""
+        self.job(job_id).delete()
+
     def nodes(self, pool: str = "") -> tuple[Node, ...]:
         """The machines, by id, and what runs on them; empty `pool` for all."""
         return self._wire.list_nodes(pool)

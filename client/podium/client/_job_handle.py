@@ -155,6 +155,33 @@ class JobHandle:
         """
         return self._wire.cancel_job(self.id, reason, force=force)
 
+    def delete(self) -> None:
+        """Deletes the job, which must have ended: nobody sees it any more, and its files go soon after.
+
+        >>> ended = client.submit(spec)
+        >>> _ = ended.cancel()
+        >>> ended.delete()
+
+        Raises:
+            NotFoundError: no such job, or it was deleted before.
+            FailedPreconditionError: it has not ended; or a job that has not ended starts from one of its checkpoints
+                (reason IN_USE, `metadata["job_id"]`).
+        """
+        self._wire.delete_job(self.id)
+
+    def delete_checkpoint(self, checkpoint: str) -> None:
+        """Deletes one of the job's checkpoints; the job must have ended.
+
+        Args:
+            checkpoint: an id, "best" or "last".
+
+        Raises:
+            NotFoundError: no such checkpoint, or it was deleted before.
+            FailedPreconditionError: the job has not ended; or one that has not ended starts from the checkpoint (reason
+                IN_USE, `metadata["job_id"]`).
+        """
+        self._wire.delete_checkpoint(self._choose(checkpoint).id)
+
     def checkpoints(self) -> tuple[Checkpoint, ...]:
         """The committed checkpoints, oldest first."""
         return self._wire.list_checkpoints(self.id)

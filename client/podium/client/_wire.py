@@ -97,6 +97,9 @@ class Wire:
         request = job_service_pb2.ResumeJobRequest(job_id=job_id)
         return from_proto(Job, self._unary(self._jobs.ResumeJob, request).job)
 
+    def delete_job(self, job_id: str) -> None:
+        self._unary(self._jobs.DeleteJob, job_service_pb2.DeleteJobRequest(job_id=job_id))
+
     def watch_job(self, job_id: str, after: int, *, timeout: float | None = None) -> Iterator[JobEvent]:
         """One stream, as the server sends it; `DeadlineExceededError` after `timeout` seconds."""
         request = job_service_pb2.WatchJobRequest(job_id=job_id, after_sequence=after)
@@ -118,6 +121,10 @@ class Wire:
         request = checkpoint_service_pb2.ListCheckpointsRequest(job_id=job_id)
         response = self._unary(self._checkpoints.ListCheckpoints, request)
         return tuple(from_proto(Checkpoint, checkpoint) for checkpoint in response.checkpoints)
+
+    def delete_checkpoint(self, checkpoint_id: str) -> None:
+        request = checkpoint_service_pb2.DeleteCheckpointRequest(checkpoint_id=checkpoint_id)
+        self._unary(self._checkpoints.DeleteCheckpoint, request)
 
     def read_checkpoint(
         self, checkpoint_id: str, file: str, offset: int

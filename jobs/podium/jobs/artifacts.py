@@ -157,14 +157,30 @@ class ArtifactStore:
 
     def remove(self, job_id: str, checkpoint_id: str) -> None:
         """Deletes a checkpoint; one that is not there is deleted already."""
+        directory = self._checkpoints(job_id) / check_name(checkpoint_id)
+        if not directory.exists():
+            return
         aside = self._job(job_id) / "tmp" / f"0-{secrets.token_hex(8)}"
         aside.parent.mkdir(parents=True, exist_ok=True)
         try:
             # In one step out of the readers' sight, so that nobody finds half of it.
-            (self._checkpoints(job_id) / check_name(checkpoint_id)).rename(aside)
+            directory.rename(aside)
         except FileNotFoundError:
             return
         shutil.rmtree(aside, ignore_errors=True)
+
+    def remove_job(self, job_id: str) -> None:
+        """Deletes everything of a job; of one that has nothing, it is deleted already.
+
+        Raises:
+            OSError: the storage refuses; some of it may be left.
+        """
+        directory = self._job(job_id)
+        while directory.exists():
+            try:
+                shutil.rmtree(directory)
+            except FileNotFoundError:  # somebody else deletes as well
+                continue
 
     def sweep_staging(self, job_id: str, *, before_attempt: int | None = None) -> int:
         """Deletes what killed attempts left behind, and returns how many directories that were.

@@ -20,7 +20,18 @@ from podium.server.access import AccessSettings, Door, Keyring, Limits
 from podium.server.admission import Admission
 from podium.server.assembly import MAX_MESSAGE_BYTES, Assembled, Guard
 from podium.server.audit import AuditWriter
-from podium.server.dispatcher import Archiver, Dispatcher, Leader, Outlook, Reconciler, RqDelivery, Sharing, Snapshots
+from podium.server.dispatcher import (
+    Archiver,
+    Deleter,
+    Dispatcher,
+    Leader,
+    Outlook,
+    Reconciler,
+    RqDelivery,
+    Sharing,
+    Snapshots,
+    Upkeep,
+)
 from podium.server.observing import Figures, Listener, Lookout, pages
 from podium.server.servicers import (
     AuditServicer,
@@ -96,7 +107,9 @@ class App:
             Dispatcher(store, RqDelivery(connect(settings)), snapshots),
             Reconciler(store, snapshots, settings.leases),
             owner=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
-            archiver=Archiver(store, artifacts),
+            upkeep=Upkeep(
+                {"deleting bytes": Deleter(store, artifacts).delete, "archiving": Archiver(store, artifacts).archive}
+            ),
         )
         watches = Watches(store, self._hub, keepalive=options.keepalive)
         observed = options.metrics_listen is not None

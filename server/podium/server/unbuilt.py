@@ -10,8 +10,6 @@ from podium.jobs.errors import UnimplementedError
 
 #: By "Service/Method", or by "Service" for all of its methods.
 INSTEAD: Mapping[str, str] = {
-    "JobService/DeleteJob": "leave the job; its checkpoint policy bounds what is kept",
-    "CheckpointService/DeleteCheckpoint": "set the spec's checkpoints.keep_last; older ones are removed by themselves",
     "LogService": "read the log events of WatchJob",
     "ServerService/GetSpecSchema": "read proto/podium/api/v1/spec.proto; a job.yaml is its JSON form",
     "ServerService/ListDatasets": "ask whoever runs the server where the images lie",

@@ -1,6 +1,5 @@
 """Who clears up after jobs that have ended."""
 
-import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,7 +22,7 @@ class Site:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
         self.artifacts = ArtifactStore(str(root))
         self.store = MemoryStore(clock=self.time, archive=Archive(self.artifacts))
-        self.archiver = Archiver(self.store, self.artifacts, after=60, every=0, clock=self.time)
+        self.archiver = Archiver(self.store, self.artifacts, after=60, clock=self.time)
 
     def time(self) -> datetime:
         return self.now
@@ -136,22 +135,3 @@ def test_a_full_storage_loses_nothing_and_is_tried_again(site: Site, monkeypatch
     monkeypatch.undo()
     assert 2 == site.archiver.archive()
     assert ids == site.archived()
-
-
-def test_a_storage_that_hangs_does_not_hold_the_leader_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    site.ended()
-    site.later(61)
-    hanging, go_on, looks = threading.Event(), threading.Event(), []
-
-    def hangs(job_id: str) -> None:
-        looks.append(job_id)
-        hanging.set()
-        assert go_on.wait(30)
-
-    monkeypatch.setattr(site.store, "archive", hangs)
-    for _ in range(3):
-        site.archiver.nudge()
-        assert hanging.wait(30)
-    go_on.set()
-
-    assert 1 == len(looks)

@@ -73,7 +73,7 @@ class Checkpoints:
             self._store.commit_checkpoint(self._assignment, checkpoint)
         except StaleFenceError:
             # Nobody will list it any more, and only a listed one is anybody's; it is, where just the answer was lost.
-            if checkpoint.id not in {one.id for one in self._store.checkpoints(self._job.id)}:
+            if checkpoint.id not in self._listed():
                 with contextlib.suppress(OSError):  # what stays is cleared up after the job's end
                     self._artifacts.remove(self._job.id, checkpoint.id)
             raise
@@ -82,6 +82,12 @@ class Checkpoints:
         for one in listed:
             if not one.best and one.id not in kept:
                 self.drop(one)
+
+    def _listed(self) -> set[str]:
+        try:
+            return {one.id for one in self._store.checkpoints(self._job.id)}
+        except NotFoundError:  # the job was deleted, after it had been ended by force
+            return set()
 
     def drop(self, checkpoint: Checkpoint) -> None:
         """Takes a checkpoint off the list, then deletes its bytes."""

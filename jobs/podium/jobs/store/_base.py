@@ -102,6 +102,17 @@ class Census:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Deletion:
+    """Something that nobody sees any more, and whose bytes are to go."""
+
+    job_id: str
+    time: datetime
+    """When it was deleted, aware."""
+    checkpoint_id: str = ""
+    """The checkpoint; empty: the whole job."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoredEvent:
     """An event as bytes of podium.api.v1.JobEvent without its sequence number, which stands beside it."""
 
@@ -142,6 +153,8 @@ class JobStore(Protocol):
 
         Raises:
             AlreadyExistsError: the request_id was used with another spec.
+            NotFoundError: the request_id's job has been deleted (reason JOB_NOT_FOUND), or the checkpoint that the spec
+                starts from is not there (reason CHECKPOINT_NOT_FOUND).
         """
 
     def replayed(self, project: str, request_id: str, asked: str) -> Job | None:
@@ -149,6 +162,7 @@ class JobStore(Protocol):
 
         Raises:
             AlreadyExistsError: it was used with another `NewJob.asked`.
+            NotFoundError: the job has been deleted (reason JOB_NOT_FOUND).
         """
 
     def get(self, job_id: str) -> Job:
@@ -460,11 +474,39 @@ class JobStore(Protocol):
         They find all that they would have found. Repeating it, or doing it twice at once, has the effect of one.
 
         Raises:
-            NotFoundError: no such job.
+            NotFoundError: no such job, or it was deleted meanwhile.
             FailedPreconditionError: it has not ended.
             ValueError: this process gave the ledger no archive.
             OSError: the archive refused; nothing has changed.
         """
+
+    # Deleting
+
+    def delete(self, job_id: str) -> None:
+        """Takes an ended job away: from now on there is no such job, and its deletion is on the list.
+
+        Its request_id stays used. A job that has not ended protects the checkpoint that it starts from.
+
+        Raises:
+            NotFoundError: no such job, or it was deleted before.
+            FailedPreconditionError: it has not ended; or another one starts from one of its checkpoints (reason IN_USE,
+                metadata job_id).
+        """
+
+    def delete_checkpoint(self, checkpoint_id: str) -> None:
+        """Takes a checkpoint of an ended job off the list, and puts its deletion on that of deletions.
+
+        Raises:
+            NotFoundError: no such checkpoint, or it was deleted before.
+            FailedPreconditionError: its job has not ended; or another one starts from it (reason IN_USE, metadata
+                job_id).
+        """
+
+    def deletions(self) -> Sequence[Deletion]:
+        """What was deleted and is not concluded, longest ago first."""
+
+    def conclude(self, deletion: Deletion) -> None:
+        """Takes a deletion off the list, as nothing is left of its bytes. Repeating it changes nothing."""
 
     # Machines
 
@@ -518,6 +560,7 @@ __all__ = [
     "Assignment",
     "Bell",
     "Census",
+    "Deletion",
     "Drain",
     "EventPage",
     "JobStore",

@@ -43,7 +43,7 @@ from podium.jobs.store._base import Assignment, Drain, EventPage, Leases, NewJob
 from podium.jobs.store._record import Change, Record
 
 #: A write is tried again as often as others get in between; each of those got something done.
-_TRIES = 100
+TRIES = 100
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -64,7 +64,7 @@ class Outcome(Enum):
     OVERTAKEN = 2
     """Somebody wrote since the record was loaded: load again."""
     REFUSED = 3
-    """A slot, the request_id or the checkpoint's id is taken."""
+    """A slot, the request_id or the checkpoint's id is taken, or the checkpoint to start from is gone."""
     FENCED = 4
     """The fence that was shown is not the job's."""
     ILLEGAL = 5
@@ -134,8 +134,15 @@ class Ledger(ABC):
         """All events with metrics, in order: of each the attempt and the metrics, whatever else."""
 
     @abstractmethod
-    def _archived(self, job_id: str, digest: str) -> None:
-        """Notes that the history is in the archive, if that was not noted yet, and drops it here, in one step."""
+    def _archived(self, job_id: str, digest: str) -> bool:
+        """Notes that the history is in the archive, if that was not noted yet, and drops it here, in one step.
+
+        False, and nothing happens: there is no such job any more.
+        """
+
+    @abstractmethod
+    def checkpoint(self, checkpoint_id: str) -> Checkpoint:
+        """See JobStore.checkpoint."""
 
     def create(self, new: NewJob) -> tuple[Job, bool]:
         """See JobStore.create."""
@@ -143,14 +150,17 @@ class Ledger(ABC):
         job_id, number, stamp = self._new_id(), self._next_number(), secrets.token_hex(8)
         while True:
             earlier = self._request(new.project, new.request_id) if new.request_id else None
-            if earlier and earlier[0] != job_id:
-                return self._replay(new.request_id, digest, earlier), False
+            if earlier:
+                # Its own id: an earlier try of this very call got through.
+                return self._replay(new.request_id, digest, earlier), earlier[0] == job_id
             change = _record.created(new, job_id, number, self._clock())
             change = replace(change, record=replace(change.record, stamp=stamp))
             # OVERTAKEN: an earlier try of this very call got through, since the id is its own.
             request = (new.request_id, digest) if new.request_id else None
             if self._commit(None, change, request=request) is not Outcome.REFUSED:
                 return self.get(job_id), True
+            if change.record.starts_from:
+                self.checkpoint(change.record.starts_from)
 
     def replayed(self, project: str, request_id: str, asked: str) -> Job | None:
         """See JobStore.replayed."""
@@ -164,7 +174,14 @@ class Ledger(ABC):
                 f"the request_id {request_id!r} was used for {job_id} with another spec; make a new request_id",
                 metadata={"job_id": job_id},
             )
-        return self.get(job_id)
+        try:
+            return self.get(job_id)
+        except NotFoundError:
+            raise NotFoundError(
+                f"the request_id {request_id!r} was used for {job_id}, which has been deleted; make a new request_id",
+                reason="JOB_NOT_FOUND",
+                metadata={"job_id": job_id},
+            ) from None
 
     def get(self, job_id: str) -> Job:
         """See JobStore.get."""
@@ -299,7 +316,9 @@ class Ledger(ABC):
             raise ValueError("this ledger was made without an archive; give it one")
         oldest = self.events(job_id, after=job.sequence).oldest_sequence
         rows = self._rows(job_id, oldest)
-        self._archived(job_id, self._archive.write(job_id, oldest=oldest, last=job.sequence, rows=rows))
+        if not self._archived(job_id, self._archive.write(job_id, oldest=oldest, last=job.sequence, rows=rows)):
+            # Deleted meanwhile. What was just written goes with its other bytes.
+            raise no_such_job(job_id)
 
     def _rows(self, job_id: str, oldest: int) -> Iterator[StoredEvent]:
         """The metrics of events that are not kept any more, then the events: all that there is."""
@@ -321,7 +340,7 @@ class Ledger(ABC):
     def _write(self, job_id: str, change_of: Callable[[Record], Change], *, shown: int | None = None) -> Record | None:
         """Loads, changes and writes until nobody gets in between; None where the write is refused."""
         stamp = secrets.token_hex(8)
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             before = self._load(job_id)
             if before is None:
                 raise StaleFenceError(f"the ledger knows no job {job_id}; leave without writing anything")

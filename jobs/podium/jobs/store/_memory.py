@@ -4,7 +4,7 @@ import itertools
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -18,6 +18,7 @@ from podium.jobs.store._base import (
     Assignment,
     Bell,
     Census,
+    Deletion,
     Drain,
     EventPage,
     JobPage,
@@ -26,8 +27,8 @@ from podium.jobs.store._base import (
     Usage,
     Wanted,
 )
+from podium.jobs.store._deleting import Deleting, Removal
 from podium.jobs.store._ledger import (
-    Ledger,
     Outcome,
     by_step,
     new_job_id,
@@ -57,7 +58,7 @@ class _Entry:
     """The digest of the history, once it is in the archive."""
 
 
-class MemoryStore(Ledger):
+class MemoryStore(Deleting):
     """A JobStore that forgets everything with its process. Threads may share it.
 
     Args:
@@ -91,6 +92,7 @@ class MemoryStore(Ledger):
         self._usage: Usage | None = None
         self._leader: tuple[str, datetime] | None = None
         self._bells: set[_MemoryBell] = set()
+        self._deletions: list[Deletion] = []
 
     def _load(self, job_id: str) -> Record | None:
         with self._lock:
@@ -142,6 +144,8 @@ class MemoryStore(Ledger):
         if any(self._slots.get(place, job.id) != job.id for place in change.record.places):
             return True
         if request and self._request(job.project, request[0]):
+            return True
+        if entry is None and change.record.starts_from and not self._holder(change.record.starts_from):
             return True
         registered = entry.checkpoints if entry else {}
         return any(isinstance(event.payload, Checkpoint) and event.payload.id in registered for event in change.events)
@@ -279,11 +283,14 @@ class MemoryStore(Ledger):
         ends = sorted((job.end_time, job.id) for job in jobs if job.end_time and job.end_time < before)
         return [job_id for _, job_id in ends][:limit]
 
-    def _archived(self, job_id: str, digest: str) -> None:
+    def _archived(self, job_id: str, digest: str) -> bool:
         with self._lock:
-            entry = self._entry(job_id)
+            entry = self._entries.get(job_id)
+            if entry is None:
+                return False
             entry.archive = entry.archive or digest
             entry.events, entry.points = [], []
+            return True
 
     def news(self, after: Mapping[str, int], *, limit: int) -> Mapping[str, Sequence[StoredEvent]]:
         """See JobStore.news."""
@@ -332,10 +339,46 @@ class MemoryStore(Ledger):
     def checkpoint(self, checkpoint_id: str) -> Checkpoint:
         """See JobStore.checkpoint."""
         with self._lock:
-            for entry in self._entries.values():
-                if checkpoint_id in entry.checkpoints:
-                    return by_step((entry.checkpoints[checkpoint_id],), entry.record.best)[0]
+            if (entry := self._holder(checkpoint_id)) is not None:
+                return by_step((entry.checkpoints[checkpoint_id],), entry.record.best)[0]
         raise no_such_checkpoint(checkpoint_id)
+
+    def _holder(self, checkpoint_id: str) -> _Entry | None:
+        return next((entry for entry in self._entries.values() if checkpoint_id in entry.checkpoints), None)
+
+    def _starters(self, checkpoint_ids: Sequence[str]) -> Mapping[str, Set[str]]:
+        with self._lock:
+            records = [entry.record for entry in self._entries.values() if not entry.record.job.terminal]
+        return {name: {record.job.id for record in records if record.starts_from == name} for name in checkpoint_ids}
+
+    def _released(self, checkpoint_id: str, job_id: str) -> None:
+        raise AssertionError("jobs that have ended are no starters here")
+
+    def _removed(self, removal: Removal) -> bool:
+        deletion = removal.deletion
+        with self._lock:
+            entry = self._entries.get(deletion.job_id)
+            if entry is None or any(self._starters(removal.checkpoints).values()):
+                return False
+            if not deletion.checkpoint_id:
+                del self._entries[deletion.job_id]
+            elif entry.checkpoints.pop(deletion.checkpoint_id, None) is None:
+                return False
+            self._deletions.append(deletion)
+        for bell in () if deletion.checkpoint_id else tuple(self._bells):
+            bell.ring(deletion.job_id)
+        return True
+
+    def deletions(self) -> Sequence[Deletion]:
+        """See JobStore.deletions."""
+        with self._lock:
+            found = tuple(self._deletions)
+        return sorted(found, key=lambda deletion: (deletion.time, deletion.job_id, deletion.checkpoint_id))
+
+    def conclude(self, deletion: Deletion) -> None:
+        """See JobStore.conclude."""
+        with self._lock:
+            self._deletions = [other for other in self._deletions if other != deletion]
 
     def heartbeat(self, node: Node) -> Drain:
         """See JobStore.heartbeat."""

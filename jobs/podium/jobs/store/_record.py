@@ -51,6 +51,12 @@ class Record:
         return tuple((member.node, slot) for member in self.job.attempts[-1].members for slot in member.slots)
 
     @property
+    def starts_from(self) -> str:
+        """The id of the checkpoint, of another job, whose weights the job starts from; empty: none."""
+        weights = self.job.spec.weights
+        return (weights.checkpoint if weights else None) or ""
+
+    @property
     def score(self) -> int:
         """Orders a queue by priority, then creation; exact in a double up to 2**50 jobs."""
         return _first_place(self.job.spec.priority) + self.number

@@ -1,11 +1,13 @@
 """A job's events, metrics and checkpoints, as they stand in Redis."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import TypeAlias
 
 from podium.api.v1 import event_pb2
 from podium.jobs import wire
+from podium.jobs.errors import NotFoundError
 from podium.jobs.events import JobEvent, MetricBatch
 from podium.jobs.job import Checkpoint
 from podium.jobs.store._base import EventPage, StoredEvent
@@ -33,7 +35,7 @@ class RedisHistory(Ledger):
         for sequence, event in change.numbered:
             commands += self._written_event(sequence, event)
             if isinstance(event.payload, Checkpoint):
-                guards.append(("HEXISTS", registered, event.payload.id))
+                guards.append((0, "HEXISTS", registered, event.payload.id))
                 commands.append(("HSET", registered, event.payload.id, wire.to_bytes(event.payload)))
                 commands.append(("SET", self._keys.checkpoint(event.payload.id), job.id))
         if change.forgotten:
@@ -104,10 +106,12 @@ class RedisHistory(Ledger):
         after = 0
         while True:
             # Both in one step: from one page to the next, the rest may have moved into the archive.
-            archived, rows = self._link.run(
-                ("HGET", self._keys.job(job_id), "archive"),
+            (stamp, archived), rows = self._link.run(
+                ("HMGET", self._keys.job(job_id), "stamp", "archive"),
                 ("XRANGE", self._keys.metrics(job_id), f"{after + 1}-0", "+", "COUNT", _ROWS),
             )
+            if stamp is None:
+                raise no_such_job(job_id)
             if archived:
                 yield from self._shelf(job_id).points(job_id, archived.decode(), after=after)
                 return
@@ -123,12 +127,16 @@ class RedisHistory(Ledger):
         (ids,) = self._link.run(("ZRANGEBYSCORE", self._keys.ended, "-inf", until, "LIMIT", 0, limit))
         return [job_id.decode() for job_id in ids]
 
-    def _archived(self, job_id: str, digest: str) -> None:
-        # In one step, and the first one counts: whoever comes later finds nothing left to drop.
-        self._link.run(
-            ("HSETNX", self._keys.job(job_id), "archive", digest),
-            ("DEL", self._keys.events(job_id), self._keys.metrics(job_id)),
-            ("ZREM", self._keys.ended, job_id),
+    def _archived(self, job_id: str, digest: str) -> bool:
+        # In one step, and the first one counts: whoever comes later finds nothing left to drop. What makes room comes
+        # first, so that it is done where Redis is full, too.
+        return self._link.guarded(
+            [(1, "EXISTS", self._keys.job(job_id))],
+            [
+                ("UNLINK", self._keys.events(job_id), self._keys.metrics(job_id)),
+                ("HSETNX", self._keys.job(job_id), "archive", digest),
+                ("ZREM", self._keys.ended, job_id),
+            ],
         )
 
     def checkpoints(self, job_id: str) -> Sequence[Checkpoint]:
@@ -149,9 +157,11 @@ class RedisHistory(Ledger):
     def checkpoint(self, checkpoint_id: str) -> Checkpoint:
         """See JobStore.checkpoint."""
         job_id = self.job_of(checkpoint_id)
-        for checkpoint in self.checkpoints(job_id) if job_id else ():
-            if checkpoint.id == checkpoint_id:
-                return checkpoint
+        # Between the two it may have been deleted, with its job or alone.
+        with suppress(NotFoundError):
+            for checkpoint in self.checkpoints(job_id) if job_id else ():
+                if checkpoint.id == checkpoint_id:
+                    return checkpoint
         raise no_such_checkpoint(checkpoint_id)
 
 

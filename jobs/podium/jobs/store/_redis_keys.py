@@ -63,6 +63,15 @@ class Keys:
         """String: the job's id."""
         return f"{self.prefix}checkpoint:{_word(checkpoint_id)}"
 
+    def starters(self, checkpoint_id: str) -> str:
+        """Set of jobs that start from it and have not ended: they protect it."""
+        return f"{self.prefix}checkpoint:{_word(checkpoint_id)}:starters"
+
+    def all_of(self, job_id: str) -> tuple[str, ...]:
+        """The keys that are a job's own."""
+        kinds = (self.job, self.events, self.metrics, self.checkpoints, self.lease)
+        return tuple(kind(job_id) for kind in kinds)
+
     def pending(self, pool: str) -> str:
         """Sorted set of QUEUED jobs; the score orders them by dispatch."""
         return f"{self.prefix}pending:{pool}"
@@ -138,6 +147,11 @@ class Keys:
     def pools(self) -> str:
         """Set of the pools that jobs ever asked for."""
         return f"{self.prefix}pools"
+
+    @property
+    def deletions(self) -> str:
+        """Hash: JSON of [job id, checkpoint id] -> the time in seconds, space, a token of who deleted it."""
+        return f"{self.prefix}deletions"
 
     @property
     def created(self) -> str:

@@ -105,7 +105,8 @@ class Link:
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
-        self._commit = client.register_script(f"{_moves()}\n{_script('commit.lua')}")
+        self._commit = client.register_script("\n".join([_moves(), _script("run.lua"), _script("commit.lua")]))
+        self._guarded = client.register_script("\n".join([_script("run.lua"), _script("guarded.lua")]))
         self._lead = client.register_script(_script("lead.lua"))
         self._resign = client.register_script(_script("resign.lua"))
         self._tokens = client.register_script(_script("tokens.lua"))
@@ -121,13 +122,23 @@ class Link:
             return answers
 
     def commit(self, key: str, move: Move, guards: Sequence[Command], commands: Sequence[Command]) -> str:
-        """Runs commit.lua on a job's hash; what it answers."""
-        words: list[Word] = [*move.words, len(guards)]
-        for command in (*guards, *commands):
-            words += [len(command), *command]
+        """Runs commit.lua on a job's hash; what it answers.
+
+        Args:
+            key: of the hash.
+            move: what the write is.
+            guards: commands, each after the number that it must return.
+            commands: what to write.
+        """
         with reaching():
-            answer: bytes = self._commit(keys=[key], args=words)
+            answer: bytes = self._commit(keys=[key], args=[*move.words, *_listed(guards, commands)])
             return answer.decode()
+
+    def guarded(self, guards: Sequence[Command], commands: Sequence[Command]) -> bool:
+        """Runs commands in one step if every guard returns its number; whether it did. They must bear repetition."""
+        with reaching():
+            answer: int = self._guarded(args=_listed(guards, commands))
+            return answer == 1
 
     def lead(self, key: str, owner: str, milliseconds: int) -> bool:
         """Runs lead.lua."""
@@ -156,6 +167,14 @@ class Link:
         """A subscriber with its own connection."""
         subscriber: PubSub = self._client.pubsub()  # type: ignore[no-untyped-call]  # redis-py
         return subscriber
+
+
+def _listed(guards: Sequence[Command], commands: Sequence[Command]) -> list[Word]:
+    """Commands as lua/run.lua takes them, after the number of guards."""
+    words: list[Word] = [len(guards)]
+    for command in (*guards, *commands):
+        words += [len(command), *command]
+    return words
 
 
 #: Where a job is before it exists; from there it can only be QUEUED.

@@ -25,6 +25,7 @@ from podium.jobs.store._record import Change, Record
 from podium.jobs.store._redis_audit import RedisAudit
 from podium.jobs.store._redis_bell import RedisBell
 from podium.jobs.store._redis_census import RedisCensus
+from podium.jobs.store._redis_deletions import RedisDeletions
 from podium.jobs.store._redis_history import RedisHistory
 from podium.jobs.store._redis_keys import FIELDS, Keys, amended, from_fields, to_fields
 from podium.jobs.store._redis_link import Command, Commands, Link, Move, connect, pages
@@ -40,7 +41,7 @@ _FAILURES = 100
 _ROWS = 500
 
 
-class RedisStore(RedisCensus, RedisHistory, RedisListing):
+class RedisStore(RedisCensus, RedisHistory, RedisListing, RedisDeletions):
     """A JobStore that every process of the cluster shares. Threads may share it.
 
     Args:
@@ -112,13 +113,14 @@ class RedisStore(RedisCensus, RedisHistory, RedisListing):
             commands.append(("ZADD", self._keys.jobs(job.project), change.record.number, job.id))
         if request:
             key = self._keys.request(job.project, request[0])
-            guards.append(("EXISTS", key))
+            guards.append((0, "EXISTS", key))
             commands.append(("SET", key, f"{job.id} {request[1]}", "EX", 7 * _DAY))
         if change.faulty:
             failures, now = self._keys.failures(change.faulty), str(self._clock().timestamp())
             commands.append(("ZADD", failures, now, f"{job.id}-{job.attempt}"))
             commands.append(("ZREMRANGEBYRANK", failures, 0, -1 - _FAILURES))
-        for wanted, moves in (self._place(before, change), self._written_history(before, change)):
+        parts = (self._place, self._protection, self._written_history)
+        for wanted, moves in (part(before, change) for part in parts):
             guards += wanted
             commands += moves
         commands += self._counted(before, change)
@@ -145,7 +147,7 @@ class RedisStore(RedisCensus, RedisHistory, RedisListing):
         if was_queued and job.state is not State.QUEUED:
             commands.append(("ZREM", pending, job.id))
         if new and not old:
-            guards += [("HEXISTS", self._keys.slots(node), slot) for node, slot in new]
+            guards += [(0, "HEXISTS", self._keys.slots(node), slot) for node, slot in new]
             commands += [("HSET", self._keys.slots(node), slot, job.id) for node, slot in new]
             commands.append(("ZADD", self._keys.holding, change.record.number, job.id))
         if old and not new:

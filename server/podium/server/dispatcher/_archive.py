@@ -2,18 +2,15 @@
 
 import errno
 import logging
-import threading
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from podium.jobs.artifacts import ArtifactStore
-from podium.jobs.errors import PodiumError, UnavailableError
+from podium.jobs.errors import NotFoundError, PodiumError, UnavailableError
 from podium.jobs.store import JobStore
 
 _LOG = logging.getLogger(__name__)
 _JOBS_A_LOOK = 100
-_PAUSE = 60.0
 #: When a job whose history could not be archived is looked at again.
 _AGAIN = timedelta(minutes=10)
 #: What a storage says that refuses every job alike.
@@ -25,13 +22,12 @@ def _utc_now() -> datetime:
 
 
 class Archiver:
-    """Archives jobs some time after their end, in a thread of its own: a storage that hangs must not stop the leader.
+    """Archives jobs some time after their end.
 
     Args:
         store: the ledger.
         artifacts: the artifact store.
         after: seconds from a job's end on, in which watchers read the rest of it from the ledger.
-        every: seconds between two looks.
         clock: the time, aware.
     """
 
@@ -41,36 +37,14 @@ class Archiver:
         artifacts: ArtifactStore,
         *,
         after: float = 60.0,
-        every: float = 5.0,
         clock: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._store = store
         self._artifacts = artifacts
         self._after = timedelta(seconds=after)
-        self._every = every
         self._clock = clock
-        self._looked = float("-inf")
-        self._thread: threading.Thread | None = None
         self._refused: dict[str, datetime] = {}
         """The jobs that could not be archived, each with the time of the next try."""
-
-    def nudge(self) -> None:
-        """Begins a look where one is due and the last one is over. Returns at once."""
-        if time.monotonic() - self._looked < self._every or (self._thread and self._thread.is_alive()):
-            return
-        self._looked = time.monotonic()
-        # A daemon: whatever it is at may be cut short, and is done again by whoever leads next.
-        self._thread = threading.Thread(target=self._look, name="podium-archiver", daemon=True)
-        self._thread.start()
-
-    def _look(self) -> None:
-        try:
-            self.archive()
-        except (UnavailableError, OSError) as error:
-            _LOG.warning("no history is archived for now: %s", error)
-            self._looked = time.monotonic() + _PAUSE
-        except Exception:
-            _LOG.exception("a look at the jobs to archive failed and is tried again")
 
     def archive(self) -> int:
         """Takes one look; the number of jobs that were archived.
@@ -88,6 +62,9 @@ class Archiver:
             self._cleared_up(job_id)
         except UnavailableError:
             raise
+        except NotFoundError:  # deleted meanwhile
+            self._refused.pop(job_id, None)
+            return False
         except (PodiumError, ValueError, OSError) as error:
             if isinstance(error, OSError) and error.errno in _FULL:
                 raise

@@ -6,9 +6,9 @@ import time
 
 from podium.jobs.errors import UnavailableError
 from podium.jobs.store import JobStore
-from podium.server.dispatcher._archive import Archiver
 from podium.server.dispatcher._dispatch import Dispatcher
 from podium.server.dispatcher._reconcile import Reconciler
+from podium.server.dispatcher._upkeep import Upkeep
 
 _LOG = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ class Leader:
         dispatcher: starts what waits.
         reconciler: puts right what was cut short.
         owner: this server's name, unique among servers.
-        archiver: clears up after what has ended; None leaves it.
+        upkeep: what else is to be done now and then; None: nothing.
         tick: seconds between looks at the queue.
         reconcile_every: seconds between looks at what runs.
         term: seconds after which a silent leader is replaced.
@@ -34,7 +34,7 @@ class Leader:
         reconciler: Reconciler,
         *,
         owner: str,
-        archiver: Archiver | None = None,
+        upkeep: Upkeep | None = None,
         tick: float = 0.25,
         reconcile_every: float = 1.0,
         term: float = 5.0,
@@ -42,7 +42,7 @@ class Leader:
         self._store = store
         self._dispatcher = dispatcher
         self._reconciler = reconciler
-        self._archiver = archiver
+        self._upkeep = upkeep
         self._owner = owner
         self._tick = tick
         self._reconcile_every = reconcile_every
@@ -97,5 +97,5 @@ class Leader:
         if time.monotonic() - self._reconciled >= self._reconcile_every:
             self._reconciler.reconcile()
             self._reconciled = time.monotonic()
-        if self._archiver is not None:
-            self._archiver.nudge()
+        if self._upkeep is not None:
+            self._upkeep.nudge()

@@ -10,7 +10,7 @@ from podium.server.services.checkpoints import Checkpoints
 
 
 class CheckpointServicer:
-    """Checkpoints: list, read."""
+    """Checkpoints: list, read, delete."""
 
     def __init__(self, checkpoints: Checkpoints) -> None:
         self._checkpoints = checkpoints
@@ -33,3 +33,8 @@ class CheckpointServicer:
                 yield pb.ReadCheckpointResponse(data=chunk)
         finally:
             await asyncio.to_thread(reading.close)
+
+    async def DeleteCheckpoint(self, request: pb.DeleteCheckpointRequest, context: Any) -> pb.DeleteCheckpointResponse:
+        """See the contract."""
+        await asyncio.to_thread(self._checkpoints.delete, request.checkpoint_id)
+        return pb.DeleteCheckpointResponse()

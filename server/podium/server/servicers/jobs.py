@@ -12,7 +12,7 @@ from podium.server.watch import Watches
 
 
 class JobServicer:
-    """Jobs: submit, look, watch, change, stop."""
+    """Jobs: submit, look, watch, change, stop, delete."""
 
     def __init__(self, jobs: Jobs, watches: Watches) -> None:
         self._jobs = jobs
@@ -54,6 +54,11 @@ class JobServicer:
     async def ResumeJob(self, request: pb.ResumeJobRequest, context: Any) -> pb.ResumeJobResponse:
         """See the contract."""
         return pb.ResumeJobResponse(job=wire.to_proto(await asyncio.to_thread(self._jobs.resume, request.job_id)))
+
+    async def DeleteJob(self, request: pb.DeleteJobRequest, context: Any) -> pb.DeleteJobResponse:
+        """See the contract."""
+        await asyncio.to_thread(self._jobs.delete, request.job_id)
+        return pb.DeleteJobResponse()
 
     def WatchJob(self, request: pb.WatchJobRequest, context: Any) -> AsyncGenerator[bytes, None]:
         """See the contract."""

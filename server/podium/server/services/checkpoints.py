@@ -1,6 +1,7 @@
-"""Checkpoints: list them, and read their bytes."""
+"""Checkpoints: list them, read their bytes, delete them."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from io import BufferedReader
 
@@ -9,6 +10,7 @@ from podium.jobs.errors import DataLossError, NotFoundError, UnavailableError
 from podium.jobs.job import Checkpoint, CheckpointFile
 from podium.jobs.store import JobStore
 
+_LOG = logging.getLogger(__name__)
 CHUNK = 256 << 10
 
 
@@ -42,6 +44,16 @@ class Checkpoints:
         except OSError as error:
             raise UnavailableError(f"{name} of {checkpoint_id} cannot be read now ({error.strerror})") from error
         return Reading(checkpoint_id, file, data, whole=offset == 0)
+
+    def delete(self, checkpoint_id: str) -> None:
+        """Takes a checkpoint of an ended job off the list; its bytes go soon after.
+
+        Raises:
+            NotFoundError: no such checkpoint, or it was deleted before.
+            FailedPreconditionError: its job has not ended, or another one starts from it.
+        """
+        self._store.delete_checkpoint(checkpoint_id)
+        _LOG.info("deleted %s", checkpoint_id)
 
 
 class Reading:

@@ -1,11 +1,11 @@
-"""Jobs: accept, look, change, stop."""
+"""Jobs: accept, look, change, stop, delete."""
 
 import hashlib
 import logging
 from collections.abc import Mapping
 
 from podium.api.v1.job_service_pb2 import CreateJobRequest, ListJobsRequest
-from podium.jobs.errors import FieldViolation, InvalidSpecError, OutOfRangeError
+from podium.jobs.errors import FieldViolation, InvalidSpecError, NotFoundError, OutOfRangeError
 from podium.jobs.job import Job
 from podium.jobs.spec import Priority
 from podium.jobs.states import State
@@ -67,16 +67,20 @@ class Jobs:
                 classes=admitted.classes,
                 created_by=_creator(),
             )
-        job, new = self._store.create(
-            NewJob(
-                project=project,
-                spec=admitted.spec,
-                classes=admitted.classes,
-                request_id=request.request_id,
-                asked=asked,
-                created_by=_creator(),
-            )
+        new_job = NewJob(
+            project=project,
+            spec=admitted.spec,
+            classes=admitted.classes,
+            request_id=request.request_id,
+            asked=asked,
+            created_by=_creator(),
         )
+        try:
+            job, new = self._store.create(new_job)
+        except NotFoundError:
+            # The checkpoint that it starts from was deleted since it was admitted: now the field is named.
+            self._admission.admit(request)
+            raise
         JOB.set(job.id)
         facts().target = job.id
         _LOG.info("%s %s", "accepted" if new else "repeated the request for", job.id)
@@ -162,6 +166,16 @@ class Jobs:
             FailedPreconditionError: it ended, is being cancelled, or still saves its work.
         """
         return self._outlook.explained([self._store.resume(job_id)])[0]
+
+    def delete(self, job_id: str) -> None:
+        """Takes an ended job away; its bytes go soon after.
+
+        Raises:
+            NotFoundError: no such job, or it was deleted before.
+            FailedPreconditionError: it has not ended, or another one starts from one of its checkpoints.
+        """
+        self._store.delete(job_id)
+        _LOG.info("deleted %s", job_id)
 
 
 def _oldest_first(order_by: str) -> bool:

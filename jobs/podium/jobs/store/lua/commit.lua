@@ -1,5 +1,6 @@
 -- Runs a list of commands, if nobody has written the job since it was read and its moves are legal: "done", or why not:
--- "overtaken", "fenced", "illegal" or "refused". MOVES, the table of podium.jobs.states, stands before these lines.
+-- "overtaken", "fenced", "illegal" or "refused". MOVES, the table of podium.jobs.states, and lua/run.lua stand before
+-- these lines.
 --
 -- KEYS[1]  the job's hash. `stamp` and `state` in it are written here alone
 -- ARGV[1]  the stamp that was read; empty for a job that must not exist yet
@@ -9,8 +10,8 @@
 -- ARGV[5]  the states that the job passes through, with spaces in between; empty where it stays
 -- ARGV[6]  the fence that the writer shows; empty where it writes for no attempt
 -- ARGV[7]  the fence from now on
--- ARGV[8]  how many of the commands that follow are guards: they run first, and must all return 0
--- ARGV[9…] the commands, each as the number of its words and then the words
+-- ARGV[8]  how many of the commands that follow are guards, and
+-- ARGV[9…] the commands: see lua/run.lua
 --
 -- Repeating it is safe: the first time leaves a new stamp, so that the repetition is overtaken.
 
@@ -40,18 +41,8 @@ if state == 'NOTHING' then
   return 'illegal'
 end
 
-local guards = tonumber(ARGV[8])
-local at = 9
-while at <= #ARGV do
-  local last = at + tonumber(ARGV[at])
-  local reply = redis.call(unpack(ARGV, at + 1, last))
-  if guards > 0 then
-    if reply ~= 0 then
-      return 'refused'
-    end
-    guards = guards - 1
-  end
-  at = last + 1
+if not run(9, tonumber(ARGV[8])) then
+  return 'refused'
 end
 -- Last, so that no command can have the last word on these.
 redis.call('HSET', KEYS[1], 'stamp', ARGV[2], 'state', state .. ' ' .. ARGV[7] .. ' ' .. ARGV[2])
