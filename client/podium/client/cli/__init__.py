@@ -17,6 +17,7 @@ COMMANDS = {
     "resume": ("control", "Let a paused job go on."),
     "update": ("control", "Change a queued job's priority or labels."),
     "cancel": ("control", "Ask a job to end."),
+    "rm": ("rm", "Delete jobs that have ended."),
     "nodes": ("machines", "Show the machines and what they run."),
     "drain": ("machines", "Have a machine take no new jobs and give up its own."),
     "undrain": ("machines", "Let a machine take jobs again."),

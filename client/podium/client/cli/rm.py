@@ -1,0 +1,59 @@
+"""podium rm."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from podium.client.cli._exit import SUCCEEDED, code_of, say, sentences
+from podium.client.cli._options import connect, json_option, print_json, server_option
+
+if TYPE_CHECKING:
+    from podium.client._client import Client
+
+
+@click.command()
+@click.argument("jobs", metavar="JOB...", nargs=-1, required=True)
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@json_option
+@server_option
+def rm(jobs: tuple[str, ...], yes: bool, as_json: bool, server: str | None) -> int:
+    """Delete jobs that have ended, with their checkpoints, metrics and logs. There is no way back.
+
+    A job is not deleted while another one, which has not ended, starts from one of its checkpoints.
+    """
+    if not yes:
+        _ask(jobs)
+    with connect(server) as client:
+        deleted, code = _delete(client, jobs)
+    print_json({"deleted": deleted}) if as_json else click.echo(f"Deleted {_count(len(deleted))}.")
+    return code
+
+
+def _ask(jobs: tuple[str, ...]) -> None:
+    if not sys.stdin.isatty():
+        raise click.UsageError("This cannot be undone, and nobody can be asked here; say --yes.")
+    click.confirm(f"Delete {_count(len(jobs))} with everything of them?", abort=True, err=True)
+
+
+def _delete(client: Client, jobs: tuple[str, ...]) -> tuple[list[str], int]:
+    """Those that were deleted, and the exit code: that of the first one that was not."""
+    from podium.jobs.errors import PodiumError
+
+    deleted, code = [], SUCCEEDED
+    for job_id in jobs:
+        try:
+            client.delete(job_id)
+        except PodiumError as error:
+            for sentence in sentences(error):
+                say(sentence)
+            code = code or code_of(error)
+        else:
+            deleted.append(job_id)
+    return deleted, code
+
+
+def _count(number: int) -> str:
+    return f"{number} job{'' if number == 1 else 's'}"
