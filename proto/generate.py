@@ -2,19 +2,23 @@
 
 The validation rules stay in the descriptors as bytes, but the import of buf/validate/validate.proto is taken out, so
 that the generated code (and with it every client) needs no `buf` package. The server's validator reads the bytes.
+The JSON Schema of a job.yaml is made here, too, as comments are in the .proto files alone.
 """
 
+import json
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 import grpc_tools
+import spec_schema
 from google.protobuf import descriptor_pb2
 from grpc_tools import protoc
 
 PROTO = Path(__file__).resolve().parent
 RULES = "buf/validate/validate.proto"
+SCHEMA = "podium/api/v1/job_spec.schema.json"
 
 
 def main(output: Path) -> None:
@@ -25,6 +29,7 @@ def main(output: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         descriptors = Path(scratch) / "descriptors.binpb"
         _compile_descriptors(files, descriptors)
+        _write_schema(descriptors, output / SCHEMA)
         _take_out_rules_import(descriptors)
         _generate(files, descriptors, output)
     services = {name for name in files if name.endswith("_service.proto")}
@@ -43,6 +48,13 @@ def _compile_descriptors(files: list[str], target: Path) -> None:
         f"--descriptor_set_out={target}",
         *files,
     )
+
+
+def _write_schema(descriptors: Path, target: Path) -> None:
+    whole = descriptor_pb2.FileDescriptorSet.FromString(descriptors.read_bytes())
+    schema = spec_schema.schema_of(whole, "podium.api.v1.JobSpec", "A job for Podium")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(schema, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _take_out_rules_import(descriptors: Path) -> None:
