@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
+from typing import Any
 
 from podium.client._catalogue import BackboneInfo, ServerInfo, SorterInfo
 from podium.client._channel import open_channel
@@ -215,6 +217,15 @@ class Client:
     def backbones(self, contains: str = "") -> tuple[BackboneInfo, ...]:
         """The backbones whose names contain `contains`, in alphabetical order."""
         return self._wire.list_backbones(contains)
+
+    def spec_schema(self) -> dict[str, Any]:
+        """The JSON Schema of a job.yaml, draft 2020-12: with it an editor completes and checks one.
+
+        >>> client.spec_schema()["properties"]["epochs"]["default"]
+        20
+        """
+        schema: dict[str, Any] = json.loads(self._wire.spec_schema())
+        return schema
 
     def server_info(self) -> ServerInfo:
         """The server's version and limits."""

@@ -161,6 +161,9 @@ class Wire:
             for info in response.backbones
         )
 
+    def spec_schema(self) -> str:
+        return str(self._unary(self._server.GetSpecSchema, server_service_pb2.GetSpecSchemaRequest()).json_schema)
+
     def server_info(self, *, wait: float | None = None) -> ServerInfo:
         """What the server says of itself; with `wait`, within that many seconds after it comes up."""
         request = server_service_pb2.GetServerInfoRequest()

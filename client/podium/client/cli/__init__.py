@@ -23,6 +23,7 @@ COMMANDS = {
     "undrain": ("machines", "Let a machine take jobs again."),
     "sorters": ("catalogue", "List the sorters a spec may choose, or tell of one."),
     "backbones": ("catalogue", "List the backbones a spec may name."),
+    "schema": ("catalogue", "Print the JSON Schema of a job.yaml, for editors."),
     "up": ("up", "Bring up Redis, a server and a worker on this machine."),
     "demo": ("demo", "Fine-tune twice and compare softmax with a top-k loss."),
 }

@@ -1,4 +1,4 @@
-"""podium sorters, backbones."""
+"""podium sorters, backbones, schema."""
 
 from __future__ import annotations
 
@@ -55,6 +55,27 @@ def backbones(contains: str, as_json: bool, server: str | None) -> None:
         size = f"{backbone.image_size} px" if backbone.image_size else ""
         table.add_row(backbone.name, backbone.library, count(backbone.parameters) if backbone.parameters else "", size)
     console().print(table)
+
+
+@click.command()
+@click.option("-o", "--output", type=click.Path(dir_okay=False, writable=True), help="Write it there.")
+@server_option
+def schema(output: str | None, server: str | None) -> None:
+    """Print the JSON Schema of a job.yaml, with which an editor completes and checks one.
+
+    Written with --output job.schema.json, it is used by editors that have the YAML language server where a job.yaml
+    begins with the line "# yaml-language-server: $schema=job.schema.json".
+    """
+    import json
+    from pathlib import Path
+
+    with connect(server) as client:
+        text = json.dumps(client.spec_schema(), ensure_ascii=False, indent=1)
+    if output is None:
+        click.echo(text)
+        return
+    Path(output).write_text(f"{text}\n", encoding="utf-8")
+    click.echo(f"Wrote {output}. Begin a job.yaml beside it with: # yaml-language-server: $schema={Path(output).name}")
 
 
 def _table(*columns: Any) -> Table:

@@ -8,6 +8,7 @@ from typing import Any
 from podium.api.v1 import catalogue_pb2
 from podium.api.v1 import server_service_pb2 as pb
 from podium.jobs.catalogue import ParameterCard, SorterCard, backbones, sorters
+from podium.server.services.schema import spec_schema
 
 
 class ServerServicer:
@@ -31,6 +32,10 @@ class ServerServicer:
     async def ListBackbones(self, request: pb.ListBackbonesRequest, context: Any) -> pb.ListBackbonesResponse:
         """See the contract."""
         return pb.ListBackbonesResponse(backbones=await asyncio.to_thread(_backbones, request.name_contains))
+
+    async def GetSpecSchema(self, request: pb.GetSpecSchemaRequest, context: Any) -> pb.GetSpecSchemaResponse:
+        """See the contract."""
+        return pb.GetSpecSchemaResponse(json_schema=await asyncio.to_thread(spec_schema))
 
 
 def _sorter(card: SorterCard) -> catalogue_pb2.SorterInfo:

@@ -33,4 +33,4 @@ def _default(field: dataclasses.Field[Any], shown: dict[str, Any]) -> Any:
         return next(name for name in shown["enum"] if name.endswith(f"_{default.name}"))
     if isinstance(default, dict):
         return {str(key): value for key, value in default.items()} or None
-    return default if isinstance(default, (bool, int, float)) else None
+    return default if isinstance(default, (bool, int, float, str)) and default != "" else None
