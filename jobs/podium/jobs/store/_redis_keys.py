@@ -209,8 +209,8 @@ def _only(message: Message, wanted: Callable[[str], bool]) -> Message:
 
 
 def message_of(values: list[bytes | None]) -> job_pb2.Job | None:
-    """The job of FIELDS as a message; None where there is no such job. Far cheaper than `from_fields`."""
-    born, now, _, stamp, guarded = values
+    """The job of FIELDS as a message, without ended attempts; None: no such job. Far cheaper than `from_fields`."""
+    born, _, now, _, stamp, guarded = values
     if born is None or now is None or stamp is None:
         return None
     # Two messages of one type, one after the other, are their union.
