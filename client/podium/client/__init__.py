@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from podium.client._client import Client
     from podium.client._job_handle import JobHandle
     from podium.client._tls import Tls
+    from podium.client._webhook import verify_webhook
     from podium.client._yaml import dump_spec, load_spec
     from podium.jobs.errors import (
         AbortedError,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
         QueueInfo,
         Slot,
     )
+    from podium.jobs.notices import Notice
     from podium.jobs.spec import (
         Adam,
         AdamW,
@@ -103,6 +105,7 @@ _HOMES = {
     "podium.client._client": "Client",
     "podium.client._job_handle": "JobHandle",
     "podium.client._tls": "Tls",
+    "podium.client._webhook": "verify_webhook",
     "podium.client._yaml": "load_spec dump_spec",
     "podium.client._catalogue": "BackboneInfo ParameterInfo ServerInfo SorterInfo",
     "podium.jobs.spec": (
@@ -116,6 +119,7 @@ _HOMES = {
     "podium.jobs.job": (
         "Job Attempt Member Progress QueueInfo JobError Cause Checkpoint CheckpointFile Node NodeState Slot"
     ),
+    "podium.jobs.notices": "Notice",
     "podium.jobs.events": "JobEvent StateChange MetricBatch MetricSeries LogBatch LogLine Level",
     "podium.jobs.errors": (
         "PodiumError InvalidSpecError FieldViolation NotFoundError AlreadyExistsError FailedPreconditionError "
@@ -176,6 +180,7 @@ __all__ = [
     "NodeState",
     "NoisedHinge",
     "NotFoundError",
+    "Notice",
     "OddEven",
     "OptimalTransport",
     "OutOfRangeError",
@@ -215,6 +220,7 @@ __all__ = [
     "Weights",
     "dump_spec",
     "load_spec",
+    "verify_webhook",
 ]
 
 

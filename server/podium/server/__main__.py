@@ -2,7 +2,8 @@
 
 Settings come from the environment: PODIUM_REDIS_URL, PODIUM_ARTIFACTS, PODIUM_DATA_ROOTS,
 PODIUM_URI_PREFIXES, PODIUM_LEASE_*, PODIUM_GRACE, PODIUM_SHARES, PODIUM_QUOTAS, PODIUM_SHARE_HALF_LIFE,
-PODIUM_TLS_*, PODIUM_ADMIN_TOKEN_FILE, PODIUM_CALLS_PER_SECOND, PODIUM_STREAMS_PER_CALLER and PODIUM_AUDIT_KEPT.
+PODIUM_TLS_*, PODIUM_ADMIN_TOKEN_FILE, PODIUM_CALLS_PER_SECOND, PODIUM_STREAMS_PER_CALLER, PODIUM_AUDIT_KEPT
+and PODIUM_WEBHOOKS.
 """
 
 import asyncio
@@ -46,11 +47,12 @@ def main(
         from podium.server.app import Options, serve
         from podium.server.dispatcher import sharing_from_environment
         from podium.server.tls import tls_from_environment
+        from podium.server.webhooks import webhooks_from_environment
     except ModuleNotFoundError as error:
         raise click.ClickException(f"{_MISSING} (there is no {error.name})") from error
     try:
         settings, sharing, tls = from_environment(), sharing_from_environment(), tls_from_environment()
-        access = access_from_environment()
+        access, webhooks = access_from_environment(), webhooks_from_environment()
     except (ValueError, OSError) as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(2)
@@ -64,6 +66,7 @@ def main(
         access=access,
         tls=tls,
         metrics_listen=metrics_listen or None,
+        webhooks=webhooks,
     )
     try:
         asyncio.run(serve(settings, options))

@@ -51,6 +51,7 @@ from podium.server.services.metrics import MOST_POINTS, Metrics
 from podium.server.services.tokens import Tokens
 from podium.server.tls import ServerTls, is_local
 from podium.server.watch import Hub, Watches
+from podium.server.webhooks import Webhooks, WebhookSettings
 
 _LOG = logging.getLogger(__name__)
 #: Calls that read the ledger or a file at the same time; more wait.
@@ -87,6 +88,7 @@ class Options:
     access: AccessSettings = field(default_factory=AccessSettings)
     tls: ServerTls | None = None
     """None: callers come without."""
+    webhooks: WebhookSettings = field(default_factory=WebhookSettings)
 
 
 class App:
@@ -110,6 +112,7 @@ class App:
             upkeep=Upkeep(
                 {"deleting bytes": Deleter(store, artifacts).delete, "archiving": Archiver(store, artifacts).archive}
             ),
+            webhooks=Webhooks(store, options.webhooks),
         )
         watches = Watches(store, self._hub, keepalive=options.keepalive)
         observed = options.metrics_listen is not None

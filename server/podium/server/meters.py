@@ -40,3 +40,10 @@ QUEUE_WAIT = Histogram(
     registry=REGISTRY,
     buckets=(0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 900, 3600, 4 * 3600, 86_400),
 )
+
+WEBHOOK_TRIES = Counter(
+    "podium_webhook_tries",
+    "Tries to deliver a notice, by receiver: delivered, failed and tried again, or given_up.",
+    ("webhook", "outcome"),
+    registry=REGISTRY,
+)

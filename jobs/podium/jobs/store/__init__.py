@@ -4,6 +4,7 @@ from podium.jobs.store._archive import Archive
 from podium.jobs.store._base import (
     Assignment,
     Bell,
+    Bookmark,
     Census,
     Deletion,
     Drain,
@@ -25,6 +26,7 @@ __all__ = [
     "Bell",
     "Census",
     "Deletion",
+    "Bookmark",
     "Drain",
     "EventPage",
     "JobStore",

@@ -12,7 +12,7 @@ Three rules hold everywhere:
 Above 400 lines, as it is one specification, nearly all of it words.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,6 +22,7 @@ from typing import Protocol, TypeAlias
 from podium.api.v1 import job_pb2
 from podium.jobs.events import LogBatch, LogLine, MetricBatch
 from podium.jobs.job import Cause, Checkpoint, Job, JobError, Member, Node, Progress
+from podium.jobs.notices import Notice
 from podium.jobs.spec import JobSpec, Priority
 from podium.jobs.states import State
 
@@ -110,6 +111,14 @@ class Deletion:
     """When it was deleted, aware."""
     checkpoint_id: str = ""
     """The checkpoint; empty: the whole job."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bookmark:
+    """How far a reader of notices is: it has settled all up to `after`, but those of `open`."""
+
+    after: str
+    open: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -508,6 +517,30 @@ class JobStore(Protocol):
     def conclude(self, deletion: Deletion) -> None:
         """Takes a deletion off the list, as nothing is left of its bytes. Repeating it changes nothing."""
 
+    # What the world outside is told
+
+    def notices(self, *, after: str, limit: int) -> Sequence[tuple[str, Notice]]:
+        """Ends of jobs and stalls of attempts, in order, each with its place; written in one step with the change.
+
+        The last 10,000 are kept, or somewhat more.
+
+        Args:
+            after: a place; empty: from the oldest one that is kept.
+            limit: at most so many.
+        """
+
+    def notices_at(self, places: Collection[str]) -> Sequence[tuple[str, Notice]]:
+        """Those at some places, in order, as far as they are still kept."""
+
+    def last_notice(self) -> str:
+        """The place of the newest notice; empty: there is none."""
+
+    def bookmark(self, reader: str) -> Bookmark | None:
+        """What a reader last wrote with `write_bookmark`; None: nothing yet."""
+
+    def write_bookmark(self, reader: str, bookmark: Bookmark) -> None:
+        """Keeps how far a reader is, for the next process that reads for it."""
+
     # Machines
 
     def heartbeat(self, node: Node) -> Drain:
@@ -561,6 +594,7 @@ __all__ = [
     "Bell",
     "Census",
     "Deletion",
+    "Bookmark",
     "Drain",
     "EventPage",
     "JobStore",

@@ -4,7 +4,7 @@ import itertools
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -12,11 +12,13 @@ from datetime import datetime, timedelta
 from podium.jobs import wire
 from podium.jobs.events import JobEvent, MetricBatch
 from podium.jobs.job import Cause, Checkpoint, Job, Node, Slot
+from podium.jobs.notices import Notice
 from podium.jobs.states import State
 from podium.jobs.store._archive import Archive
 from podium.jobs.store._base import (
     Assignment,
     Bell,
+    Bookmark,
     Census,
     Deletion,
     Drain,
@@ -39,6 +41,7 @@ from podium.jobs.store._ledger import (
     parse_cursor,
     utc_now,
 )
+from podium.jobs.store._notices import notices_of
 from podium.jobs.store._record import Change, Record
 
 _REQUESTS_KEPT = timedelta(days=7)
@@ -90,6 +93,8 @@ class MemoryStore(Deleting):
         self._failures: dict[str, list[float]] = {}
         self._tally: Counter[Cause | State | None] = Counter()
         self._usage: Usage | None = None
+        self._notices: list[Notice] = []
+        self._bookmarks: dict[str, Bookmark] = {}
         self._leader: tuple[str, datetime] | None = None
         self._bells: set[_MemoryBell] = set()
         self._deletions: list[Deletion] = []
@@ -169,6 +174,7 @@ class MemoryStore(Deleting):
             if isinstance(event.payload, Checkpoint):
                 entry.checkpoints[event.payload.id] = event.payload
         del entry.events[: -self._events_kept]
+        self._notices += notices_of(change)
 
     def begin(self, assignment: Assignment, *, resumed_from_step: int = 0, rendezvous: str = "") -> Job:
         """See JobStore.begin. No answer is ever lost here, so whoever asks again is somebody else."""
@@ -245,6 +251,27 @@ class MemoryStore(Deleting):
     def write_usage(self, usage: Usage) -> None:
         """See JobStore.write_usage."""
         self._usage = usage
+
+    def notices(self, *, after: str, limit: int) -> Sequence[tuple[str, Notice]]:
+        """See JobStore.notices. Keeps all of them."""
+        first = int(after or 0)
+        return [(str(place), notice) for place, notice in enumerate(self._notices[first:][:limit], start=first + 1)]
+
+    def notices_at(self, places: Collection[str]) -> Sequence[tuple[str, Notice]]:
+        """See JobStore.notices_at."""
+        return [(place, self._notices[int(place) - 1]) for place in sorted(places, key=int)]
+
+    def last_notice(self) -> str:
+        """See JobStore.last_notice."""
+        return str(len(self._notices) or "")
+
+    def bookmark(self, reader: str) -> Bookmark | None:
+        """See JobStore.bookmark."""
+        return self._bookmarks.get(reader)
+
+    def write_bookmark(self, reader: str, bookmark: Bookmark) -> None:
+        """See JobStore.write_bookmark."""
+        self._bookmarks[reader] = bookmark
 
     def lead(self, owner: str, seconds: float) -> bool:
         """See JobStore.lead."""

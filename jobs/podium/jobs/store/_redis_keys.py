@@ -154,6 +154,15 @@ class Keys:
         return f"{self.prefix}deletions"
 
     @property
+    def notices(self) -> str:
+        """Stream: d, the JSON of a notice. Trimmed."""
+        return f"{self.prefix}notices"
+
+    def bookmark(self, reader: str) -> str:
+        """String: the JSON of how far a reader of notices is."""
+        return f"{self.prefix}bookmark:{_word(reader)}"
+
+    @property
     def created(self) -> str:
         """Counter: the number of the last job."""
         return f"{self.prefix}created"

@@ -30,6 +30,7 @@ from podium.jobs.store._redis_history import RedisHistory
 from podium.jobs.store._redis_keys import FIELDS, Keys, amended, from_fields, to_fields
 from podium.jobs.store._redis_link import Command, Commands, Link, Move, connect, pages
 from podium.jobs.store._redis_listing import RedisListing
+from podium.jobs.store._redis_notices import RedisNotices
 from podium.jobs.store._redis_tokens import RedisTokens
 
 __all__ = ["RedisAudit", "RedisStore", "RedisTokens", "connect"]
@@ -41,7 +42,7 @@ _FAILURES = 100
 _ROWS = 500
 
 
-class RedisStore(RedisCensus, RedisHistory, RedisListing, RedisDeletions):
+class RedisStore(RedisCensus, RedisHistory, RedisListing, RedisDeletions, RedisNotices):
     """A JobStore that every process of the cluster shares. Threads may share it.
 
     Args:
@@ -124,6 +125,7 @@ class RedisStore(RedisCensus, RedisHistory, RedisListing, RedisDeletions):
             guards += wanted
             commands += moves
         commands += self._counted(before, change)
+        commands += self._written_notices(change)
         move = Move(
             stamp=before.stamp if before else "",
             next_stamp=change.record.stamp,

@@ -9,6 +9,7 @@ from podium.jobs.store import JobStore
 from podium.server.dispatcher._dispatch import Dispatcher
 from podium.server.dispatcher._reconcile import Reconciler
 from podium.server.dispatcher._upkeep import Upkeep
+from podium.server.webhooks import Webhooks
 
 _LOG = logging.getLogger(__name__)
 
@@ -22,6 +23,7 @@ class Leader:
         reconciler: puts right what was cut short.
         owner: this server's name, unique among servers.
         upkeep: what else is to be done now and then; None: nothing.
+        webhooks: tell the world outside of what has ended; None: nobody is told.
         tick: seconds between looks at the queue.
         reconcile_every: seconds between looks at what runs.
         term: seconds after which a silent leader is replaced.
@@ -35,6 +37,7 @@ class Leader:
         *,
         owner: str,
         upkeep: Upkeep | None = None,
+        webhooks: Webhooks | None = None,
         tick: float = 0.25,
         reconcile_every: float = 1.0,
         term: float = 5.0,
@@ -43,6 +46,7 @@ class Leader:
         self._dispatcher = dispatcher
         self._reconciler = reconciler
         self._upkeep = upkeep
+        self._webhooks = webhooks
         self._owner = owner
         self._tick = tick
         self._reconcile_every = reconcile_every
@@ -78,6 +82,8 @@ class Leader:
             except Exception:
                 _LOG.exception("a step of the dispatcher failed and is tried again")
                 self._stopping.wait(1.0)
+        if self._webhooks is not None:
+            self._webhooks.lead(False)
         try:
             self._store.resign(self._owner)
         except UnavailableError:
@@ -87,6 +93,8 @@ class Leader:
         leads = self._store.lead(self._owner, self._term)
         self._reconciler.in_touch()
         self._led = time.monotonic()
+        if self._webhooks is not None:
+            self._webhooks.lead(leads)
         if leads is not self._leads:
             self._leads = leads
             _LOG.info("%s %s", self._owner, "leads" if leads else "no longer leads")
