@@ -24,6 +24,7 @@ from podium.api.v1 import (
 )
 from podium.client._catalogue import BackboneInfo, ParameterInfo, ServerInfo, SorterInfo
 from podium.client._errors import translated
+from podium.client._trace import carried
 from podium.jobs.errors import FailedPreconditionError, FieldViolation, InvalidSpecError
 from podium.jobs.events import JobEvent, MetricSeries
 from podium.jobs.job import Checkpoint, CheckpointFile, Job, Node
@@ -191,11 +192,11 @@ class Wire:
 
     def _unary(self, method: Any, request: Any) -> Any:
         with self._calling():
-            return method(request, timeout=self._timeout)
+            return method(request, timeout=self._timeout, metadata=carried())
 
     def _stream(self, method: Any, request: Any, timeout: float | None) -> Iterator[Any]:
         with self._calling():
-            call = method(request, timeout=timeout)
+            call = method(request, timeout=timeout, metadata=carried())
         try:
             with self._calling():
                 yield from call

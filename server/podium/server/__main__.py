@@ -51,12 +51,12 @@ def main(
     except ModuleNotFoundError as error:
         raise click.ClickException(f"{_MISSING} (there is no {error.name})") from error
     try:
+        logs.configure(log_level)
         settings, sharing, tls = from_environment(), sharing_from_environment(), tls_from_environment()
         access, webhooks = access_from_environment(), webhooks_from_environment()
     except (ValueError, OSError) as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(2)
-    logs.configure(log_level)
     options = Options(
         listen=listen,
         with_reflection=reflection,

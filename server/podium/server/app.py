@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+import grpc
+
 from podium.api.v1.server_service_pb2 import GetServerInfoResponse
 from podium.jobs.artifacts import ArtifactStore
 from podium.jobs.settings import Settings
 from podium.jobs.store import Archive, JobStore
 from podium.jobs.store.redis import RedisAudit, RedisStore, RedisTokens, connect
+from podium.jobs.tracing import Tracer, tracer
 from podium.server.access import AccessSettings, Door, Keyring, Limits
 from podium.server.admission import Admission
 from podium.server.assembly import MAX_MESSAGE_BYTES, Assembled, Guard
@@ -32,6 +35,7 @@ from podium.server.dispatcher import (
     Snapshots,
     Upkeep,
 )
+from podium.server.interceptors import MeteringInterceptor, TracingInterceptor
 from podium.server.observing import Figures, Listener, Lookout, pages
 from podium.server.servicers import (
     AuditServicer,
@@ -116,6 +120,7 @@ class App:
         )
         watches = Watches(store, self._hub, keepalive=options.keepalive)
         observed = options.metrics_listen is not None
+        self._tracer = tracer("podium-server")
         self._lookout = Lookout(store, counts=observed)
         self._listener: Listener | None = None
         self._assembled = Assembled(
@@ -125,7 +130,7 @@ class App:
                 "AuditService": AuditServicer(Trail(trail)),
             },
             with_reflection=options.with_reflection,
-            metered=observed,
+            observers=_observers(observed, self._tracer),
             guard=Guard(door=Door(self._keyring, limits, store), audit=self._audit),
         )
 
@@ -196,6 +201,8 @@ class App:
         # Last, since the calls that just ended are in it.
         await self._audit.stop(_AUDIT_WITHIN)
         await self._keyring.stop()
+        if self._tracer is not None:
+            await asyncio.to_thread(self._tracer.close)
 
 
 async def serve(settings: Settings, options: Options) -> None:
@@ -216,6 +223,10 @@ async def serve(settings: Settings, options: Options) -> None:
     _LOG.info("stopping")
     await app.stop()
     _LOG.info("stopped")
+
+
+def _observers(metered: bool, tracer: Tracer | None) -> list[grpc.aio.ServerInterceptor]:
+    return [*([MeteringInterceptor()] if metered else []), *([TracingInterceptor(tracer)] if tracer else [])]
 
 
 def _servicers(store: JobStore, snapshots: Snapshots, watches: Watches, settings: Settings) -> dict[str, object]:

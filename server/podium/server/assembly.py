@@ -29,7 +29,6 @@ from podium.server.interceptors import (
     AuditInterceptor,
     DeadlineInterceptor,
     ErrorInterceptor,
-    MeteringInterceptor,
     RequestIdInterceptor,
     ValidationInterceptor,
 )
@@ -89,7 +88,7 @@ class Assembled:
     Args:
         servicers: by service name; rpcs that they lack answer UNIMPLEMENTED.
         with_reflection: whether the server describes its contract.
-        metered: whether calls are counted.
+        observers: interceptors that see what comes of everything within.
         guard: None: everybody may do everything, and nobody notes it.
     """
 
@@ -98,13 +97,13 @@ class Assembled:
         servicers: Mapping[str, object],
         *,
         with_reflection: bool,
-        metered: bool = False,
+        observers: Sequence[grpc.aio.ServerInterceptor] = (),
         guard: Guard | None = None,
     ) -> None:
         self.server = grpc.aio.server(
             interceptors=(
                 RequestIdInterceptor(),
-                *((MeteringInterceptor(),) if metered else ()),
+                *observers,
                 *((AuditInterceptor(guard.audit),) if guard else ()),
                 ErrorInterceptor(),
                 DeadlineInterceptor(),

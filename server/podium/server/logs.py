@@ -1,20 +1,27 @@
-"""The log on stderr: one line an event, each with the call and the job that it is about."""
+"""The server's log: each line with the call and the job that it is about."""
 
-import logging
+from collections.abc import Mapping
 
-from podium.server.context import JOB, REQUEST_ID, RPC
+from podium.jobs import logs
+from podium.jobs.tracing import trace_id
+from podium.server.context import JOB, REQUEST_ID, RPC, TRACE_PARENT
 
-_FORMAT = "%(asctime)s %(levelname)s %(name)s rpc=%(rpc)s request=%(request_id)s job=%(job)s %(message)s"
+_TEXT = "%(asctime)s %(levelname)s %(name)s rpc=%(rpc)s request=%(request_id)s job=%(job_id)s %(message)s"
 
 
 def configure(level: str) -> None:
-    """Sends the log of this process to stderr."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(_FORMAT))
-    handler.addFilter(_with_context)
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    """Sends the log of this process to stderr.
+
+    Raises:
+        ValueError: PODIUM_LOG_FORMAT is neither text nor json.
+    """
+    logs.configure(_TEXT, _about, level=level)
 
 
-def _with_context(record: logging.LogRecord) -> bool:
-    record.rpc, record.request_id, record.job = RPC.get(), REQUEST_ID.get(), JOB.get()
-    return True
+def _about() -> Mapping[str, object]:
+    return {
+        "request_id": REQUEST_ID.get(),
+        "rpc": RPC.get(),
+        "job_id": JOB.get(),
+        "trace_id": trace_id(TRACE_PARENT.get()),
+    }

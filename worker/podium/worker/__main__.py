@@ -1,12 +1,13 @@
 """`python -m podium.worker`: the node agent of this machine."""
 
 import argparse
-import logging
 import signal
 import socket
 import sys
 from importlib.metadata import version
 from importlib.util import find_spec
+
+from podium.worker import logs
 
 _NEEDED = ("redis", "rq", "psutil", "torch", "torchvision", "timm", "safetensors", "PIL")
 
@@ -16,8 +17,8 @@ def main(arguments: list[str]) -> None:
     options = _parse(arguments)
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
         sys.exit(f"{', '.join(missing)} not installed; run: pip install 'podium[worker]'")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
+        logs.configure()
         _work(options)
     except ValueError as error:
         sys.exit(str(error))

@@ -13,11 +13,14 @@ from podium.jobs.job import Cause, Job, JobError, Member
 from podium.jobs.settings import Settings
 from podium.jobs.states import State
 from podium.jobs.store import Assignment, JobStore
+from podium.jobs.tracing import trace_id
+from podium.worker import logs
 from podium.worker.checkpoints import Checkpoints
 from podium.worker.follower import Follower
 from podium.worker.heartbeat import Heartbeat
 from podium.worker.inventory import ADDRESS, devices, own_address
 from podium.worker.job_context import JobContext, Saved, Stopped, StopReason
+from podium.worker.journey import Journey
 from podium.worker.ledger_context import LedgerContext
 from podium.worker.memory import MemoryWatch
 from podium.worker.patience import insist
@@ -90,6 +93,7 @@ class Attempt:
 
     def _run(self) -> None:
         before = insist(lambda: self._store.get(self._assignment.job_id), waiting=self._pulse.beat)
+        logs.about(trace_id=trace_id(before.trace_parent))
         if (member := self._follows(before)) is not None:
             self._follow(before, member)
         elif before.spec.resources.nodes == 1:
@@ -142,12 +146,14 @@ class Attempt:
                 waiting=self._pulse.beat,
             )
             self._pulse.beat()
+            journey = Journey(job, step, clock=self._clock)
             writer = Writer(self._store, self._assignment, self._stop)
             try:
-                end = self._work(job, writer, checkpoints, resume_from)
+                end = self._work(job, writer, checkpoints, resume_from, journey)
                 insist(self._flushed(job, writer) or end, waiting=self._pulse.beat)
             finally:
                 writer.close()
+        journey.close()
 
     def _flushed(self, job: Job, writer: Writer) -> Callable[[], object] | None:
         """Writes everything that was said; returns the call that ends the attempt where that is not possible."""
@@ -160,7 +166,7 @@ class Attempt:
         return None
 
     def _work(
-        self, job: Job, writer: Writer, checkpoints: Checkpoints, resume_from: Saved | None
+        self, job: Job, writer: Writer, checkpoints: Checkpoints, resume_from: Saved | None, journey: Journey
     ) -> Callable[[], object]:
         """Trains, and returns the call that ends the attempt."""
         context = LedgerContext(
@@ -171,6 +177,7 @@ class Attempt:
             stop=self._stop,
             pulse=self._pulse,
             resume_from=resume_from,
+            journey=journey,
             clock=self._clock,
         )
         for sentence in checkpoints.passed_over:

@@ -8,6 +8,7 @@ from podium.jobs.artifacts import ArtifactStore
 from podium.jobs.settings import from_environment
 from podium.jobs.store import Assignment
 from podium.jobs.store.redis import RedisStore, connect
+from podium.worker import logs
 from podium.worker.attempt import Attempt
 from podium.worker.job_context import StopReason
 from podium.worker.pulse import Pulse, attempt_folder
@@ -28,6 +29,7 @@ def run(job_id: str, attempt: int, fence: int, *, mark: str) -> None:
         fence: what it may write with.
         mark: the argument that all processes of the slot carry.
     """
+    logs.about(job_id=job_id, attempt=attempt)
     settings = from_environment()
     store = RedisStore(connect(settings), leases=settings.leases)
     stop, pulse = StopFlag(), Pulse(attempt_folder())

@@ -11,7 +11,7 @@ import select
 import sys
 import threading
 
-from podium.worker import entry
+from podium.worker import entry, logs
 from podium.worker.processes import die_with_parent
 from podium.worker.spare import BESIDE
 from podium.worker.stacks import show_on_signal
@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> None:
     mark, parent, *how = arguments
     die_with_parent(int(parent))
     show_on_signal("attempt")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure()
     if not select.select([sys.stdin], [], [], 0)[0]:
         _warm_up(beside=BESIDE in how)
     # Without an order nobody is left to give one.

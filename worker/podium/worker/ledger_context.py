@@ -9,6 +9,7 @@ from podium.jobs.events import Level, LogLine
 from podium.jobs.job import Progress
 from podium.worker.checkpoints import Checkpoints
 from podium.worker.job_context import Saved, StopReason
+from podium.worker.journey import Journey
 from podium.worker.patience import insist
 from podium.worker.pulse import Pulse
 from podium.worker.stop import StopFlag
@@ -26,6 +27,7 @@ class LedgerContext:
         stop: the flag.
         pulse: the sign for the supervisor that the attempt gets on.
         resume_from: the checkpoint that this attempt starts from.
+        journey: told how far the attempt is.
         clock: the time, aware.
     """
 
@@ -39,6 +41,7 @@ class LedgerContext:
         stop: StopFlag,
         pulse: Pulse,
         resume_from: Saved | None,
+        journey: Journey,
         clock: Callable[[], datetime],
     ) -> None:
         self._writer = writer
@@ -48,17 +51,20 @@ class LedgerContext:
         self._stop = stop
         self._pulse = pulse
         self._resume_from = resume_from
+        self._journey = journey
         self._clock = clock
         self._start = resume_from.step if resume_from else 0
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """See `JobContext`."""
         self._pulse.beat(stepped=step > self._start)
+        self._journey.at(step)
         self._writer.metrics(step, metrics)
 
     def progress(self, progress: Progress) -> None:
         """See `JobContext`."""
         self._pulse.beat(stepped=progress.step > self._start)
+        self._journey.at(progress.step, progress.phase)
         self._writer.progress(progress)
 
     def log(self, text: str, level: Level = Level.INFO) -> None:

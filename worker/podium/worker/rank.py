@@ -14,8 +14,9 @@ import threading
 from dataclasses import asdict
 from pathlib import Path
 
-from podium.jobs import wire
+from podium.jobs import tracing, wire
 from podium.jobs.job import Job
+from podium.worker import logs
 from podium.worker.job_context import Stopped
 from podium.worker.processes import die_with_parent
 from podium.worker.rank_context import RankContext
@@ -32,13 +33,16 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     die_with_parent(int(parent), signal.SIGKILL)
     show_on_signal(f"rank {os.environ['RANK']}")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure()
     line = Line.to(Path(path))
     line.send("hello", rank=int(os.environ["RANK"]))
     welcome = line.receive()
     if welcome is None:
         sys.exit("the attempt is gone")
     job = wire.from_bytes(Job, base64.b64decode(welcome["job"]))
+    logs.about(
+        job_id=job.id, attempt=job.attempt, rank=int(os.environ["RANK"]), trace_id=tracing.trace_id(job.trace_parent)
+    )
     context = RankContext(line)
     threading.Thread(target=_listen, args=(context,), name="line", daemon=True).start()
     code = _train(job, context, line)

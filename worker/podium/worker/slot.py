@@ -1,6 +1,5 @@
 """`python -m podium.worker.slot MARK PARENT NODE SLOT`: the supervisor of one slot."""
 
-import logging
 import os
 import secrets
 import signal
@@ -12,6 +11,7 @@ from rq import Queue
 from podium.jobs.delivery import queue_name
 from podium.jobs.settings import from_environment
 from podium.jobs.store.redis import RedisStore, connect
+from podium.worker import logs
 from podium.worker.noticeboard import FOLDER, Noticeboard
 from podium.worker.processes import adopt_orphans, die_with_parent
 from podium.worker.supervisor import Delivery, SlotWorker
@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> None:
     mark, parent, node, slot = arguments
     die_with_parent(int(parent))
     adopt_orphans()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure()
     settings = from_environment()
     connection = connect(settings)
     queue = Queue(

@@ -1,8 +1,13 @@
-"""How a call ended, for those who watch it from outside."""
+"""What those say of a call who watch it from outside."""
 
 import asyncio
 
 from podium.server.interceptors._around import Call
+
+
+def full_method(call: Call) -> str:
+    """Such as "podium.api.v1.JobService/GetJob"."""
+    return f"{'externalscaler' if call.method.startswith('ExternalScaler/') else 'podium.api.v1'}.{call.method}"
 
 
 def outcome(call: Call, error: BaseException | None) -> str:

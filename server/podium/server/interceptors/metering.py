@@ -8,9 +8,7 @@ from typing import Any
 
 from podium.server import meters
 from podium.server.interceptors._around import Around, Call
-from podium.server.interceptors._outcome import outcome
-
-_SERVICE = "podium.api.v1."
+from podium.server.interceptors._outcome import full_method, outcome
 
 
 class MeteringInterceptor(Around):
@@ -35,8 +33,8 @@ class _Metered:
 
     def __init__(self, call: Call) -> None:
         self._call = call
-        service, _, method = call.method.partition("/")
-        self._labels = ("server_stream" if call.streams else "unary", _SERVICE + service, method)
+        service, _, method = full_method(call).partition("/")
+        self._labels = ("server_stream" if call.streams else "unary", service, method)
 
     async def __aenter__(self) -> None:
         meters.CALLS_STARTED.labels(*self._labels).inc()

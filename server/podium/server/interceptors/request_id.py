@@ -26,7 +26,9 @@ class RequestIdInterceptor(Around):
         request_id = _given(call) or secrets.token_hex(8)
         REQUEST_ID.set(request_id)
         RPC.set(call.method)
-        JOB.set(getattr(call.request, "job_id", "") or "-")
+        job_id = getattr(call.request, "job_id", "")
+        # Not checked yet, and it is written into the log.
+        JOB.set(job_id if _WELL_FORMED.fullmatch(job_id) else "")
         call.context.set_trailing_metadata(((KEY, request_id),))
         start = time.monotonic()
         error: BaseException | None = None

@@ -7,6 +7,7 @@ from typing import Any
 from podium.api.v1 import job_service_pb2 as pb
 from podium.jobs import wire
 from podium.jobs.spec import Priority
+from podium.server.context import JOB
 from podium.server.services.jobs import Jobs
 from podium.server.watch import Watches
 
@@ -20,7 +21,9 @@ class JobServicer:
 
     async def CreateJob(self, request: pb.CreateJobRequest, context: Any) -> pb.CreateJobResponse:
         """See the contract."""
-        return pb.CreateJobResponse(job=wire.to_proto(await asyncio.to_thread(self._jobs.create, request)))
+        job = await asyncio.to_thread(self._jobs.create, request)
+        JOB.set(job.id)  # what the thread set is its own
+        return pb.CreateJobResponse(job=wire.to_proto(job))
 
     async def GetJob(self, request: pb.GetJobRequest, context: Any) -> pb.GetJobResponse:
         """See the contract."""

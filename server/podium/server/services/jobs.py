@@ -12,7 +12,7 @@ from podium.jobs.states import State
 from podium.jobs.store import JobStore, NewJob
 from podium.server.access import DEFAULT_PROJECT, facts
 from podium.server.admission import Admission
-from podium.server.context import JOB
+from podium.server.context import JOB, TRACE_PARENT
 from podium.server.dispatcher import Outlook
 from podium.server.services._paging import bad_token, make_token, read_token
 from podium.server.services.filters import compile_filter
@@ -74,6 +74,7 @@ class Jobs:
             request_id=request.request_id,
             asked=asked,
             created_by=_creator(),
+            trace_parent=TRACE_PARENT.get(),
         )
         try:
             job, new = self._store.create(new_job)

@@ -1,0 +1,68 @@
+"""The log of a program on stderr: lines of text, or one JSON object a line where PODIUM_LOG_FORMAT asks for it."""
+
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+#: "text", which is the default, or "json".
+FORMAT = "PODIUM_LOG_FORMAT"
+
+
+def configure(
+    text: str,
+    about: Callable[[], Mapping[str, object]],
+    *,
+    level: str = "info",
+    environ: Mapping[str, str] = os.environ,
+) -> None:
+    """Sends the log of this process to stderr.
+
+    Args:
+        text: the form of a line of text, in logging's % style; it may name what `about` returns.
+        about: what the thread or task that writes a line is at, such as {"job_id": "job-…"}; empty values are "-" in
+            text and left out of JSON.
+        level: lines below it are dropped.
+        environ: where the format is.
+
+    Raises:
+        ValueError: PODIUM_LOG_FORMAT is neither.
+    """
+    form = environ.get(FORMAT) or "text"
+    if form not in ("text", "json"):
+        raise ValueError(f"{FORMAT}={form!r}: write text or json")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Json(about) if form == "json" else _Text(text, about))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+class _Text(logging.Formatter):
+    def __init__(self, form: str, about: Callable[[], Mapping[str, object]]) -> None:
+        super().__init__(form)
+        self._about = about
+
+    def format(self, record: logging.LogRecord) -> str:
+        for name, value in self._about().items():
+            setattr(record, name, value or "-")
+        return super().format(record)
+
+
+class _Json(logging.Formatter):
+    def __init__(self, about: Callable[[], Mapping[str, object]]) -> None:
+        super().__init__()
+        self._about = about
+
+    def format(self, record: logging.LogRecord) -> str:
+        when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {
+            "time": when.replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **{name: value for name, value in self._about().items() if value},
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        # In ASCII: names of files need not be UTF-8, and a log must be.
+        return json.dumps(line)

@@ -1,0 +1,56 @@
+"""A program's log, as whoever collects it reads it."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from podium.jobs import logs
+
+SPEAKER = """
+import logging, sys
+from podium.jobs import logs
+logs.configure("%(levelname)s job=%(job_id)s %(message)s", lambda: {"job_id": sys.argv[1], "attempt": 0})
+log = logging.getLogger("podium.test")
+log.info("read %s, with a name of\\nthree lines\\n", "caf\\udce9.png")
+log.debug("dropped")
+try:
+    raise LookupError("nothing there")
+except LookupError:
+    log.exception("it failed")
+"""
+
+
+def said(form: str, job_id: str) -> list[str]:
+    """The lines that a program writes."""
+    run = subprocess.run(
+        [sys.executable, "-c", SPEAKER, job_id],
+        env={"PODIUM_LOG_FORMAT": form, "PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    return run.stderr.splitlines()
+
+
+def test_json_is_one_object_a_line_whatever_is_said():
+    first, second = map(json.loads, said("json", "job-1"))
+
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", first.pop("time"))
+    message = "read caf\udce9.png, with a name of\nthree lines\n"
+    assert {"level": "info", "logger": "podium.test", "message": message, "job_id": "job-1"} == first
+    assert ("error", "it failed") == (second["level"], second["message"])
+    assert second["exception"].endswith("LookupError: nothing there")
+
+
+@pytest.mark.parametrize(("form", "start"), [("text", "INFO job=- read"), ("", "INFO job=- read")])
+def test_text_is_as_its_form_says_with_a_dash_for_what_is_not_known(form, start):
+    assert said(form, "")[0].startswith(start)
+
+
+def test_a_format_that_is_none_is_refused_with_the_remedy():
+    with pytest.raises(ValueError, match=r"PODIUM_LOG_FORMAT='xml': write text or json"):
+        logs.configure("", dict, environ={"PODIUM_LOG_FORMAT": "xml"})
