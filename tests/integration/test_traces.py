@@ -114,7 +114,8 @@ def test_from_the_clients_call_to_the_first_step_it_is_one_trace_which_the_logs_
     assert {f"{mine.trace_id:032x}"} == {line["trace_id"] for line in named}
     assert job.id in {line.get("job_id") for line in named}
     assert 1 == len({line["request_id"] for line in named})
-    lines(log.read_text())
+    (begins,) = (line for line in lines(log.read_text()) if line.get("attempt") == 1)
+    assert (job.id, f"{mine.trace_id:032x}") == (begins["job_id"], begins["trace_id"])
 
 
 def job_ended(server: Any, job_id: str) -> bool:

@@ -146,6 +146,7 @@ class Attempt:
                 waiting=self._pulse.beat,
             )
             self._pulse.beat()
+            _LOG.info("attempt %d of %s begins, after step %d", self._assignment.attempt, job.id, step)
             journey = Journey(job, step, clock=self._clock)
             writer = Writer(self._store, self._assignment, self._stop)
             try:

@@ -1,8 +1,8 @@
 """What happens around every call of the contract, in this order.
 
-Request id first, because everything after it is logged with the id. Metering and tracing next, where they
-are on, and the audit trail, because they tell what comes of everything within. Errors next, because everything inside may raise. Then the
-deadline, so that all that follows is bounded; who calls and whether they may; then the rules of the contract.
+Request id first, because everything after it is logged with the id. Metering and tracing next, where they are on, and
+the audit trail, because they tell what comes of everything within. Errors next, because everything inside may raise.
+Then the deadline, so that all that follows is bounded; who calls and whether they may; then the rules of the contract.
 """
 
 from podium.server.interceptors.access import AccessInterceptor
