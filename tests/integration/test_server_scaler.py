@@ -11,6 +11,7 @@ from podium.jobs.job import Node, NodeState, Slot
 
 
 def trigger(**metadata: str) -> keda.ScaledObjectRef:
+    metadata = {"slotsPerMachine": "8"} | metadata
     return keda.ScaledObjectRef(name="podium-worker-h100", namespace="podium", scaler_metadata=metadata)
 
 
@@ -50,6 +51,18 @@ def test_what_waits_and_what_runs_counts_in_slots_each_pool_by_itself(
     # Four of them are held now; without those a scaler would take their machine away.
     assert 5 == slots("default")
     assert scaler.IsActive(trigger(pool="default"), timeout=20).result
+
+
+def test_what_no_machine_of_the_pools_shape_could_hold_asks_for_none(server, store, slots, request_for):
+    """One with more slots than a machine has, and, once a machine has been seen, one of another kind."""
+    for resources in ({"gpus": 9}, {"gpus": 8, "nodes": 2}, {"gpus": 4, "gpu_model": "h100"}, {"min_memory_gib": 70}):
+        server.jobs.CreateJob(request_for(resources=resources), timeout=20)
+    unseen = slots("default")
+    card = Slot(index=0, device="cuda:0", model="NVIDIA A100", memory_bytes=80 << 30, trouble="being looked at")
+    store.heartbeat(Node(id="n1", pool="default", state=NodeState.READY, slots=(card,)))
+
+    assert 16 + 4 + 1 == unseen
+    assert 16 + 1 == slots("default")
 
 
 def test_the_target_is_the_slots_of_one_machine(scaler):

@@ -6,6 +6,7 @@ from podium.server.dispatcher._delivery import Delivery, RqDelivery
 from podium.server.dispatcher._dispatch import Dispatcher
 from podium.server.dispatcher._leader import Leader
 from podium.server.dispatcher._outlook import Outlook
+from podium.server.dispatcher._pool import Demand, demand_of
 from podium.server.dispatcher._reconcile import Reconciler
 from podium.server.dispatcher._shares import Sharing, sharing_from_environment
 from podium.server.dispatcher._snapshots import Snapshots
@@ -15,6 +16,7 @@ __all__ = [
     "Archiver",
     "Deleter",
     "Delivery",
+    "Demand",
     "Dispatcher",
     "Leader",
     "Snapshots",
@@ -23,5 +25,6 @@ __all__ = [
     "RqDelivery",
     "Sharing",
     "Upkeep",
+    "demand_of",
     "sharing_from_environment",
 ]

@@ -11,7 +11,7 @@ _METRIC = "podium-slots"
 
 
 class ExternalScalerServicer:
-    """Slots that a pool's jobs hold or wait for, and how many of them one machine has."""
+    """Slots that a pool's jobs hold or wait for, as far as machines of the pool could hold them."""
 
     def __init__(self, demand: PoolDemand) -> None:
         self._demand = demand
@@ -22,10 +22,8 @@ class ExternalScalerServicer:
 
     async def GetMetricSpec(self, request: pb.ScaledObjectRef, context: Any) -> pb.GetMetricSpecResponse:
         """See the contract."""
-        text = _metadata(request, "slotsPerMachine", "the slots of one machine of the pool")
-        if not text.isdecimal() or int(text) < 1:
-            raise _refused("slotsPerMachine", f"{text!r} is not a whole number from 1")
-        return pb.GetMetricSpecResponse(metric_specs=[pb.MetricSpec(metric_name=_METRIC, target_size=int(text))])
+        spec = pb.MetricSpec(metric_name=_METRIC, target_size=_slots_per_machine(request))
+        return pb.GetMetricSpecResponse(metric_specs=[spec])
 
     async def GetMetrics(self, request: pb.GetMetricsRequest, context: Any) -> pb.GetMetricsResponse:
         """See the contract."""
@@ -33,7 +31,15 @@ class ExternalScalerServicer:
         return pb.GetMetricsResponse(metric_values=[pb.MetricValue(metric_name=_METRIC, metric_value=value)])
 
     async def _slots(self, request: pb.ScaledObjectRef) -> int:
-        return await asyncio.to_thread(self._demand.slots, _metadata(request, "pool", "the pool that is scaled"))
+        pool = _metadata(request, "pool", "the pool that is scaled")
+        return await asyncio.to_thread(self._demand.slots, pool, _slots_per_machine(request))
+
+
+def _slots_per_machine(request: pb.ScaledObjectRef) -> int:
+    text = _metadata(request, "slotsPerMachine", "the slots of one machine of the pool")
+    if not text.isdecimal() or int(text) < 1:
+        raise _refused("slotsPerMachine", f"{text!r} is not a whole number from 1")
+    return int(text)
 
 
 def _metadata(request: pb.ScaledObjectRef, name: str, meaning: str) -> str:
