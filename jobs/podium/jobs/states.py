@@ -28,12 +28,12 @@ class State(Enum):
 #: From a state to the states it may move to. Nothing leaves a terminal state. Every store obeys this table.
 MOVES: Mapping[State, frozenset[State]] = MappingProxyType(
     {
-        State.QUEUED: frozenset({State.STARTING, State.PAUSED, State.CANCELLING, State.CANCELLED}),
+        State.QUEUED: frozenset({State.STARTING, State.PAUSED, State.CANCELLED}),
         State.STARTING: frozenset({State.RUNNING, State.RECOVERING, State.PAUSING, State.CANCELLING, State.FAILED}),
         State.RUNNING: frozenset({State.SUCCEEDED, State.FAILED, State.RECOVERING, State.PAUSING, State.CANCELLING}),
-        State.RECOVERING: frozenset({State.QUEUED, State.FAILED, State.CANCELLING}),
-        State.PAUSING: frozenset({State.PAUSED, State.RECOVERING, State.CANCELLING, State.FAILED, State.SUCCEEDED}),
-        State.PAUSED: frozenset({State.QUEUED, State.CANCELLING, State.CANCELLED}),
+        State.RECOVERING: frozenset({State.QUEUED, State.FAILED}),
+        State.PAUSING: frozenset({State.PAUSED, State.CANCELLING, State.FAILED, State.SUCCEEDED}),
+        State.PAUSED: frozenset({State.QUEUED, State.CANCELLED}),
         State.CANCELLING: frozenset({State.CANCELLED, State.SUCCEEDED, State.FAILED}),
         State.CANCELLED: frozenset(),
         State.SUCCEEDED: frozenset(),
