@@ -1,9 +1,12 @@
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 
-from podium.worker.processes import folder_prefix, remove_abandoned
+import pytest
+
+from podium.worker.processes import describe_exit, folder_prefix, remove_abandoned, wait_status
 
 
 def _dead() -> int:
@@ -26,3 +29,17 @@ def test_only_what_a_dead_process_of_the_same_mark_left_is_removed(tmp_path, mon
     remove_abandoned("podium:x:a")
 
     assert {mine, others, strange} == set(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("number", "name"), [(9, "SIGKILL"), (signal.SIGRTMIN, "SIGRTMIN"), (signal.SIGRTMIN + 3, "SIGRTMIN+3")]
+)
+def test_a_process_that_a_signal_killed_is_described_whatever_the_signal(number, name):
+    process = subprocess.Popen([sys.executable, "-c", f"import os; os.kill(os.getpid(), {int(number)})"])
+
+    assert f"was killed by signal {int(number)} ({name})" == describe_exit(wait_status(process.wait(60)))
+
+
+def test_every_signal_that_there_is_has_a_name():
+    for number in signal.valid_signals():
+        assert describe_exit(wait_status(-number)).startswith(f"was killed by signal {int(number)} (SIG")

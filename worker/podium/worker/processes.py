@@ -129,8 +129,14 @@ def describe_exit(status: int) -> str:
     """A wait status in words, such as "was killed by signal 9 (SIGKILL)"."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
-        return f"was killed by signal {number} ({signal.Signals(number).name})"
+        return f"was killed by signal {number} ({_signal_name(number)})"
     return f"ended by itself with exit code {os.waitstatus_to_exitcode(status)}"
+
+
+def _signal_name(number: int) -> str:
+    # Python names the first and the last of the real-time signals alone.
+    real_time = signal.SIGRTMIN < number < signal.SIGRTMAX
+    return f"SIGRTMIN+{number - signal.SIGRTMIN}" if real_time else signal.Signals(number).name
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
