@@ -3,11 +3,11 @@
 from podium.jobs.events import StateChange
 from podium.jobs.job import Cause
 from podium.jobs.states import MOVES, State
-from podium.jobs.store import Assignment
+from podium.jobs.store import Assignment, JobStore
 from tests.contract.plays import history, start, submit
 
 
-def test_every_move_of_the_table_is_made_by_somebody(store) -> None:
+def test_every_move_of_the_table_is_made_by_somebody(store: JobStore) -> None:
     machines = map("n{}".format, range(100))
 
     def starting() -> Assignment:
