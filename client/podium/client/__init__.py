@@ -13,12 +13,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from podium.client._access import NewToken
     from podium.client._catalogue import BackboneInfo, ParameterInfo, ServerInfo, SorterInfo
     from podium.client._client import Client
     from podium.client._job_handle import JobHandle
     from podium.client._tls import Tls
+    from podium.client._token import token_from_environment
     from podium.client._webhook import verify_webhook
     from podium.client._yaml import dump_spec, load_spec
+    from podium.jobs.audit import AuditEvent
     from podium.jobs.errors import (
         AbortedError,
         AlreadyExistsError,
@@ -100,11 +103,16 @@ if TYPE_CHECKING:
         Weights,
     )
     from podium.jobs.states import State
+    from podium.jobs.tokens import Role, Token
 
 _HOMES = {
     "podium.client._client": "Client",
     "podium.client._job_handle": "JobHandle",
     "podium.client._tls": "Tls",
+    "podium.client._token": "token_from_environment",
+    "podium.client._access": "NewToken",
+    "podium.jobs.audit": "AuditEvent",
+    "podium.jobs.tokens": "Role Token",
     "podium.client._webhook": "verify_webhook",
     "podium.client._yaml": "load_spec dump_spec",
     "podium.client._catalogue": "BackboneInfo ParameterInfo ServerInfo SorterInfo",
@@ -135,6 +143,7 @@ __all__ = [
     "AdamW",
     "AlreadyExistsError",
     "Attempt",
+    "AuditEvent",
     "Augmentation",
     "BackboneInfo",
     "Bitonic",
@@ -176,6 +185,7 @@ __all__ = [
     "MetricSeries",
     "Muon",
     "NeuralSort",
+    "NewToken",
     "Node",
     "NodeState",
     "NoisedHinge",
@@ -195,6 +205,7 @@ __all__ = [
     "Resize",
     "ResourceExhaustedError",
     "Resources",
+    "Role",
     "ServerInfo",
     "Sgd",
     "Sigmoid",
@@ -211,6 +222,7 @@ __all__ = [
     "StepSchedule",
     "Subset",
     "Tls",
+    "Token",
     "TorchvisionDataset",
     "UnauthenticatedError",
     "UnavailableError",
@@ -220,6 +232,7 @@ __all__ = [
     "Weights",
     "dump_spec",
     "load_spec",
+    "token_from_environment",
     "verify_webhook",
 ]
 

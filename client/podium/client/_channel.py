@@ -8,8 +8,8 @@ import grpc
 
 from podium.client._tls import Tls
 
-#: Every unary call is safe to repeat: reading changes nothing, asking twice for a state (to pause, resume, change,
-#: cancel, drain) is asking once, and CreateJob carries a request id.
+#: Every unary call but those of ONCE is safe to repeat: reading changes nothing, asking twice for a state (to pause,
+#: resume, change, cancel, drain) is asking once, and CreateJob carries a request id.
 #:
 #: Streams are not gRPC's to repeat: `_watch` and `_download` do it. With a retry policy of theirs, some of those that
 #: were opened just as the server died waited for ever (seen with grpcio 1.85).
@@ -18,11 +18,15 @@ STREAMS = {
     "podium.api.v1.LogService": ("ReadLogs",),
     "podium.api.v1.CheckpointService": ("ReadCheckpoint",),
 }
+#: These would leave a second token behind, or drop the secret that the first try put in the former one's place.
+ONCE = {"podium.api.v1.TokenService": ("CreateToken", "RotateToken")}
 SERVICE_CONFIG = {
     "methodConfig": [
         {
             "name": [
-                {"service": service, "method": method} for service, methods in STREAMS.items() for method in methods
+                {"service": service, "method": method}
+                for service, methods in (STREAMS | ONCE).items()
+                for method in methods
             ]
         },
         {

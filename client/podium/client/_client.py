@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from types import TracebackType
 from typing import Any
 
+from podium.client._access import NewToken
 from podium.client._catalogue import BackboneInfo, ServerInfo, SorterInfo
 from podium.client._channel import open_channel
 from podium.client._job_handle import JobHandle
 from podium.client._tls import Tls
+from podium.client._token import shown
 from podium.client._wire import Wire
+from podium.jobs.audit import AuditEvent
 from podium.jobs.job import Job, Node
 from podium.jobs.spec import JobSpec, Priority
 from podium.jobs.states import State
+from podium.jobs.tokens import Role, Token
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 
@@ -44,12 +49,14 @@ class Client:
     Args:
         target: the server's address, such as "127.0.0.1:50051".
         project: the project of the jobs that are submitted and listed.
+        token: what to show to a server that asks for tokens; `token_from_environment()` asks the environment.
         tls: how to know the server; None: without TLS. The environment is asked by `Tls.from_environment()` only.
         timeout: seconds that a call may take.
         patience: seconds that a watch or a download goes on without reaching the server.
 
     Raises:
-        ValueError: a file of `tls` cannot be read.
+        ValueError: a file of `tls` cannot be read, or the token is no secret of one.
+        FailedPreconditionError: the token would be sent where others can read it (reason TOKEN_IN_THE_CLEAR).
     """
 
     def __init__(
@@ -57,6 +64,7 @@ class Client:
         target: str = DEFAULT_TARGET,
         *,
         project: str = "default",
+        token: str | None = None,
         tls: Tls | None = None,
         timeout: float = 30.0,
         patience: float = 300.0,
@@ -64,18 +72,25 @@ class Client:
         self.target = target
         self.project = project
         self._patience = patience
-        self._wire = Wire(open_channel(target, tls), target, timeout)
+        metadata = shown(token, target, encrypted=tls is not None)
+        self._wire = Wire(open_channel(target, tls), target, timeout, metadata)
 
     @classmethod
     def connect(
-        cls, target: str = DEFAULT_TARGET, *, wait: float = 10.0, project: str = "default", tls: Tls | None = None
+        cls,
+        target: str = DEFAULT_TARGET,
+        *,
+        wait: float = 10.0,
+        project: str = "default",
+        token: str | None = None,
+        tls: Tls | None = None,
     ) -> Client:
         """A client whose server has answered, within `wait` seconds after it comes up.
 
         Raises:
             DeadlineExceededError: it did not come up.
         """
-        client = cls(target, project=project, tls=tls)
+        client = cls(target, project=project, token=token, tls=tls)
         try:
             client._wire.server_info(wait=wait)
         except BaseException:
@@ -230,3 +245,68 @@ class Client:
     def server_info(self) -> ServerInfo:
         """The server's version and limits."""
         return self._wire.server_info()
+
+    def create_token(
+        self, name: str, *, role: Role, project: str | None = None, time_to_live: timedelta | None = None
+    ) -> NewToken:
+        """A new token. Its secret is in the answer and nowhere else.
+
+        >>> from datetime import timedelta
+        >>> from podium.client import Role
+        >>> made = client.create_token(                                  # doctest: +SKIP
+        ...     "ci", role=Role.SUBMITTER, project="vision", time_to_live=timedelta(days=90)
+        ... )
+        >>> with Client(target, token=made.secret) as ci:                # doctest: +SKIP
+        ...     ci.whoami().display_name
+        'ci'
+
+        Args:
+            name: for people.
+            role: what it may do.
+            project: where; "*" is everywhere. None: in this client's project.
+            time_to_live: how long it is good for; None: until it is revoked.
+
+        Raises:
+            InvalidSpecError: it would be a server's first token, and that must be an admin of "*".
+            PermissionDeniedError: you are no admin there.
+        """
+        return self._wire.access.create(name, project=project or self.project, role=role, time_to_live=time_to_live)
+
+    def tokens(self, project: str = "") -> tuple[Token, ...]:
+        """The tokens that you may manage, oldest first, revoked and expired ones too; empty `project`: of all."""
+        return self._wire.access.list(project)
+
+    def rotate_token(self, token_id: str, *, overlap: timedelta | None = None) -> NewToken:
+        """Another secret for a token; the former one is taken for `overlap` more, a day unless you say otherwise.
+
+        Raises:
+            NotFoundError: no such token that you may manage.
+            FailedPreconditionError: it was revoked, or has expired.
+        """
+        return self._wire.access.rotate(token_id, overlap)
+
+    def revoke_token(self, token_id: str) -> Token:
+        """Ends a token: every server refuses it within 5 seconds. Repeating it changes nothing.
+
+        Raises:
+            NotFoundError: no such token that you may manage.
+            FailedPreconditionError: it is the last admin of "*", and others are still good.
+        """
+        return self._wire.access.revoke(token_id)
+
+    def whoami(self) -> Token | None:
+        """The token that this client shows; None where the server asks for none.
+
+        >>> client.whoami() is None
+        True
+        """
+        return self._wire.access.caller()
+
+    def audit_events(self, *, project: str = "", target: str = "") -> Iterator[AuditEvent]:
+        """Who changed what, and who was refused, newest first, fetched page by page as you read on.
+
+        Args:
+            project: only what is about this one; empty, for admins of "*": everything.
+            target: only what was done to this job, checkpoint, machine or token.
+        """
+        return self._wire.access.events(project=project, target=target)

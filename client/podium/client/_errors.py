@@ -42,6 +42,7 @@ class Status:
     reason: str | None
     metadata: Mapping[str, str]
     violations: tuple[FieldViolation, ...]
+    retry_after: float | None
 
 
 def _invalid(status: Status) -> PodiumError:
@@ -58,6 +59,12 @@ def _aborted(status: Status) -> PodiumError:
     return cls(status.message, reason=status.reason, metadata=status.metadata)
 
 
+def _exhausted(status: Status) -> PodiumError:
+    return ResourceExhaustedError(
+        status.message, reason=status.reason, metadata=status.metadata, retry_after=status.retry_after
+    )
+
+
 def _plain(cls: type[PodiumError]) -> Callable[[Status], PodiumError]:
     return lambda status: cls(status.message, reason=status.reason, metadata=status.metadata)
 
@@ -71,7 +78,7 @@ TABLE: Mapping[grpc.StatusCode, Callable[[Status], PodiumError]] = {
     grpc.StatusCode.NOT_FOUND: _not_found,
     grpc.StatusCode.ALREADY_EXISTS: _plain(AlreadyExistsError),
     grpc.StatusCode.PERMISSION_DENIED: _plain(PermissionDeniedError),
-    grpc.StatusCode.RESOURCE_EXHAUSTED: _plain(ResourceExhaustedError),
+    grpc.StatusCode.RESOURCE_EXHAUSTED: _exhausted,
     grpc.StatusCode.FAILED_PRECONDITION: _plain(FailedPreconditionError),
     grpc.StatusCode.ABORTED: _aborted,
     grpc.StatusCode.OUT_OF_RANGE: _plain(OutOfRangeError),
@@ -137,9 +144,12 @@ def _of_tls(message: str) -> str | None:
 
 def _status(error: Any) -> Status:
     info, violations = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    retry: float | None = None
     for detail in _details(error):
         detail.Unpack(info)
         detail.Unpack(violations)
+        if detail.Unpack(info_of_retry := error_details_pb2.RetryInfo()):
+            retry = info_of_retry.retry_delay.ToNanoseconds() / 1e9
     return Status(
         code=error.code(),
         message=error.details() or error.code().name,
@@ -148,6 +158,7 @@ def _status(error: Any) -> Status:
         violations=tuple(
             FieldViolation(field=item.field, description=item.description) for item in violations.field_violations
         ),
+        retry_after=retry,
     )
 
 

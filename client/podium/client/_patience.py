@@ -42,8 +42,9 @@ class Patience:
         Raises:
             PodiumError: `error` itself, when it will not pass or the patience is over.
         """
-        if not isinstance(error, PASSING) or self._clock() >= self._deadline:
+        told = getattr(error, "retry_after", None)
+        if not (told or isinstance(error, PASSING)) or self._clock() >= self._deadline:
             raise error
         # Not all at the same moment, where many clients wait for one server.
-        self._sleep(min(self._pause, 5.0) * random.uniform(0.5, 1.0))
+        self._sleep((told or 0.0) + min(self._pause, 5.0) * random.uniform(0.5, 1.0))
         self._pause *= 2

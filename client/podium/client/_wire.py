@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import random
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -22,10 +24,11 @@ from podium.api.v1 import (
     server_service_pb2,
     server_service_pb2_grpc,
 )
+from podium.client._access import Access
 from podium.client._catalogue import BackboneInfo, ParameterInfo, ServerInfo, SorterInfo
 from podium.client._errors import translated
 from podium.client._trace import carried
-from podium.jobs.errors import FailedPreconditionError, FieldViolation, InvalidSpecError
+from podium.jobs.errors import FailedPreconditionError, FieldViolation, InvalidSpecError, ResourceExhaustedError
 from podium.jobs.events import JobEvent, MetricSeries
 from podium.jobs.job import Checkpoint, CheckpointFile, Job, Node
 from podium.jobs.spec import JobSpec, Priority
@@ -40,18 +43,23 @@ class Wire:
         channel: closed by `close`.
         target: the server's address, for messages.
         timeout: seconds that a unary call may take.
+        metadata: of every call.
     """
 
-    def __init__(self, channel: grpc.Channel, target: str, timeout: float) -> None:
+    def __init__(
+        self, channel: grpc.Channel, target: str, timeout: float, metadata: Sequence[tuple[str, str]] = ()
+    ) -> None:
         self.target = target
         self._channel = channel
         self._closed = False
         self._timeout = timeout
+        self._metadata = metadata
         self._jobs = job_service_pb2_grpc.JobServiceStub(channel)
         self._metrics = metric_service_pb2_grpc.MetricServiceStub(channel)
         self._checkpoints = checkpoint_service_pb2_grpc.CheckpointServiceStub(channel)
         self._nodes = node_service_pb2_grpc.NodeServiceStub(channel)
         self._server = server_service_pb2_grpc.ServerServiceStub(channel)
+        self.access = Access(channel, self._unary)
 
     def close(self) -> None:
         self._closed = True
@@ -169,7 +177,9 @@ class Wire:
         """What the server says of itself; with `wait`, within that many seconds after it comes up."""
         request = server_service_pb2.GetServerInfoRequest()
         with self._calling():
-            info = self._server.GetServerInfo(request, timeout=wait or self._timeout, wait_for_ready=wait is not None)
+            info = self._server.GetServerInfo(
+                request, timeout=wait or self._timeout, wait_for_ready=wait is not None, metadata=self._metadata
+            )
         return ServerInfo(
             version=info.version,
             max_message_bytes=info.max_message_bytes,
@@ -191,12 +201,22 @@ class Wire:
             raise FailedPreconditionError(sentence, reason="CLIENT_CLOSED") from None
 
     def _unary(self, method: Any, request: Any) -> Any:
-        with self._calling():
-            return method(request, timeout=self._timeout, metadata=carried())
+        """The answer. What was one call too many is made again when the server says, as nothing has been done of it."""
+        give_up = time.monotonic() + self._timeout
+        while True:
+            try:
+                with self._calling():
+                    return method(request, timeout=self._timeout, metadata=[*self._metadata, *carried()])
+            except ResourceExhaustedError as error:
+                # Not all at the same moment, where many threads were told the same.
+                wait = (error.retry_after or 0.0) * random.uniform(1.0, 1.5)
+                if error.retry_after is None or time.monotonic() + wait > give_up:
+                    raise
+                time.sleep(wait)
 
     def _stream(self, method: Any, request: Any, timeout: float | None) -> Iterator[Any]:
         with self._calling():
-            call = method(request, timeout=timeout, metadata=carried())
+            call = method(request, timeout=timeout, metadata=[*self._metadata, *carried()])
         try:
             with self._calling():
                 yield from call

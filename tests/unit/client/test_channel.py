@@ -1,5 +1,6 @@
 """What the channel tries again, against a real gRPC server that fails as it is told to."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from podium.client import (
     Job,
     JobSpec,
     LinearHead,
+    ResourceExhaustedError,
     Softmax,
     State,
     UnavailableError,
@@ -22,6 +24,7 @@ from podium.client import (
 from podium.client._channel import STREAMS
 from podium.jobs.wire import to_proto
 from podium.server.assembly import SERVICES
+from podium.server.status import to_status
 
 SPEC = JobSpec(backbone="x", tuning=LinearHead(), dataset=ImageFolder(train="/x"), sorter=Softmax())
 
@@ -31,6 +34,8 @@ class Desk(job_service_pb2_grpc.JobServiceServicer):
     """Fails the first calls with these statuses, then accepts."""
 
     failures: list[grpc.StatusCode] = field(default_factory=list)
+    busy: list[float] = field(default_factory=list)
+    """After so many seconds it is less."""
     request_ids: list[str] = field(default_factory=list)
     paused: list[str] = field(default_factory=list)
 
@@ -43,6 +48,9 @@ class Desk(job_service_pb2_grpc.JobServiceServicer):
 
     def CreateJob(self, request, context):
         self.request_ids.append(request.request_id)
+        if self.busy:
+            error = ResourceExhaustedError("later", reason="TOO_MANY_CALLS", retry_after=self.busy.pop(0))
+            context.abort_with_status(to_status(error))
         if self.failures:
             context.abort(self.failures.pop(0), "not now")
         job = Job(id="job-1", project="default", spec=SPEC, state=State.QUEUED)
@@ -81,6 +89,27 @@ def test_a_pause_that_finds_the_server_away_is_asked_for_again(desk, client):
     assert State.PAUSED == client.job("job-7").pause().state
 
     assert ["job-7"] * 2 == desk.paused
+
+
+def test_what_is_one_call_too_many_is_made_again_when_the_server_says(desk, client):
+    desk.busy = [0.05, 0.05]
+    began = time.monotonic()
+
+    assert "job-1" == client.submit(SPEC).id
+
+    assert 3 == len(desk.request_ids)
+    assert 1 == len(set(desk.request_ids))
+    assert 0.1 <= time.monotonic() - began
+
+
+def test_what_is_too_much_for_longer_than_a_call_may_take_is_given_up_at_once(desk, client):
+    desk.busy = [3600.0]
+
+    with pytest.raises(ResourceExhaustedError) as caught:
+        client.submit(SPEC)
+
+    assert 3600 == caught.value.retry_after
+    assert 1 == len(desk.request_ids)
 
 
 def test_two_submissions_have_two_request_ids(desk, client):

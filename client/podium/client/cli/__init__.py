@@ -24,6 +24,8 @@ COMMANDS = {
     "sorters": ("catalogue", "List the sorters a spec may choose, or tell of one."),
     "backbones": ("catalogue", "List the backbones a spec may name."),
     "schema": ("catalogue", "Print the JSON Schema of a job.yaml, for editors."),
+    "token": ("tokens", "Make, list, rotate and revoke tokens."),
+    "audit": ("audit", "Show who changed what, and who was refused."),
     "up": ("up", "Bring up Redis, a server and a worker on this machine."),
     "demo": ("demo", "Fine-tune twice and compare softmax with a top-k loss."),
 }

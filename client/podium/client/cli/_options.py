@@ -37,6 +37,14 @@ def server_option(function: F) -> F:
     return server(tls(function))
 
 
+def project_option(function: F) -> F:
+    """--project."""
+    option = click.option(
+        "--project", envvar="PODIUM_PROJECT", default="default", show_default=True, help="The project."
+    )
+    return option(function)
+
+
 def json_option(function: F) -> F:
     """--json."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
@@ -46,10 +54,11 @@ def connect(server: str | None, **options: Any) -> Client:
     """A client of the server that the user means."""
     from podium.client._client import Client
     from podium.client._tls import Tls
+    from podium.client._token import token_from_environment
 
     try:
         tls = Tls.from_environment() or (Tls() if click.get_current_context().meta.get(_TLS) else None)
-        return Client(find_target(server), tls=tls, **options)
+        return Client(find_target(server), tls=tls, token=token_from_environment(), **options)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from podium.client.cli._options import connect, console, job_argument, json_option, print_json, server_option
+from podium.client.cli._options import (
+    connect,
+    console,
+    job_argument,
+    json_option,
+    print_json,
+    project_option,
+    server_option,
+)
 
 if TYPE_CHECKING:
     from podium.jobs.job import Job
@@ -22,7 +30,7 @@ _STATES = (
 @click.argument("file", metavar="JOB.YAML", type=click.Path(allow_dash=True))
 @click.option("-f", "--follow", is_flag=True, help="Watch the job until it ends; exit with its outcome.")
 @click.option("--validate-only", is_flag=True, help="Only check; print the spec with every default filled in.")
-@click.option("--project", default="default", show_default=True, help="The project it belongs to.")
+@project_option
 @json_option
 @server_option
 def submit(file: str, follow: bool, validate_only: bool, project: str, as_json: bool, server: str | None) -> int | None:
@@ -52,7 +60,7 @@ def submit(file: str, follow: bool, validate_only: bool, project: str, as_json: 
 @click.option("--state", "states", multiple=True, type=click.Choice(_STATES, case_sensitive=False), help="Only these.")
 @click.option("--filter", "only", default="", metavar="FILTER", help="Only jobs of which it is true.")
 @click.option("--oldest-first", is_flag=True, help="The other way round.")
-@click.option("--project", default="default", show_default=True, help="The project.")
+@project_option
 @click.option("-n", "--limit", default=50, show_default=True, type=click.IntRange(1), help="At most so many.")
 @json_option
 @server_option
