@@ -8,6 +8,7 @@ import pytest
 from podium.client import Client, PermissionDeniedError, Role, UnauthenticatedError
 from podium.client.cli import cli
 from podium.client.cli._exit import FAILED, USAGE, run
+from tests.integration.client.conftest import until
 
 
 @pytest.fixture
@@ -48,8 +49,8 @@ def test_the_walk_of_a_token_from_its_making_to_its_end(podium, server, spec, mo
     with Client(server.target, token=secret, project="vision") as client:
         job = client.submit(spec)
         assert f"{token_id} (ci)" == job.job().created_by
-        with pytest.raises(PermissionDeniedError, match="'vision'"):
-            list(Client(server.target, token=secret).list())
+        with Client(server.target, token=secret) as other, pytest.raises(PermissionDeniedError, match="'vision'"):
+            list(other.list())
         with pytest.raises(PermissionDeniedError, match="admins"):
             client.create_token("more", role=Role.ADMIN)
 
@@ -61,14 +62,10 @@ def test_the_walk_of_a_token_from_its_making_to_its_end(podium, server, spec, mo
     with Client(server.target, token=rotated["secret"]) as client, pytest.raises(UnauthenticatedError, match="revoked"):
         client.whoami()
 
-    def trail() -> str:
-        return podium("audit", "--target", token_id)[0]
-
     with Client(server.target, token=file.read_text().strip()) as client:
-        while len(list(client.audit_events(target=token_id))) < 3:
-            pass
+        until(lambda: len(list(client.audit_events(target=token_id))) == 3)
         assert [job.id] == [event.target for event in client.audit_events(project="vision", target=job.id)]
-    lines = trail().splitlines()
+    lines = podium("audit", "--target", token_id)[0].splitlines()
     assert ["RevokeToken", "RotateToken", "CreateToken"] == [
         line.split("TokenService/")[1].split()[0] for line in lines
     ]
