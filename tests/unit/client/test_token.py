@@ -20,9 +20,7 @@ def test_a_token_comes_from_the_variable_or_from_the_file_that_another_one_names
         token_from_environment({"PODIUM_TOKEN_FILE": str(tmp_path / "missing")})
 
 
-@pytest.mark.parametrize(
-    "target", ["10.0.0.7:50051", "podium.example:443", "dns:///podium.example:1", "localhost.a:1"]
-)
+@pytest.mark.parametrize("target", ["10.0.0.7:50051", "podium.example:443", "dns:///podium.example:1", "localhost.a:1"])
 def test_a_token_is_not_sent_where_others_can_read_it(target, monkeypatch):
     monkeypatch.delenv("PODIUM_ALLOW_INSECURE_TOKEN", raising=False)
     with pytest.raises(FailedPreconditionError, match="--tls") as caught:
