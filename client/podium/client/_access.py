@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 
 from podium.api.v1 import audit_service_pb2, audit_service_pb2_grpc, token_service_pb2, token_service_pb2_grpc
 from podium.jobs.audit import AuditEvent
@@ -37,7 +38,9 @@ class Access:
         self._unary = unary
 
     def create(self, name: str, *, project: str, role: Role, time_to_live: timedelta | None) -> NewToken:
-        request = token_service_pb2.CreateTokenRequest(display_name=name, project=project, time_to_live=time_to_live)
+        request = token_service_pb2.CreateTokenRequest(
+            display_name=name, project=project, time_to_live=_duration(time_to_live)
+        )
         request.role = role.value  # type: ignore[assignment]  # numbers are enum values
         return _with_secret(self._unary(self._tokens.CreateToken, request))
 
@@ -46,7 +49,7 @@ class Access:
         return tuple(from_proto(Token, token) for token in self._unary(self._tokens.ListTokens, request).tokens)
 
     def rotate(self, token_id: str, overlap: timedelta | None) -> NewToken:
-        request = token_service_pb2.RotateTokenRequest(token_id=token_id, overlap=overlap)
+        request = token_service_pb2.RotateTokenRequest(token_id=token_id, overlap=_duration(overlap))
         return _with_secret(self._unary(self._tokens.RotateToken, request))
 
     def revoke(self, token_id: str) -> Token:
@@ -66,6 +69,14 @@ class Access:
             yield from (from_proto(AuditEvent, event) for event in response.events)
             if not (token := response.next_page_token):
                 return
+
+
+def _duration(span: timedelta | None) -> Duration | None:
+    if span is None:
+        return None
+    duration = Duration()
+    duration.FromTimedelta(span)
+    return duration
 
 
 def _with_secret(response: Any) -> NewToken:

@@ -37,7 +37,7 @@ def token_from_environment(environ: Mapping[str, str] = os.environ) -> str | Non
 
 def shown(
     token: str | None, target: str, *, encrypted: bool, environ: Mapping[str, str] = os.environ
-) -> list[tuple[str, str]]:
+) -> tuple[tuple[str, str], ...]:
     """The metadata that shows a token; none without one.
 
     Args:
@@ -51,7 +51,7 @@ def shown(
         FailedPreconditionError: whoever is on the way could read it (reason TOKEN_IN_THE_CLEAR).
     """
     if not token:
-        return []
+        return ()
     if not (token.isascii() and token.isprintable()) or " " in token:
         raise ValueError("the token is no secret of a token: one is a word without spaces; see `podium token create`")
     if not encrypted and not is_loopback(target) and environ.get(_ALLOWED) != "1":
@@ -60,7 +60,7 @@ def shown(
             f"PODIUM_TLS_CA, Client(tls=...)), or set {_ALLOWED}=1 where something else encrypts it",
             reason="TOKEN_IN_THE_CLEAR",
         )
-    return [("authorization", f"Bearer {token}")]
+    return (("authorization", f"Bearer {token}"),)
 
 
 def is_loopback(target: str) -> bool:

@@ -47,7 +47,7 @@ class Wire:
     """
 
     def __init__(
-        self, channel: grpc.Channel, target: str, timeout: float, metadata: Sequence[tuple[str, str]] = ()
+        self, channel: grpc.Channel, target: str, timeout: float, metadata: tuple[tuple[str, str], ...] = ()
     ) -> None:
         self.target = target
         self._channel = channel
@@ -206,7 +206,7 @@ class Wire:
         while True:
             try:
                 with self._calling():
-                    return method(request, timeout=self._timeout, metadata=[*self._metadata, *carried()])
+                    return method(request, timeout=self._timeout, metadata=(*self._metadata, *carried()))
             except ResourceExhaustedError as error:
                 # Not all at the same moment, where many threads were told the same.
                 wait = (error.retry_after or 0.0) * random.uniform(1.0, 1.5)
@@ -216,7 +216,7 @@ class Wire:
 
     def _stream(self, method: Any, request: Any, timeout: float | None) -> Iterator[Any]:
         with self._calling():
-            call = method(request, timeout=timeout, metadata=[*self._metadata, *carried()])
+            call = method(request, timeout=timeout, metadata=(*self._metadata, *carried()))
         try:
             with self._calling():
                 yield from call

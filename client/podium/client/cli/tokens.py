@@ -8,7 +8,7 @@ import sys
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import click
 
@@ -24,16 +24,14 @@ ROLES = ("viewer", "submitter", "admin")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-class _Span(click.ParamType):
-    """Such as 30m, 12h, 90d."""
-
-    name = "TIME"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        found = re.fullmatch(r"(\d{1,9})([smhd])", value)
-        if not found:
-            self.fail(f"{value!r} is no span of time; write a number and s, m, h or d, such as 90d", param, ctx)
-        return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+def _span(context: click.Context, parameter: click.Parameter, text: str | None) -> timedelta | None:
+    """A span of time, such as 30m, 12h, 90d."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,9})([smhd])", text)
+    if not found:
+        raise click.BadParameter(f"{text!r} is no span of time; write a number and s, m, h or d, such as 90d")
+    return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
 
 
 token_argument = click.argument("token", metavar="TOKEN")
@@ -58,7 +56,7 @@ def token() -> None:
 @click.argument("name")
 @click.option("--role", required=True, type=click.Choice(ROLES), help="Look; submit and stop jobs; manage tokens.")
 @project_option
-@click.option("--ttl", type=_Span(), help="How long it is good for. Default: until it is revoked.")
+@click.option("--ttl", metavar="TIME", callback=_span, help="How long it is good for. Default: until it is revoked.")
 @output_option
 @json_option
 @server_option
@@ -101,7 +99,7 @@ def ls(project: str, as_json: bool, server: str | None) -> None:
 
 @token.command()
 @token_argument
-@click.option("--overlap", type=_Span(), help="How long the former secret is taken for. Default: 1d.")
+@click.option("--overlap", metavar="TIME", callback=_span, help="How long the former secret is taken for. Default: 1d.")
 @output_option
 @json_option
 @server_option
