@@ -11,7 +11,7 @@ from podium.server import meters
 from podium.server.observing import Figures, Lookout
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs/observability.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/observability.md").read_text(encoding="utf-8").partition("## Health")[0]
 
 
 def told() -> dict[str, set[str]]:
