@@ -22,6 +22,7 @@ from podium.jobs.states import State
 from podium.jobs.store import Assignment, Leases, NewJob, Wish
 from podium.jobs.store._redis_listing import _READ
 from podium.jobs.store.redis import RedisStore, connect
+from tests.contract.plays import everything, machine
 
 SPEC = JobSpec(backbone="resnet50", tuning=LinearHead(), dataset=ImageFolder(train="/data"), sorter=OddEven())
 NEW = NewJob(project="default", spec=SPEC, classes=("cat", "dog"))
@@ -271,6 +272,25 @@ class TestOutage:
             redis_client.execute_command(*mend)  # type: ignore[no-untyped-call]  # redis-py
 
         assert State.SUCCEEDED is store.finish(assignment, State.SUCCEEDED, reason="done").state
+
+    def test_a_redis_that_is_full_is_read_as_ever(self, redis_client: redis.Redis) -> None:
+        store = RedisStore(redis_client)
+        machine(store)
+        assignment, waiting = start(store), store.create(NEW)[0]
+        store.append(assignment, 1, [MetricBatch.at(1, {"loss": 1.0}), Progress(phase="training", step=1)])
+        store.commit_checkpoint(assignment, checkpoint_of(assignment))
+
+        def seen() -> object:
+            jobs = [everything(store, job_id) for job_id in (assignment.job_id, waiting.id)]
+            listed = store.list(project="default", states=frozenset({State.QUEUED, State.RUNNING}))
+            return jobs, listed, store.nodes(), store.line("default"), store.silent(), store.usage()
+
+        before = seen()
+        redis_client.config_set("maxmemory", 1)
+        try:
+            assert before == seen()
+        finally:
+            redis_client.config_set("maxmemory", 0)
 
     def test_a_begin_that_was_cut_short_may_be_repeated_by_its_process_only(
         self, redis_server: Any, lossy: RedisStore, losses: Losses, other: RedisStore

@@ -107,6 +107,7 @@ class Link:
         self._client = client
         self._commit = client.register_script("\n".join([_moves(), _script("run.lua"), _script("commit.lua")]))
         self._guarded = client.register_script("\n".join([_script("run.lua"), _script("guarded.lua")]))
+        self._each = client.register_script(_script("each.lua"))
         self._lead = client.register_script(_script("lead.lua"))
         self._resign = client.register_script(_script("resign.lua"))
         self._tokens = client.register_script(_script("tokens.lua"))
@@ -118,8 +119,22 @@ class Link:
             pipeline = self._client.pipeline(transaction=len(commands) > 1)
             for command in commands:
                 pipeline.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py
-            answers: list[Any] = pipeline.execute()
+            try:
+                answers: list[Any] = pipeline.execute()
+            except redis.exceptions.OutOfMemoryError:
+                if len(commands) == 1:
+                    raise
+                return self._run_while_full(commands)
             return answers
+
+    def _run_while_full(self, commands: Sequence[Command]) -> list[Any]:
+        """As `run`: a Redis that is full lets nothing into a transaction; a script may read, and make room."""
+        parsers = self._client.response_callbacks
+        raw: list[Any] = self._each(args=[word for command in commands for word in (len(command), *command)])
+        return [
+            parsers[command[0]](answer) if command[0] in parsers else answer
+            for command, answer in zip(commands, raw, strict=True)
+        ]
 
     def commit(self, key: str, move: Move, guards: Sequence[Command], commands: Sequence[Command]) -> str:
         """Runs commit.lua on a job's hash; what it answers.

@@ -78,6 +78,8 @@ class Leader:
                 self._step()
             except UnavailableError as error:
                 _LOG.warning("nothing is dispatched: %s", error.message)
+                # A ledger that is full lets nobody lead, and nothing else makes room in it.
+                self._keep_up()
                 self._stopping.wait(1.0)
             except Exception:
                 _LOG.exception("a step of the dispatcher failed and is tried again")
@@ -105,5 +107,8 @@ class Leader:
         if time.monotonic() - self._reconciled >= self._reconcile_every:
             self._reconciler.reconcile()
             self._reconciled = time.monotonic()
+        self._keep_up()
+
+    def _keep_up(self) -> None:
         if self._upkeep is not None:
             self._upkeep.nudge()

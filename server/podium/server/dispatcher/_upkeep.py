@@ -16,7 +16,7 @@ class Upkeep:
 
     Args:
         tasks: what to do, by what it is in words. Each may be cut short anywhere, and is then done again by whoever
-            leads next.
+            leads next; two servers may do it at once.
         every: seconds between two looks.
     """
 
