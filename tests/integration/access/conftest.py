@@ -48,7 +48,7 @@ class Caller:
 
     def __init__(self, channel: grpc.aio.Channel, secret: str = "", scheme: str = "Bearer") -> None:
         self.channel = channel
-        self._metadata = (("authorization", f"{scheme} {secret}"),) if secret else ()
+        self.metadata = (("authorization", f"{scheme} {secret}"),) if secret else ()
         self.jobs = job_service_pb2_grpc.JobServiceStub(channel)
         self.tokens = token_service_pb2_grpc.TokenServiceStub(channel)
         self.nodes = node_service_pb2_grpc.NodeServiceStub(channel)
@@ -61,12 +61,12 @@ class Caller:
 
     async def ask(self, method: Any, request: Any) -> Any:
         """The answer; of a stream, all of its messages."""
-        call = method(request, metadata=self._metadata, timeout=20)
+        call = method(request, metadata=self.metadata, timeout=20)
         return [message async for message in call] if hasattr(call, "__aiter__") else await call
 
     def open(self, method: Any, request: Any) -> Any:
         """A stream."""
-        return method(request, metadata=self._metadata, timeout=60)
+        return method(request, metadata=self.metadata, timeout=60)
 
     async def refused(self, method: Any, request: Any) -> Refusal:
         """What the caller hears instead of an answer."""
@@ -124,8 +124,8 @@ def play(ledger_url: str, artifacts_root: Path, data_root: Path) -> Callable[[Sc
     )
 
     @asynccontextmanager
-    async def serving(**access: Any) -> AsyncIterator[Caller]:
-        options = Options(listen="127.0.0.1:0", access=AccessSettings(**access), keepalive=600, grace=0.5)
+    async def serving(listen: str = "127.0.0.1:0", **access: Any) -> AsyncIterator[Caller]:
+        options = Options(listen=listen, access=AccessSettings(**access), keepalive=600, grace=0.5)
         app = App(settings, options)
         address = await app.start()
         try:

@@ -23,8 +23,6 @@ from podium.jobs.tokens import EVERY_PROJECT, Role, Token, digest_of, token_id_o
 from podium.server.access._caller import Caller
 
 _LOG = logging.getLogger(__name__)
-_LOOK_EVERY = 1.0
-_STALE_AFTER = 4.0
 _OPERATOR = Caller(
     token=Token(
         id="tok-of-the-operator", display_name="PODIUM_ADMIN_TOKEN_FILE", project=EVERY_PROJECT, role=Role.ADMIN
@@ -53,11 +51,21 @@ class Keyring:
         tokens: the ledger's.
         admin_digest: of the secret that is always good; None: there is none.
         clock: the time, aware; tokens expire by it.
+        look: seconds between two looks.
+        patience: seconds without the ledger after which no token of its is taken. With `look` below 5.
     """
 
     def __init__(
-        self, tokens: RedisTokens, *, admin_digest: bytes | None = None, clock: Callable[[], datetime] = utc_now
+        self,
+        tokens: RedisTokens,
+        *,
+        admin_digest: bytes | None = None,
+        clock: Callable[[], datetime] = utc_now,
+        look: float = 1.0,
+        patience: float = 4.0,
     ) -> None:
+        self._look_every = look
+        self._patience = patience
         self._tokens = tokens
         self._admin_digest = admin_digest
         self._clock = clock
@@ -102,7 +110,7 @@ class Keyring:
 
     async def _keep_looking(self) -> None:
         while True:
-            await asyncio.sleep(_LOOK_EVERY)
+            await asyncio.sleep(self._look_every)
             try:
                 await self.look()
             except UnavailableError as error:
@@ -136,7 +144,7 @@ class Keyring:
         """
         if self._admin_digest is not None and hmac.compare_digest(digest_of(secret), self._admin_digest):
             return _OPERATOR
-        if time.monotonic() - self._heard > _STALE_AFTER:
+        if time.monotonic() - self._heard > self._patience:
             raise _not_heard()
         stored = self._book.tokens.get(token_id_of(secret) or "")
         if not (stored or _NOBODYS).opens(secret, self._clock()) or stored is None:

@@ -1,0 +1,91 @@
+"""What stands open beside the contract's rpcs, what the server says of it, and what holds without Redis."""
+
+import asyncio
+import logging
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from podium.jobs.errors import UnavailableError
+from podium.jobs.store.redis import RedisTokens
+from podium.jobs.tokens import Role, digest_of
+from podium.server.access import ANONYMOUS, Keyring
+from podium.server.services.tokens import Tokens
+from tests.integration.access.conftest import OPERATOR, Caller, eventually, refusal
+
+
+def test_health_is_for_everybody_and_reflection_for_who_has_a_token(play):
+    async def scenario(serve):
+        anonymous = await serve()
+
+        async def described(caller: Caller) -> list[str]:
+            stub: Any = reflection_pb2_grpc.ServerReflectionStub(caller.channel)  # type: ignore[arg-type]  # its stubs know no aio
+            call = stub.ServerReflectionInfo(metadata=caller.metadata, timeout=20)
+            await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+            await call.done_writing()
+            answer = await call.read()
+            return [service.name for service in answer.list_services_response.service]
+
+        assert "podium.api.v1.TokenService" in await described(anonymous)
+        root = anonymous.with_secret((await anonymous.make())[1])
+
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await described(anonymous)
+        refused = refusal(caught.value)
+        assert ("UNAUTHENTICATED", "TOKEN_MISSING") == (refused.code, refused.reason)
+        assert "podium.api.v1.TokenService" in await described(root)
+        health: Any = health_pb2_grpc.HealthStub(anonymous.channel)
+        answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=20)
+        assert health_pb2.HealthCheckResponse.SERVING == answer.status
+
+    play(scenario)
+
+
+def test_a_server_that_is_open_to_other_machines_says_so_loudly_at_its_start(play, caplog):
+    def warned() -> list[str]:
+        return [record.levelname for record in caplog.records if "NO TOKENS" in record.getMessage()]
+
+    async def scenario(serve):
+        await serve()
+        assert [] == warned()
+        await serve(admin_digest=digest_of(OPERATOR), listen="0.0.0.0:0")
+        assert [] == warned()
+        await serve(listen="0.0.0.0:0")
+        assert ["WARNING"] == warned()
+
+    with caplog.at_level(logging.WARNING, "podium.server.app"):
+        play(scenario)
+
+
+def test_a_server_that_has_not_heard_from_redis_for_long_takes_no_token_but_the_operators(redis_server, redis_client):
+    async def scenario() -> None:
+        tokens = RedisTokens(redis_client)
+        service = Tokens(tokens)
+        _, secret = service.create(ANONYMOUS, display_name="a", project="*", role=Role.ADMIN, time_to_live=None)
+        keyring = Keyring(tokens, admin_digest=digest_of(OPERATOR), look=0.05, patience=0.5)
+        await keyring.start()
+
+        async def taken() -> bool:
+            try:
+                return keyring.holder(secret) is not None
+            except UnavailableError:
+                return False
+
+        async def refused() -> bool:
+            return not await taken()
+
+        assert await taken()
+        redis_server.kill()
+        await eventually(refused)
+        assert keyring.asks
+        operator = keyring.holder(OPERATOR)
+        assert operator is not None
+        assert operator.of_the_operator
+        redis_server.start()
+        await eventually(taken)
+        await keyring.stop()
+
+    asyncio.run(scenario())
