@@ -24,7 +24,7 @@ FROM base AS server
 COPY --from=wheel /dist /dist
 RUN pip install --quiet --no-cache-dir --constraint /tmp/constraints.txt "$(echo /dist/*.whl)[server]"
 USER podium
-EXPOSE 50051
+EXPOSE 50051 9464
 STOPSIGNAL SIGTERM
 CMD ["python", "-m", "podium.server", "--listen", "0.0.0.0:50051"]
 

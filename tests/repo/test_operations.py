@@ -14,7 +14,7 @@ RUNBOOK = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 #: Written by workers for their own processes; nobody sets them.
 INTERNAL = {"PODIUM_AGENT_FOLDER", "PODIUM_ATTEMPT_FOLDER", "PODIUM_SLOT_DEVICES"}
 #: Read by the pilot and by docker-compose.yml themselves.
-OF_SCRIPTS = {"PODIUM_DATA", "PODIUM_ENV", "PODIUM_PORT"}
+OF_SCRIPTS = {"PODIUM_DATA", "PODIUM_ENV", "PODIUM_METRICS_PORT", "PODIUM_PORT"}
 
 
 def table() -> dict[str, str]:

@@ -143,10 +143,11 @@ class App:
         asyncio.get_running_loop().set_default_executor(
             ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="podium-call")
         )
-        await self._keyring.start()
-        address = self._bind(self._options.listen)
+        # First, so that a server which waits for anything else can say so.
         self._listen_for_operators()
         self._lookout.start()
+        await self._keyring.start()
+        address = self._bind(self._options.listen)
         self._hub.start()
         await self._assembled.server.start()
         self._leader.start()

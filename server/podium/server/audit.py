@@ -13,6 +13,7 @@ from itertools import islice
 from podium.jobs.audit import AuditEvent
 from podium.jobs.errors import UnavailableError
 from podium.jobs.store.redis import RedisAudit
+from podium.server import meters
 
 _LOG = logging.getLogger(__name__)
 _GATHER = 0.1
@@ -44,6 +45,7 @@ class AuditWriter:
         """Leaves an event to be written."""
         if len(self._waiting) >= self._most:
             self._lost += 1
+            meters.AUDIT_LOST.inc()
             return
         self._waiting.append(event)
         if self._task is None:
@@ -56,6 +58,7 @@ class AuditWriter:
             await asyncio.wait([self._task], timeout=within)
         if self._waiting:
             _LOG.error("%d audit events are lost: the ledger cannot be reached", len(self._waiting))
+            meters.AUDIT_LOST.inc(len(self._waiting))
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _write(self) -> None:
@@ -81,6 +84,7 @@ class AuditWriter:
             return False
         except Exception:
             _LOG.exception("%d audit events are lost", len(events))
+            meters.AUDIT_LOST.inc(len(events))
         return True
 
     async def _pause(self, seconds: float) -> None:

@@ -47,3 +47,9 @@ WEBHOOK_TRIES = Counter(
     ("webhook", "outcome"),
     registry=REGISTRY,
 )
+
+AUDIT_LOST = Counter(
+    "podium_audit_events_lost",
+    "Audit events that were not written, as the ledger was away too long.",
+    registry=REGISTRY,
+)
