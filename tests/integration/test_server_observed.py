@@ -134,7 +134,7 @@ def test_a_lost_ledger_is_told_apart_from_draining_and_comes_back_by_itself(
     assert (0, 1) == (away("podium_ledger_up"), away("podium_server_state", state="ledger-lost"))
     eventually(lambda: server.scrape()("podium_leader") == 0)
     assert 200 == server.ask("/healthz")[0]
-    assert (1, "ledger-lost") == probed()
+    eventually(lambda: probed() == (1, "ledger-lost"))
 
     redis_server.start()
     eventually(lambda: ready(server) == (200, "serving"))

@@ -36,7 +36,7 @@ from podium.server.dispatcher import (
     Upkeep,
 )
 from podium.server.interceptors import MeteringInterceptor, TracingInterceptor
-from podium.server.observing import Figures, Listener, Lookout, pages
+from podium.server.observing import Figures, Listener, Lookout, ServerState, pages
 from podium.server.servicers import (
     AuditServicer,
     CheckpointServicer,
@@ -123,6 +123,7 @@ class App:
         self._tracer = tracer("podium-server")
         self._lookout = Lookout(store, counts=observed)
         self._listener: Listener | None = None
+        self._told: ServerState | None = None
         self._assembled = Assembled(
             {
                 **_servicers(store, snapshots, watches, settings),
@@ -153,7 +154,8 @@ class App:
         self._leader.start()
         # So that whoever asks as soon as it serves is told that it does, where the ledger is there.
         await asyncio.to_thread(self._lookout.wait, 1.0)
-        self._health = asyncio.create_task(self._tell_health())
+        await self._tell_health()
+        self._health = asyncio.create_task(self._keep_telling_health())
         return address
 
     def _listen_for_operators(self) -> None:
@@ -166,14 +168,16 @@ class App:
         _LOG.info("metrics and health on http://%s", self._listener.address)
 
     async def _tell_health(self) -> None:
-        """Has the health service follow the server's state, until it drains."""
-        told = None
+        """Has the health service say how the server is."""
+        if (state := self._lookout.state) is not self._told:
+            await self._assembled.set_health(state)
+            _LOG.info("health: %s", state.value)
+            self._told = state
+
+    async def _keep_telling_health(self) -> None:
         while True:
-            if (state := self._lookout.state) is not told:
-                await self._assembled.set_health(state)
-                _LOG.info("health: %s", state.value)
-                told = state
             await asyncio.sleep(_HEALTH_EVERY)
+            await self._tell_health()
 
     def _bind(self, listen: str) -> str:
         server, tls = self._assembled.server, self._options.tls
@@ -191,7 +195,7 @@ class App:
         """Tells health checks first, then watchers, then waits for calls in hand."""
         self._lookout.drain()
         self._health.cancel()
-        await self._assembled.set_health(self._lookout.state)
+        await self._tell_health()
         self._hub.drain()
         # Together: while Redis hangs, the leader's last step takes long.
         await asyncio.gather(asyncio.to_thread(self._leader.stop), self._assembled.server.stop(self._options.grace))
