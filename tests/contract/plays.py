@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from podium.jobs import wire
 from podium.jobs.errors import PodiumError
-from podium.jobs.events import JobEvent, StateChange
+from podium.jobs.events import JobEvent, LogBatch, StateChange
 from podium.jobs.job import Checkpoint, Job, Node, NodeState, Slot
 from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven
 from podium.jobs.store import Assignment, JobStore, NewJob
@@ -74,6 +74,22 @@ def everything(store: JobStore, job_id: str) -> object:
     """All that readers can see of a job."""
     holding = [(job.id, assignment) for job, assignment, _ in store.holding()]
     return store.get(job_id), history(store, job_id), list(store.metrics(job_id)), store.checkpoints(job_id), holding
+
+
+def lines_of(
+    store: JobStore, job_id: str, offset: int | None = None, *, limit: int = 200
+) -> list[tuple[int, int, str]]:
+    """The log from a line on, page by page: of each line its offset, its attempt and its text."""
+    found, at = [], offset
+    while (page := store.log(job_id, offset=at, limit=limit)).rows:
+        for row in page.rows:
+            event = wire.from_bytes(JobEvent, row.data)
+            assert isinstance(event.payload, LogBatch)
+            for place, line in enumerate(event.payload.lines, row.offset):
+                if at is None or place >= at:
+                    found.append((place, event.attempt, line.text))
+        at = found[-1][0] + 1
+    return found
 
 
 def machine(store: JobStore, name: str = "n1", slots: int = 3) -> Node:

@@ -19,6 +19,7 @@ from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven
 from podium.jobs.states import State
 from podium.jobs.store import Archive, JobStore, MemoryStore, NewJob, StoredEvent
 from podium.jobs.store.redis import RedisStore
+from tests.contract.plays import lines_of
 
 SPEC = JobSpec(backbone="resnet50", tuning=LinearHead(), dataset=ImageFolder(train="/data"), sorter=OddEven())
 
@@ -51,7 +52,8 @@ def everything(store: JobStore, job_id: str) -> object:
     last = store.get(job_id).sequence
     pages = [answer(partial(store.events, job_id, after=after, limit=7)) for after in range(-1, last + 2)]
     whole = answer(partial(store.events, job_id, after=0))
-    return store.get(job_id), whole, pages, repr(list(store.metrics(job_id))), store.checkpoints(job_id)
+    logs = [answer(partial(lines_of, store, job_id, offset, limit=2)) for offset in (None, 5)]
+    return store.get(job_id), whole, pages, logs, repr(list(store.metrics(job_id))), store.checkpoints(job_id)
 
 
 def answer(call: Callable[[], object]) -> object:
@@ -265,7 +267,12 @@ class TestDamage:
                 read()
 
 
-ROWS = st.lists(st.binary(max_size=60), min_size=1, max_size=30)
+def event_of(text: str) -> bytes:
+    """The bytes of an event that says something."""
+    return JobEvent(job_id=text).SerializeToString()
+
+
+ROWS = st.lists(st.text(max_size=60).map(event_of), min_size=1, max_size=30)
 
 
 @pytest.fixture
@@ -293,7 +300,7 @@ def test_every_page_holds_the_very_bytes(
 @given(data=st.data())
 def test_a_changed_byte_is_found_or_changes_nothing(artifacts: ArtifactStore, data: st.DataObject) -> None:
     archive = Archive(artifacts)
-    events = tuple(StoredEvent(sequence=at, data=b"%d" % at * at) for at in range(1, 20))
+    events = tuple(StoredEvent(sequence=at, data=event_of(f"{at}" * at)) for at in range(1, 20))
     digest = archive.write("job-a", oldest=1, last=19, rows=events)
     path = artifacts.history_path("job-a", digest)
     content = bytearray(path.read_bytes())
@@ -309,7 +316,7 @@ def test_a_changed_byte_is_found_or_changes_nothing(artifacts: ArtifactStore, da
 
 @pytest.mark.parametrize("sequences", [(1, 2, 4), (2, 3, 4), (1, 2, 3), (1, 3, 2, 4), (1, 2, 2, 3, 4), ()])
 def test_a_history_with_a_gap_is_not_kept(artifacts: ArtifactStore, sequences: tuple[int, ...]) -> None:
-    rows = [StoredEvent(sequence=sequence, data=b"x") for sequence in sequences]
+    rows = [StoredEvent(sequence=sequence, data=event_of("x")) for sequence in sequences]
     with pytest.raises(ValueError, match="event"):
         Archive(artifacts).write("job-a", oldest=1, last=4, rows=rows)
     assert [] == [path for path in artifacts.root.rglob("*") if path.is_file()]

@@ -35,7 +35,7 @@ PAYLOADS = st.lists(
     st.one_of(
         st.builds(MetricBatch.at, st.integers(0, 9), st.dictionaries(st.sampled_from(["a", "b"]), st.floats(0, 1))),
         st.builds(Progress, phase=st.just("training"), step=st.integers(0, 99)),
-        st.builds(LogBatch, lines=st.just((LogLine(text="line"),))),
+        st.builds(LogBatch, lines=st.lists(st.just(LogLine(text="line")), min_size=1, max_size=5).map(tuple)),
     ),
     max_size=4,
 )
@@ -53,13 +53,16 @@ class Lockstep(RuleBasedStateMachine):
         super().__init__()
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
         self.stores: list[Any] = [
-            MemoryStore(clock=self.time, leases=LEASES, new_id=self.ids_from(), events_kept=12, archive=archive),
+            MemoryStore(
+                clock=self.time, leases=LEASES, new_id=self.ids_from(), events_kept=12, log_kept=600, archive=archive
+            ),
             RedisStore(
                 client,
                 clock=self.time,
                 leases=LEASES,
                 new_id=self.ids_from(),
                 events_kept=12,
+                log_kept=600,
                 prefix=f"lockstep{next(_prefixes)}:",
                 archive=archive,
             ),
@@ -249,6 +252,11 @@ class Lockstep(RuleBasedStateMachine):
     @rule(job_id=FIRST, after=st.integers(-1, 30), limit=st.integers(1, 5))
     def read_events(self, job_id: str, after: int, limit: int) -> None:
         self.both(lambda store: store.events(job_id, after=after, limit=limit))
+
+    @precondition(lambda self: self.ids)
+    @rule(job_id=FIRST, offset=st.sampled_from([None, 0, 1, 2, 5, 99]), limit=st.integers(1, 3))
+    def read_log(self, job_id: str, offset: int | None, limit: int) -> None:
+        self.both(lambda store: store.log(job_id, offset=offset, limit=limit))
 
     @rule(limit=st.integers(1, 3), states=st.frozensets(st.sampled_from(State), max_size=3))
     def read_pages(self, limit: int, states: frozenset[State]) -> None:

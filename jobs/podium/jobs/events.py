@@ -1,6 +1,6 @@
 """What happened to a job, in one order, numbered without gaps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -70,6 +70,24 @@ class LogBatch:
     """New log lines, oldest first."""
 
     lines: tuple[LogLine, ...]
+
+
+#: Lines, and characters of them, that are written in one go.
+_MOST_LINES, _MOST_CHARACTERS = 500, 1 << 16
+
+
+def log_batches(lines: Iterable[LogLine]) -> Iterator[LogBatch]:
+    """Lines in batches of such a size that no reader has to take much at once."""
+    batch: list[LogLine] = []
+    size = 0
+    for line in lines:
+        if batch and (len(batch) == _MOST_LINES or size + len(line.text) > _MOST_CHARACTERS):
+            yield LogBatch(lines=tuple(batch))
+            batch, size = [], 0
+        batch.append(line)
+        size += len(line.text)
+    if batch:
+        yield LogBatch(lines=tuple(batch))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,6 +42,7 @@ from podium.server.servicers import (
     CheckpointServicer,
     ExternalScalerServicer,
     JobServicer,
+    LogServicer,
     MetricServicer,
     NodeServicer,
     ServerServicer,
@@ -51,6 +52,7 @@ from podium.server.services.audit import Trail
 from podium.server.services.checkpoints import Checkpoints
 from podium.server.services.demand import PoolDemand
 from podium.server.services.jobs import LARGEST_PAGE, Jobs
+from podium.server.services.logs import Logs
 from podium.server.services.metrics import MOST_POINTS, Metrics
 from podium.server.services.tokens import Tokens
 from podium.server.tls import ServerTls, is_local
@@ -127,6 +129,7 @@ class App:
         self._assembled = Assembled(
             {
                 **_servicers(store, snapshots, watches, settings),
+                "LogService": LogServicer(Logs(store, self._hub, keepalive=options.keepalive)),
                 "TokenService": TokenServicer(Tokens(tokens), self._keyring),
                 "AuditService": AuditServicer(Trail(trail)),
             },

@@ -10,7 +10,6 @@ from podium.jobs.errors import UnimplementedError
 
 #: By "Service/Method", or by "Service" for all of its methods.
 INSTEAD: Mapping[str, str] = {
-    "LogService": "read the log events of WatchJob",
     "ServerService/ListDatasets": "ask whoever runs the server where the images lie",
 }
 

@@ -24,9 +24,11 @@ from typing import Any
 from podium.api.v1.event_pb2 import JobEvent
 from podium.jobs.artifacts import ArtifactStore
 from podium.jobs.errors import DataLossError, PodiumError, UnavailableError
-from podium.jobs.store._base import EventPage, StoredEvent
+from podium.jobs.store._base import EventPage, LogPage, StoredEvent, StoredLines
+from podium.jobs.store._log import a_page, lines_in
 
-_FORMAT = 1
+#: 1 did not count lines.
+_FORMATS = (1, 2)
 _INDEX = "index.json"
 _BLOCK_BYTES = 256 << 10
 _MOST_INDEX_BYTES = 16 << 20
@@ -41,6 +43,8 @@ class _Block:
     last: int
     size: int
     sha256: str
+    lines: int = 0
+    """Lines of the log before those in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +54,13 @@ class _Index:
     """The first sequence from which on every event is there; before it, those with metrics alone."""
     last: int
     blocks: tuple[_Block, ...]
+    oldest_offset: int = 0
+    """Lines of the log that were not kept."""
+    lines: int | None = None
+    """Lines of the log in all; None: they were not counted."""
 
     def to_json(self) -> bytes:
-        return json.dumps({"format": _FORMAT, **asdict(self)}, sort_keys=True).encode()
+        return json.dumps({"format": _FORMATS[-1], **asdict(self)}, sort_keys=True).encode()
 
 
 class Archive:
@@ -65,14 +73,15 @@ class Archive:
     def __init__(self, artifacts: ArtifactStore) -> None:
         self._artifacts = artifacts
 
-    def write(self, job_id: str, *, oldest: int, last: int, rows: Iterable[StoredEvent]) -> str:
+    def write(self, job_id: str, *, oldest: int, last: int, rows: Iterable[StoredEvent], oldest_offset: int = 0) -> str:
         """Keeps a history, and returns the digest to read it by.
 
         Args:
             job_id: the job, which has ended.
             oldest: the first sequence from which on every event is among the rows.
             last: the last sequence.
-            rows: by sequence; before `oldest`, events with metrics alone.
+            rows: by sequence; before `oldest`, events with metrics or lines alone.
+            oldest_offset: the lines of the log before those in the rows.
 
         Raises:
             ValueError: there is a gap.
@@ -81,8 +90,19 @@ class Archive:
         with self._artifacts.beside(job_id) as directory:
             file = directory / "history.zip"
             with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-                blocks = tuple(_write_block(archive, block) for block in _blocks(_without_gap(rows, oldest, last)))
-                index = _Index(job_id=job_id, oldest=oldest, last=last, blocks=blocks).to_json()
+                blocks: list[_Block] = []
+                lines = oldest_offset
+                for block in _blocks(_without_gap(rows, oldest, last)):
+                    blocks.append(_write_block(archive, block, lines))
+                    lines += sum(lines_in(row.data) for row in block)
+                index = _Index(
+                    job_id=job_id,
+                    oldest=oldest,
+                    last=last,
+                    blocks=tuple(blocks),
+                    oldest_offset=oldest_offset,
+                    lines=lines,
+                ).to_json()
                 archive.writestr(zipfile.ZipInfo(_INDEX), index, zipfile.ZIP_DEFLATED)
             digest = hashlib.sha256(index).hexdigest()
             self._artifacts.settle(file, self._artifacts.history_path(job_id, digest))
@@ -115,6 +135,31 @@ class Archive:
                 for row in _read_block(archive, block) if block.last > after else ():
                     if row.sequence > after and JobEvent.FromString(row.data).HasField("metrics"):
                         yield row
+
+    def log(self, job_id: str, digest: str, *, offset: int, limit: int) -> LogPage:
+        """Rows of the log from the one on that has the line `offset`, at most `limit`, and what is kept.
+
+        Raises:
+            DataLossError: the history is missing or damaged.
+            UnavailableError: the artifact store cannot be read now.
+        """
+        with self._open(job_id, digest) as archive:
+            index = _read_index(archive, digest)
+            if index.lines is None:
+                rows = _counted(archive, index.blocks, 0)
+                return a_page(rows, last_sequence=index.last, offset=offset, limit=limit)
+            # Blocks that end before the line are not read.
+            ends = [block.lines for block in index.blocks[1:]] + [index.lines]
+            blocks = [block for block, end in zip(index.blocks, ends, strict=True) if end > offset]
+            found: list[StoredLines] = []
+            for first, row in _counted(archive, blocks, blocks[0].lines if blocks else 0):
+                if first + lines_in(row.data) > offset:
+                    found.append(StoredLines(offset=first, data=row.data))
+                if len(found) == limit:
+                    break
+        return LogPage(
+            rows=tuple(found), oldest_offset=index.oldest_offset, end_offset=index.lines, last_sequence=index.last
+        )
 
     @contextmanager
     def _open(self, job_id: str, digest: str) -> Iterator[zipfile.ZipFile]:
@@ -171,16 +216,25 @@ def _blocks(rows: Iterable[StoredEvent]) -> Iterator[list[StoredEvent]]:
         yield block
 
 
-def _write_block(archive: zipfile.ZipFile, rows: Sequence[StoredEvent]) -> _Block:
+def _counted(archive: zipfile.ZipFile, blocks: Iterable[_Block], lines: int) -> Iterator[tuple[int, StoredEvent]]:
+    """The events with lines in blocks, each with the lines before it."""
+    for block in blocks:
+        for row in _read_block(archive, block):
+            if count := lines_in(row.data):
+                yield lines, row
+                lines += count
+
+
+def _write_block(archive: zipfile.ZipFile, rows: Sequence[StoredEvent], lines: int) -> _Block:
     data = b"".join(_ROW.pack(row.sequence, len(row.data)) + row.data for row in rows)
     first, last = rows[0].sequence, rows[-1].sequence
     archive.writestr(zipfile.ZipInfo(str(first)), data, zipfile.ZIP_DEFLATED)
-    return _Block(first=first, last=last, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    return _Block(first=first, last=last, size=len(data), sha256=hashlib.sha256(data).hexdigest(), lines=lines)
 
 
 def _read_index(archive: zipfile.ZipFile, digest: str) -> _Index:
     values: dict[str, Any] = json.loads(_checked(archive, _INDEX, _MOST_INDEX_BYTES, digest))
-    if values.pop("format") != _FORMAT:
+    if values.pop("format") not in _FORMATS:
         raise ValueError("a format that we do not know")
     return _Index(**{**values, "blocks": tuple(_Block(**block) for block in values["blocks"])})
 

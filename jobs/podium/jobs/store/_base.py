@@ -139,6 +139,30 @@ class EventPage:
     last_sequence: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class StoredLines:
+    """Lines of a job's log, written in one go."""
+
+    offset: int
+    """How many lines of the job's log come before them."""
+    data: bytes
+    """Bytes of podium.api.v1.JobEvent with attempt and log, whatever else."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogPage:
+    """Rows of a job's log in order, and what is kept of it."""
+
+    rows: tuple[StoredLines, ...]
+    """The first one may begin before the line that was asked for."""
+    oldest_offset: int
+    """Of the first line that is still kept."""
+    end_offset: int
+    """After the newest line."""
+    last_sequence: int
+    """Of the job's events, when the page was read."""
+
+
 class Bell(Protocol):
     """Rings when a job has a new event. A hint: after an outage it may have missed some, so look at times yourself."""
 
@@ -453,6 +477,21 @@ class JobStore(Protocol):
             DataLossError: they are in the archive, and missing or damaged there.
         """
 
+    def log(self, job_id: str, *, offset: int | None = None, limit: int = 200) -> LogPage:
+        """A page of the log: the rows from the one on that has the line `offset`, in order, at most `limit`.
+
+        Args:
+            job_id: the job.
+            offset: lines of the job's log to leave out; None: those that are no longer kept.
+            limit: rows, each of a few hundred lines at most.
+
+        Raises:
+            NotFoundError: no such job.
+            OutOfRangeError: lines from `offset` on are not kept (metadata oldest_offset), or it is in the future; or
+                they are in the archive, which this process gave the ledger none of.
+            DataLossError: they are in the archive, and missing or damaged there.
+        """
+
     def checkpoints(self, job_id: str) -> Sequence[Checkpoint]:
         """The committed checkpoints, by step.
 
@@ -598,9 +637,11 @@ __all__ = [
     "Drain",
     "EventPage",
     "JobStore",
+    "LogPage",
     "Leases",
     "NewJob",
     "StoredEvent",
+    "StoredLines",
     "Usage",
     "Wish",
 ]

@@ -4,6 +4,7 @@ Above 400 lines, as it has a method of a few lines for everything that the Proto
 """
 
 import base64
+import heapq
 import itertools
 import secrets
 from abc import ABC, abstractmethod
@@ -39,11 +40,14 @@ from podium.jobs.spec import Priority
 from podium.jobs.states import State
 from podium.jobs.store import _record
 from podium.jobs.store._archive import Archive
-from podium.jobs.store._base import Assignment, Drain, EventPage, Leases, NewJob, StoredEvent, Wish
+from podium.jobs.store._base import Assignment, Drain, EventPage, Leases, LogPage, NewJob, StoredEvent, Wish
+from podium.jobs.store._log import check_lines_kept
 from podium.jobs.store._record import Change, Record
 
 #: A write is tried again as often as others get in between; each of those got something done.
 TRIES = 100
+#: Bytes of log that are kept of a job, unless said otherwise.
+LOG_KEPT = 8 << 20
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -81,11 +85,13 @@ class Ledger(ABC):
         leases: Leases,
         new_id: Callable[[], str],
         archive: Archive | None,
+        log_kept: int,
     ) -> None:
         self._clock = clock
         self._leases = leases
         self._new_id = new_id
         self._archive = archive
+        self._log_kept = log_kept
 
     @abstractmethod
     def _load(self, job_id: str) -> Record | None:
@@ -132,6 +138,18 @@ class Ledger(ABC):
     @abstractmethod
     def _points(self, job_id: str) -> Iterator[StoredEvent]:
         """All events with metrics, in order: of each the attempt and the metrics, whatever else."""
+
+    @abstractmethod
+    def _log_page(self, job_id: str, offset: int, limit: int) -> LogPage | str:
+        """What `log` is to answer, before it is checked; the digest of the history where it is in the archive.
+
+        Raises:
+            NotFoundError: no such job.
+        """
+
+    @abstractmethod
+    def _lines(self, job_id: str) -> Iterator[tuple[int, StoredEvent]]:
+        """All events with lines, in order, each after the lines before it: attempt and log, whatever else."""
 
     @abstractmethod
     def _archived(self, job_id: str, digest: str) -> bool:
@@ -307,6 +325,13 @@ class Ledger(ABC):
         events = (wire.from_bytes(JobEvent, row.data) for row in self._points(job_id))
         return ((event.attempt, event.payload) for event in events if isinstance(event.payload, MetricBatch))
 
+    def log(self, job_id: str, *, offset: int | None = None, limit: int = 200) -> LogPage:
+        """See JobStore.log."""
+        page = self._log_page(job_id, offset or 0, limit)
+        if isinstance(page, str):
+            page = self._shelf(job_id).log(job_id, page, offset=offset or 0, limit=limit)
+        return check_lines_kept(job_id, page, offset)
+
     def archive(self, job_id: str) -> None:
         """See JobStore.archive."""
         job = self._known(job_id).job
@@ -315,14 +340,21 @@ class Ledger(ABC):
         if self._archive is None:
             raise ValueError("this ledger was made without an archive; give it one")
         oldest = self.events(job_id, after=job.sequence).oldest_sequence
-        rows = self._rows(job_id, oldest)
-        if not self._archived(job_id, self._archive.write(job_id, oldest=oldest, last=job.sequence, rows=rows)):
+        digest = self._archive.write(
+            job_id,
+            oldest=oldest,
+            last=job.sequence,
+            rows=self._rows(job_id, oldest),
+            oldest_offset=self.log(job_id, limit=1).oldest_offset,
+        )
+        if not self._archived(job_id, digest):
             # Deleted meanwhile. What was just written goes with its other bytes.
             raise no_such_job(job_id)
 
     def _rows(self, job_id: str, oldest: int) -> Iterator[StoredEvent]:
-        """The metrics of events that are not kept any more, then the events: all that there is."""
-        yield from itertools.takewhile(lambda row: row.sequence < oldest, self._points(job_id))
+        """The metrics and lines of events that are not kept any more, then the events: all that there is."""
+        before = heapq.merge(self._points(job_id), (row for _, row in self._lines(job_id)), key=_sequence_of)
+        yield from itertools.takewhile(lambda row: row.sequence < oldest, before)
         after = oldest - 1
         while page := self.events(job_id, after=after).events:
             yield from page
@@ -346,7 +378,7 @@ class Ledger(ABC):
                 raise StaleFenceError(f"the ledger knows no job {job_id}; leave without writing anything")
             if before.stamp == stamp:  # the answer to an earlier try was lost, its effect was not
                 return before
-            change = change_of(before)
+            change = _record.logged(change_of(before), self._log_kept)
             if change == Change(record=before):
                 return before
             if change.record != before:
@@ -373,6 +405,10 @@ class Ledger(ABC):
             return record.job
         position = self._position(record)
         return record.job if position is None else replace(record.job, queue=QueueInfo(position=position))
+
+
+def _sequence_of(row: StoredEvent) -> int:
+    return row.sequence
 
 
 def _granted(record: Record | None) -> Record:

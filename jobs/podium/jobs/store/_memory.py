@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from podium.jobs import wire
-from podium.jobs.events import JobEvent, MetricBatch
+from podium.jobs.events import JobEvent, LogBatch, MetricBatch
 from podium.jobs.job import Cause, Checkpoint, Job, Node, Slot
 from podium.jobs.notices import Notice
 from podium.jobs.states import State
@@ -25,12 +25,14 @@ from podium.jobs.store._base import (
     EventPage,
     JobPage,
     Leases,
+    LogPage,
     StoredEvent,
     Usage,
     Wanted,
 )
 from podium.jobs.store._deleting import Deleting, Removal
 from podium.jobs.store._ledger import (
+    LOG_KEPT,
     Outcome,
     by_step,
     new_job_id,
@@ -42,6 +44,7 @@ from podium.jobs.store._ledger import (
     utc_now,
 )
 from podium.jobs.store._notices import notices_of
+from podium.jobs.store._log import a_page
 from podium.jobs.store._record import Change, Record
 
 _REQUESTS_KEPT = timedelta(days=7)
@@ -55,6 +58,8 @@ class _Entry:
     record: Record
     events: list[StoredEvent] = field(default_factory=list)
     points: list[StoredEvent] = field(default_factory=list)
+    log: list[tuple[int, StoredEvent]] = field(default_factory=list)
+    """Each with the lines before it."""
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     lease_until: datetime | None = None
     archive: str = ""
@@ -68,6 +73,7 @@ class MemoryStore(Deleting):
         clock: the time, aware; leases run out by it.
         leases: how long silence means nothing.
         events_kept: events a job, at most; older ones are trimmed.
+        log_kept: bytes of log a job, at most; older lines are trimmed, and the events before them.
         new_id: makes job ids.
         archive: where the history of ended jobs goes.
     """
@@ -78,10 +84,11 @@ class MemoryStore(Deleting):
         clock: Callable[[], datetime] = utc_now,
         leases: Leases = Leases(),  # noqa: B008  # frozen
         events_kept: int = 20_000,
+        log_kept: int = LOG_KEPT,
         new_id: Callable[[], str] = new_job_id,
         archive: Archive | None = None,
     ) -> None:
-        super().__init__(clock=clock, leases=leases, new_id=new_id, archive=archive)
+        super().__init__(clock=clock, leases=leases, new_id=new_id, archive=archive, log_kept=log_kept)
         self._events_kept = events_kept
         self._lock = threading.RLock()
         self._numbers = itertools.count(1)
@@ -166,13 +173,21 @@ class MemoryStore(Deleting):
         entry.checkpoints.pop(change.forgotten, None)
         if change.faulty:
             self._failures.setdefault(change.faulty, []).append(self._clock().timestamp())
+        lines = change.lines_before
         for sequence, event in change.numbered:
             entry.events.append(StoredEvent(sequence=sequence, data=wire.to_bytes(event)))
             if isinstance(event.payload, MetricBatch):
                 points = JobEvent(attempt=event.attempt, payload=event.payload)
                 entry.points.append(StoredEvent(sequence=sequence, data=wire.to_bytes(points)))
+            if isinstance(event.payload, LogBatch):
+                row = wire.to_bytes(JobEvent(attempt=event.attempt, payload=event.payload))
+                entry.log.append((lines, StoredEvent(sequence=sequence, data=row)))
+                lines += len(event.payload.lines)
             if isinstance(event.payload, Checkpoint):
                 entry.checkpoints[event.payload.id] = event.payload
+        if first := change.first_kept(before):
+            entry.log = [(lines, row) for lines, row in entry.log if row.sequence >= first]
+            entry.events = [row for row in entry.events if row.sequence >= first]
         del entry.events[: -self._events_kept]
         self._notices += notices_of(change)
 
@@ -303,6 +318,17 @@ class MemoryStore(Deleting):
             points = tuple(entry.points)
         return self._shelf(job_id).points(job_id, entry.archive) if entry.archive else iter(points)
 
+    def _log_page(self, job_id: str, offset: int, limit: int) -> LogPage | str:
+        with self._lock:
+            entry = self._entry(job_id)
+            if entry.archive:
+                return entry.archive
+            return a_page(entry.log, last_sequence=entry.record.job.sequence, offset=offset, limit=limit)
+
+    def _lines(self, job_id: str) -> Iterator[tuple[int, StoredEvent]]:
+        with self._lock:
+            return iter(tuple(self._entry(job_id).log))
+
     def ended(self, *, before: datetime, limit: int) -> Sequence[str]:
         """See JobStore.ended."""
         with self._lock:
@@ -316,7 +342,7 @@ class MemoryStore(Deleting):
             if entry is None:
                 return False
             entry.archive = entry.archive or digest
-            entry.events, entry.points = [], []
+            entry.events, entry.points, entry.log = [], [], []
             return True
 
     def news(self, after: Mapping[str, int], *, limit: int) -> Mapping[str, Sequence[StoredEvent]]:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from podium.jobs import retries
 from podium.jobs.errors import FailedPreconditionError, StaleFenceError
-from podium.jobs.events import JobEvent, LogBatch, LogLine, MetricBatch, Payload, StateChange
+from podium.jobs.events import JobEvent, LogBatch, LogLine, MetricBatch, Payload, StateChange, log_batches
 from podium.jobs.job import Attempt, Cause, Checkpoint, Job, JobError, Member, Progress, slots_in_words
 from podium.jobs.spec import Priority
 from podium.jobs.states import HOLDING_A_SLOT, MOVES, State
@@ -40,6 +40,10 @@ class Record:
     """The id of the best checkpoint."""
     rendezvous: str = ""
     """Where the present attempt's other machines find its first one."""
+    lines: int | None = 0
+    """The lines of its log so far; None: a version that does not count them has written."""
+    log_parts: tuple[tuple[int, int], ...] = ()
+    """What is kept of its log, in parts: the sequence that each begins with, and its bytes. The oldest goes first."""
     past: int = 0
     """How many ended attempts a store keeps apart from what it writes often; no change touches it."""
 
@@ -99,6 +103,18 @@ class Change:
         return list(enumerate(self.events, start=self.record.job.sequence - len(self.events) + 1))
 
     @property
+    def lines_before(self) -> int:
+        """The lines of the job's log before those of this change; 0 where they are not counted."""
+        batches = (event.payload for event in self.events)
+        new = sum(len(batch.lines) for batch in batches if isinstance(batch, LogBatch))
+        return 0 if self.record.lines is None else self.record.lines - new
+
+    def first_kept(self, before: Record | None) -> int:
+        """The sequence that the log is to begin with from now on; 0: nothing of it goes."""
+        parts = before.log_parts if before else ()
+        return self.record.log_parts[0][0] if parts and parts[0][0] != self.record.log_parts[0][0] else 0
+
+    @property
     def path(self) -> tuple[State, ...]:
         """The states that the job passes through; the last one is where it will be. Empty: it stays."""
         payloads = (event.payload for event in self.events)
@@ -139,6 +155,30 @@ def created(new: NewJob, job_id: str, number: int, now: datetime) -> Change:
         trace_parent=new.trace_parent,
     )
     return _noted(Change(record=Record(job=job, number=number)), [StateChange(to_state=State.QUEUED)], now)
+
+
+#: The log of a job is dropped in parts of this share of what is kept.
+_PARTS = 8
+#: What a line costs beside its text, in bytes.
+_LINE = 32
+
+
+def logged(change: Change, kept: int) -> Change:
+    """The change with its lines counted, and with no more than `kept` bytes of the job's log."""
+    batches = [(at, event.payload) for at, event in change.numbered if isinstance(event.payload, LogBatch)]
+    if not batches:
+        return change
+    record, parts = change.record, list(change.record.log_parts)
+    for sequence, batch in batches:
+        size = sum(len(line.text.encode()) + _LINE for line in batch.lines)
+        if parts and parts[-1][1] < kept // _PARTS:
+            size, sequence = parts[-1][1] + size, parts.pop()[0]
+        parts.append((sequence, size))
+    while len(parts) > 1 and sum(size for _, size in parts) > kept:
+        del parts[0]
+    new = sum(len(batch.lines) for _, batch in batches)
+    lines = None if record.lines is None else record.lines + new
+    return replace(change, record=replace(record, lines=lines, log_parts=tuple(parts)))
 
 
 def cancelled(record: Record, reason: str, force: bool, now: datetime) -> Change:
@@ -237,7 +277,7 @@ def recovered(
     wanted = {State.CANCELLING: State.CANCELLED, State.PAUSING: State.PAUSED}.get(record.job.state)
     change = Change(record=record, faulty=faulty)
     if lines:
-        change = _noted(change, [LogBatch(lines=tuple(lines))], now)
+        change = _noted(change, list(log_batches(lines)), now)
     as_wanted = wanted is not None and cause is Cause.PREEMPTED
     ended = replace(change, record=_attempt_ended(change.record, outcome, now, None if as_wanted else cause))
     if wanted is not None:
@@ -297,6 +337,7 @@ def appended(
     _check_fence(record, assignment)
     if batch <= record.batch:
         return Change(record=record)
+    payloads = [payload for payload in payloads if payload != LogBatch(lines=())]
     progress = [payload for payload in payloads if isinstance(payload, Progress)]
     job = replace(record.job, progress=progress[-1]) if progress else record.job
     return _noted(Change(record=replace(record, job=job, batch=batch)), payloads, now)

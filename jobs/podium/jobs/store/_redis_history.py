@@ -8,19 +8,22 @@ from typing import TypeAlias
 from podium.api.v1 import event_pb2
 from podium.jobs import wire
 from podium.jobs.errors import NotFoundError
-from podium.jobs.events import JobEvent, MetricBatch
+from podium.jobs.events import JobEvent, LogBatch, MetricBatch
 from podium.jobs.job import Checkpoint
 from podium.jobs.store._base import EventPage, StoredEvent
-from podium.jobs.store._ledger import Ledger, by_step, no_such_checkpoint, no_such_job
+from podium.jobs.store._ledger import by_step, no_such_checkpoint, no_such_job
 from podium.jobs.store._record import Change, Record
 from podium.jobs.store._redis_keys import FIELDS, Keys, from_fields
 from podium.jobs.store._redis_link import Commands, Link
+from podium.jobs.store._redis_log import RedisLog
 
 _ROWS = 500
-Rows: TypeAlias = Sequence[tuple[bytes, Mapping[bytes, bytes]]]
+#: The greatest second half of an id.
+_MOST = 2**64 - 1
+Row: TypeAlias = tuple[bytes, Mapping[bytes, bytes]]
 
 
-class RedisHistory(Ledger):
+class RedisHistory(RedisLog):
     """The part of RedisStore that is about what happened to a job."""
 
     _link: Link
@@ -32,12 +35,16 @@ class RedisHistory(Ledger):
         guards: Commands = []
         commands: Commands = []
         job, registered = change.record.job, self._keys.checkpoints(change.record.job.id)
+        lines = change.lines_before
         for sequence, event in change.numbered:
-            commands += self._written_event(sequence, event)
+            commands += self._written_event(sequence, event, lines)
+            lines += len(event.payload.lines) if isinstance(event.payload, LogBatch) else 0
             if isinstance(event.payload, Checkpoint):
                 guards.append((0, "HEXISTS", registered, event.payload.id))
                 commands.append(("HSET", registered, event.payload.id, wire.to_bytes(event.payload)))
                 commands.append(("SET", self._keys.checkpoint(event.payload.id), job.id))
+        if first := change.first_kept(before):
+            commands += self._trimmed(job.id, first)
         if change.forgotten:
             commands.append(("HDEL", registered, change.forgotten))
             commands.append(("DEL", self._keys.checkpoint(change.forgotten)))
@@ -47,14 +54,17 @@ class RedisHistory(Ledger):
             commands.append(("PUBLISH", self._keys.bell, job.id))
         return guards, commands
 
-    def _written_event(self, sequence: int, event: JobEvent) -> Commands:
-        """Points stand in the stream that keeps them for ever, and only there: two of each would be half of a job."""
+    def _written_event(self, sequence: int, event: JobEvent, lines: int) -> Commands:
+        """Points and lines stand in streams of their own, and only there: two of each would be half of a job."""
         row, job_id = f"{sequence}-0", event.job_id
         add = ("XADD", self._keys.events(job_id), "MAXLEN", self._events_kept, row)
-        if not isinstance(event.payload, MetricBatch):
+        if not isinstance(event.payload, MetricBatch | LogBatch):
             return [(*add, "d", wire.to_bytes(event))]
         message = wire.to_proto(event)
         time = event_pb2.JobEvent(time=message.time).SerializeToString()
+        if isinstance(event.payload, LogBatch):
+            log = event_pb2.JobEvent(attempt=event.attempt, log=message.log).SerializeToString()
+            return [(*add, "t", time), ("XADD", self._keys.log(job_id), f"{sequence}-{lines}", "l", log)]
         points = event_pb2.JobEvent(attempt=event.attempt, metrics=message.metrics).SerializeToString()
         return [(*add, "t", time), ("XADD", self._keys.metrics(job_id), row, "m", points)]
 
@@ -62,13 +72,14 @@ class RedisHistory(Ledger):
         stream = self._keys.events(job_id)
         # A stream's ids have 64 bits; what lies in the future is refused later.
         start = f"{min(max(after, 0), 2**63) + 1}-0"
-        archived, first, last, rows, points = self._link.run(
+        archived, first, last, rows, points, lines = self._link.run(
             ("HGET", self._keys.job(job_id), "archive"),
             ("XRANGE", stream, "-", "+", "COUNT", 1),
             ("XREVRANGE", stream, "+", "-", "COUNT", 1),
             ("XRANGE", stream, start, "+", "COUNT", limit),
-            # Among so many events there are no more with metrics.
+            # Among so many events there are no more with metrics, or with lines.
             ("XRANGE", self._keys.metrics(job_id), start, "+", "COUNT", limit),
+            ("XRANGE", self._keys.log(job_id), start, "+", "COUNT", limit),
         )
         if archived:
             digest: str = archived.decode()
@@ -76,25 +87,26 @@ class RedisHistory(Ledger):
         if not first:
             raise no_such_job(job_id)
         oldest = _sequence(first[0][0])
-        # Before the oldest there are points alone, with which nothing here would fit together.
-        events = _stored(job_id, rows, points) if after >= oldest - 1 else ()
+        # Before the oldest there are points and lines alone, with which nothing here would fit together.
+        events = _stored(job_id, rows, [*points, *lines]) if after >= oldest - 1 else ()
         return EventPage(events=events, oldest_sequence=oldest, last_sequence=_sequence(last[0][0]))
 
     def news(self, after: Mapping[str, int], *, limit: int) -> Mapping[str, Sequence[StoredEvent]]:
         """See JobStore.news."""
         streams = {self._keys.events(job_id): job_id for job_id in after}
-        beside = {self._keys.metrics(job_id): job_id for job_id in after}
+        beside = {kind(job_id): job_id for kind in (self._keys.metrics, self._keys.log) for job_id in after}
         places = [f"{place}-0" for place in after.values()]
-        there, rows, points = self._link.run(
+        # After the row of that sequence, however many lines it has before it.
+        past = [f"{place}-{_MOST}" for place in after.values()]
+        there, rows, others = self._link.run(
             ("EXISTS", *streams),
             ("XREAD", "COUNT", limit, "STREAMS", *streams, *places),
-            ("XREAD", "COUNT", limit, "STREAMS", *beside, *places),
+            ("XREAD", "COUNT", limit, "STREAMS", *beside, *places, *past),
         )
-        metrics = {beside[key.decode()]: found for key, found in points or ()}
-        events = {
-            (job_id := streams[key.decode()]): _stored(job_id, found, metrics.get(job_id, ()))
-            for key, found in rows or ()
-        }
+        apart: dict[str, list[Row]] = {job_id: [] for job_id in after}
+        for key, found in others or ():
+            apart[beside[key.decode()]] += found
+        events = {(job_id := streams[key.decode()]): _stored(job_id, found, apart[job_id]) for key, found in rows or ()}
         news = {name: page if page[0].sequence == after[name] + 1 else () for name, page in events.items()}
         return news if there == len(streams) else {**news, **self._absent(streams)}
 
@@ -133,7 +145,7 @@ class RedisHistory(Ledger):
         return self._link.guarded(
             [(1, "EXISTS", self._keys.job(job_id))],
             [
-                ("UNLINK", self._keys.events(job_id), self._keys.metrics(job_id)),
+                ("UNLINK", self._keys.events(job_id), self._keys.metrics(job_id), self._keys.log(job_id)),
                 ("HSETNX", self._keys.job(job_id), "archive", digest),
                 ("ZREM", self._keys.ended, job_id),
             ],
@@ -165,13 +177,13 @@ class RedisHistory(Ledger):
         raise no_such_checkpoint(checkpoint_id)
 
 
-def _stored(job_id: str, rows: Rows, points: Rows) -> tuple[StoredEvent, ...]:
-    """The events of a page of the one stream, with the points of as many of the other."""
+def _stored(job_id: str, rows: Sequence[Row], others: Sequence[Row]) -> tuple[StoredEvent, ...]:
+    """The events of a page of the one stream, with the points and the lines of as many of the others."""
     named = event_pb2.JobEvent(job_id=job_id).SerializeToString()
-    metrics = {row: fields.get(b"m", b"") for row, fields in points}
+    apart = {_sequence(row): fields.get(b"m") or fields.get(b"l", b"") for row, fields in others}
     return tuple(
         # Messages of one type, one after the other, are their union.
-        StoredEvent(sequence=_sequence(row), data=fields.get(b"d") or named + fields[b"t"] + metrics[row])
+        StoredEvent(sequence=_sequence(row), data=fields.get(b"d") or named + fields[b"t"] + apart[_sequence(row)])
         for row, fields in rows
     )
 

@@ -41,7 +41,7 @@ class Keys:
         return f"{self.prefix}job:{_word(job_id)}"
 
     def events(self, job_id: str) -> str:
-        """Stream, ids `<sequence>-0`: d, the event's bytes; t where it has metrics, only those of its time."""
+        """Stream, ids `<sequence>-0`: d, the event's bytes; t where it has metrics or lines, only those of its time."""
         return f"{self.prefix}job:{_word(job_id)}:events"
 
     def metrics(self, job_id: str) -> str:
@@ -50,6 +50,13 @@ class Keys:
         An older version wrote a, the attempt, and d, the MetricBatch's bytes.
         """
         return f"{self.prefix}job:{_word(job_id)}:metrics"
+
+    def log(self, job_id: str) -> str:
+        """Stream, ids `<sequence>-<lines before it>`: l, an event's bytes with attempt and log alone.
+
+        An older version wrote the whole event into `events`.
+        """
+        return f"{self.prefix}job:{_word(job_id)}:log"
 
     def checkpoints(self, job_id: str) -> str:
         """Hash: checkpoint id -> bytes."""
@@ -69,7 +76,7 @@ class Keys:
 
     def all_of(self, job_id: str) -> tuple[str, ...]:
         """The keys that are a job's own."""
-        kinds = (self.job, self.events, self.metrics, self.checkpoints, self.lease)
+        kinds = (self.job, self.events, self.metrics, self.log, self.checkpoints, self.lease)
         return tuple(kind(job_id) for kind in kinds)
 
     def pending(self, pool: str) -> str:
@@ -239,6 +246,9 @@ def from_fields(values: list[bytes | None]) -> Record | None:
         return None
     # What a newer version put there as well is not ours to understand.
     known = {name: value for name, value in json.loads(ledger).items() if name in _LEDGER}
+    # An older version leaves these out.
+    known["lines"] = known.get("lines")
+    known["log_parts"] = tuple(map(tuple, known.get("log_parts", ())))
     # Two messages of one type, one after the other, are their union.
     job = wire.from_bytes(Job, born + now)
     if past:

@@ -108,6 +108,7 @@ class Link:
         self._commit = client.register_script("\n".join([_moves(), _script("run.lua"), _script("commit.lua")]))
         self._guarded = client.register_script("\n".join([_script("run.lua"), _script("guarded.lua")]))
         self._each = client.register_script(_script("each.lua"))
+        self._log = client.register_script(_script("log.lua"))
         self._lead = client.register_script(_script("lead.lua"))
         self._resign = client.register_script(_script("resign.lua"))
         self._tokens = client.register_script(_script("tokens.lua"))
@@ -155,6 +156,13 @@ class Link:
             answer: int = self._guarded(args=_listed(guards, commands))
             return answer == 1
 
+    def log(self, keys: Sequence[str], offset: int, limit: int) -> list[Any]:
+        """Runs log.lua on a job's hash, events and log; what it answers."""
+        with reaching():
+            answer: list[Any] = self._log(keys=keys, args=[offset, limit])
+            # A script's answer is not parsed as that of a command.
+            return [*answer[:2], *map(_rows, answer[2:])]
+
     def lead(self, key: str, owner: str, milliseconds: int) -> bool:
         """Runs lead.lua."""
         with reaching():
@@ -182,6 +190,11 @@ class Link:
         """A subscriber with its own connection."""
         subscriber: PubSub = self._client.pubsub()  # type: ignore[no-untyped-call]  # redis-py
         return subscriber
+
+
+def _rows(entries: Sequence[Any]) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    """Rows of a stream as redis-py gives those of a command."""
+    return [(row, dict(zip(words[::2], words[1::2], strict=True))) for row, words in entries]
 
 
 def _listed(guards: Sequence[Command], commands: Sequence[Command]) -> list[Word]:

@@ -20,7 +20,7 @@ from podium.jobs.job import Job
 from podium.jobs.states import State
 from podium.jobs.store._archive import Archive
 from podium.jobs.store._base import Assignment, Bell, Leases, Usage
-from podium.jobs.store._ledger import Outcome, new_job_id, utc_now
+from podium.jobs.store._ledger import LOG_KEPT, Outcome, new_job_id, utc_now
 from podium.jobs.store._record import Change, Record
 from podium.jobs.store._redis_audit import RedisAudit
 from podium.jobs.store._redis_bell import RedisBell
@@ -51,6 +51,7 @@ class RedisStore(RedisCensus, RedisHistory, RedisListing, RedisDeletions, RedisN
         leases: how long silence means nothing.
         prefix: of every key.
         events_kept: events a job, at most; older ones are trimmed.
+        log_kept: bytes of log a job, at most; older lines are trimmed, and the events before them.
         new_id: makes job ids.
         archive: where the history of ended jobs goes, for who reads it or moves it there.
     """
@@ -63,10 +64,11 @@ class RedisStore(RedisCensus, RedisHistory, RedisListing, RedisDeletions, RedisN
         leases: Leases = Leases(),  # noqa: B008  # frozen
         prefix: str = "podium:",
         events_kept: int = 20_000,
+        log_kept: int = LOG_KEPT,
         new_id: Callable[[], str] = new_job_id,
         archive: Archive | None = None,
     ) -> None:
-        super().__init__(clock=clock, leases=leases, new_id=new_id, archive=archive)
+        super().__init__(clock=clock, leases=leases, new_id=new_id, archive=archive, log_kept=log_kept)
         self._link = Link(client)
         self._keys = Keys(prefix=prefix)
         self._events_kept = events_kept

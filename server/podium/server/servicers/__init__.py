@@ -3,6 +3,7 @@
 from podium.server.servicers.audit import AuditServicer
 from podium.server.servicers.checkpoints import CheckpointServicer
 from podium.server.servicers.jobs import JobServicer
+from podium.server.servicers.logs import LogServicer
 from podium.server.servicers.metrics import MetricServicer
 from podium.server.servicers.nodes import NodeServicer
 from podium.server.servicers.scaler import ExternalScalerServicer
@@ -14,6 +15,7 @@ __all__ = [
     "CheckpointServicer",
     "ExternalScalerServicer",
     "JobServicer",
+    "LogServicer",
     "MetricServicer",
     "NodeServicer",
     "ServerServicer",

@@ -24,6 +24,8 @@ class Frame(NamedTuple):
     """A WatchJobResponse. A WatchJobsResponse of the same event has the same bytes, which a test holds."""
     ends: bool
     """Whether it ended the job."""
+    log: bool = False
+    """Whether it has lines of the log."""
 
 
 def framed(job_id: str, events: Iterable[StoredEvent]) -> list[Frame]:
@@ -48,7 +50,7 @@ def _frame(job_id: str, stored: StoredEvent) -> Frame:
     event.sequence = stored.sequence
     ends = event.WhichOneof("payload") == "state" and event.state.to_state in _TERMINAL
     recorded = event.time.ToNanoseconds() / 1e9
-    return Frame(job_id, stored.sequence, recorded, response.SerializeToString(), ends)
+    return Frame(job_id, stored.sequence, recorded, response.SerializeToString(), ends, event.HasField("log"))
 
 
 def _bytes(event: JobEvent) -> bytes:
