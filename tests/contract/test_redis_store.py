@@ -433,6 +433,8 @@ class TestKeys:
             "podium:job:ID:events",
             "podium:jobs:default",
             "podium:ended",
+            "podium:tally",
+            "podium:pools",
             "podium:created",
             "podium:notices",
             "podium:pools",

@@ -24,6 +24,7 @@ from podium.api.v1 import (
     checkpoint_service_pb2_grpc,
     job_service_pb2,
     job_service_pb2_grpc,
+    log_service_pb2_grpc,
     metric_service_pb2_grpc,
     node_service_pb2_grpc,
     server_service_pb2_grpc,
@@ -140,6 +141,10 @@ class ServerProcess:
     @property
     def checkpoints(self) -> checkpoint_service_pb2_grpc.CheckpointServiceStub:
         return checkpoint_service_pb2_grpc.CheckpointServiceStub(self.channel())
+
+    @property
+    def logs(self) -> log_service_pb2_grpc.LogServiceStub:
+        return log_service_pb2_grpc.LogServiceStub(self.channel())
 
     @property
     def nodes(self) -> node_service_pb2_grpc.NodeServiceStub:

@@ -95,19 +95,19 @@ class _Reading:
         self._store = store
         self._job_id = request.job_id
         self._sieve = Sieve.of(request)
+        self._told = False
 
     async def on(self) -> AsyncGenerator[ReadLogsResponse, None]:
         """Everything that is there."""
         while True:
             page = await asyncio.to_thread(self._store.log, self._job_id, offset=self.offset)
-            first = self.offset is None
             start = page.oldest_offset if self.offset is None else self.offset
             for response in responses(page, start, self._sieve):
-                self.offset = response.next_offset
+                self.offset, self._told = response.next_offset, True
                 yield response
             if not page.rows:
-                self.offset = start
-                if first:
+                if not self._told:
+                    self.offset, self._told = start, True
                     yield ReadLogsResponse(next_offset=start)
                 return
 
