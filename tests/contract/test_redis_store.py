@@ -437,8 +437,6 @@ class TestKeys:
             "podium:pools",
             "podium:created",
             "podium:notices",
-            "podium:pools",
-            "podium:tally",
             "podium:nodes",
             "podium:node:n1",
             "podium:node:n1:lease",

@@ -43,8 +43,8 @@ from podium.jobs.store._ledger import (
     parse_cursor,
     utc_now,
 )
-from podium.jobs.store._notices import notices_of
 from podium.jobs.store._log import a_page
+from podium.jobs.store._notices import notices_of
 from podium.jobs.store._record import Change, Record
 
 _REQUESTS_KEPT = timedelta(days=7)
