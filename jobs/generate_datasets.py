@@ -35,6 +35,23 @@ SPLITS: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {
     "SVHN": _BY_SPLIT,
 }
 
+#: What tells that torchvision has it below a root: a folder of it, or a file.
+KEPT_IN = {
+    "CIFAR10": "cifar-10-batches-py",
+    "CIFAR100": "cifar-100-python",
+    "DTD": "dtd/dtd",
+    "EuroSAT": "eurosat/2750",
+    "FGVCAircraft": "fgvc-aircraft-2013b/data",
+    "FashionMNIST": "FashionMNIST/raw",
+    "Flowers102": "flowers-102/jpg",
+    "Food101": "food-101/images",
+    "GTSRB": "gtsrb/GTSRB",
+    "KMNIST": "KMNIST/raw",
+    "MNIST": "MNIST/raw",
+    "OxfordIIITPet": "oxford-iiit-pet/images",
+    "STL10": "stl10_binary",
+    "SVHN": "train_32x32.mat",
+}
 #: What torchvision reads from the dataset's own files, so that its code does not carry it.
 CLASSES = {
     "CIFAR10": "airplane automobile bird cat deer dog frog horse ship truck",
@@ -91,7 +108,7 @@ NUMBERED = {"GTSRB": 43, "SVHN": 10}
 def document() -> str:
     """The text of the file, sorted by name."""
     rows = [
-        {"name": name, "train": train, "test": test, "classes": classes_of(name)}
+        {"name": name, "kept_in": KEPT_IN[name], "train": train, "test": test, "classes": classes_of(name)}
         for name, (train, test) in sorted(SPLITS.items())
     ]
     return json.dumps(rows, indent=1, ensure_ascii=False) + "\n"

@@ -435,12 +435,45 @@ def test_a_job_id_cannot_name_another_key_and_a_cursor_cannot_be_too_large(serve
     assert grpc.StatusCode.OUT_OF_RANGE == far.code
 
 
-def test_what_is_not_built_says_so_and_what_to_do_instead(server, refused):
-    for method, request in ((server.jobs.DeleteJob, job_api.DeleteJobRequest(job_id="job-x")),):
-        status = refused(method, request)
+def test_the_server_tells_its_limits(server, refused, data_root):
+    info = server.catalogue.GetServerInfo(server_api.GetServerInfoRequest(), timeout=20)
 
-        assert (grpc.StatusCode.UNIMPLEMENTED, "NOT_BUILT_YET") == (status.code, status.reason)
-        assert "is not built yet; " in status.sentence
+    assert (False, [str(data_root)]) == (info.tokens_required, list(info.allowed_roots))
+    assert min(info.max_calls_per_second, info.max_streams, info.max_page_size, info.events_kept) > 0
+    too_many = dict.fromkeys(map(str, range(info.max_watched_jobs + 1)), 0)
+    assert refused(server.jobs.WatchJobs, job_api.WatchJobsRequest(after_sequences=too_many)).fields
+    too_many.popitem()
+    assert grpc.StatusCode.NOT_FOUND == refused(
+        server.jobs.WatchJobs, job_api.WatchJobsRequest(after_sequences=too_many)
+    ).code  # fmt: skip
+
+
+def test_a_server_of_other_limits_tells_those(new_server, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("s" * 40)
+    secret.chmod(0o600)
+    server = new_server(
+        PODIUM_URI_PREFIXES="s3://bucket/images",
+        PODIUM_CALLS_PER_SECOND="7",
+        PODIUM_STREAMS_PER_CALLER="3",
+        PODIUM_ADMIN_TOKEN_FILE=str(secret),
+    )
+    bearer = [("authorization", f"Bearer {secret.read_text()}")]
+    info = server.catalogue.GetServerInfo(server_api.GetServerInfoRequest(), timeout=20, metadata=bearer)
+
+    assert (True, 7, 3) == (info.tokens_required, info.max_calls_per_second, info.max_streams)
+    assert ["s3://bucket/images"] == list(info.allowed_uri_prefixes)
+
+
+def test_what_a_spec_may_name_as_its_dataset_is_listed(server, request_for, data_root):
+    listed = server.catalogue.ListDatasets(server_api.ListDatasetsRequest(), timeout=20)
+
+    (found,) = [one for one in listed.datasets if one.path == str(data_root)]
+    assert ("image_folder", ["train", "test"], 12) == (found.kind, list(found.splits), found.classes)
+    named = {split: f"{found.path}/{split}" for split in found.splits}
+    assert server.jobs.CreateJob(request_for(validate_only=True, image_folder=named), timeout=20).job.classes
+    assert not server.catalogue.ListDatasets(server_api.ListDatasetsRequest(path_contains="\0"), timeout=20).datasets
+    assert not listed.truncated
 
 
 def test_the_callers_request_id_comes_back_and_is_in_the_log(server):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from podium.client._access import NewToken
-    from podium.client._catalogue import BackboneInfo, ParameterInfo, ServerInfo, SorterInfo
+    from podium.client._catalogue import BackboneInfo, DatasetInfo, Datasets, ParameterInfo, ServerInfo, SorterInfo
     from podium.client._client import Client
     from podium.client._job_handle import JobHandle
     from podium.client._tls import Tls
@@ -115,7 +115,7 @@ _HOMES = {
     "podium.jobs.tokens": "Role Token",
     "podium.client._webhook": "verify_webhook",
     "podium.client._yaml": "load_spec dump_spec",
-    "podium.client._catalogue": "BackboneInfo ParameterInfo ServerInfo SorterInfo",
+    "podium.client._catalogue": "BackboneInfo DatasetInfo Datasets ParameterInfo ServerInfo SorterInfo",
     "podium.jobs.spec": (
         "JobSpec Weights LinearHead LastBlocks FullFineTuning ImageFolder TorchvisionDataset ImageManifest WebDataset "
         "Unreadable Preprocessing Resize Interpolation Augmentation "
@@ -156,6 +156,8 @@ __all__ = [
     "CosineSchedule",
     "DFTopK",
     "DataLossError",
+    "DatasetInfo",
+    "Datasets",
     "DeadlineExceededError",
     "Distribution",
     "Evaluation",

@@ -1,6 +1,9 @@
 """What a server says of itself and of what a spec may name."""
 
 from dataclasses import dataclass
+from typing import Any
+
+from podium.jobs.spec import Dataset, ImageFolder, ImageManifest, TorchvisionDataset, WebDataset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,63 @@ class BackboneInfo:
     """The side of the square input that it was made for, in pixels."""
 
 
+_DATASETS = {
+    "image_folder": ImageFolder,
+    "torchvision_dataset": TorchvisionDataset,
+    "image_manifest": ImageManifest,
+    "web_dataset": WebDataset,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetInfo:
+    """Something that a spec's dataset may name."""
+
+    path: str
+    """Where it lies."""
+    kind: str
+    """Its field in a job.yaml, such as `image_folder`."""
+    splits: tuple[str, ...] = ()
+    """Its parts below the path; empty: the path is all of it."""
+    classes: int = 0
+    """How many it has; 0: that cannot be told without reading it."""
+    name: str = ""
+    """In torchvision.datasets; empty: it is none of torchvision."""
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What stands under its kind in a job.yaml.
+
+        >>> DatasetInfo(path="/data/pets", kind="image_folder", splits=("train", "test")).fields
+        {'train': '/data/pets/train', 'test': '/data/pets/test'}
+        """
+        from podium.jobs.datasets import role_of
+
+        if self.kind == "torchvision_dataset":
+            return {"name": self.name, "root": self.path}
+        parts: dict[str, list[str]] = {} if self.splits else {"train": [self.path]}
+        for part in self.splits:
+            parts.setdefault(role_of(part), []).append(f"{self.path}/{part}")
+        return parts if self.kind == "web_dataset" else {role: paths[0] for role, paths in parts.items()}
+
+    @property
+    def dataset(self) -> Dataset:
+        """For a spec: `JobSpec(dataset=info.dataset, ...)`. Shards need the spec's `classes` beside it."""
+        given = {name: tuple(value) if isinstance(value, list) else value for name, value in self.fields.items()}
+        dataset: Dataset = _DATASETS[self.kind](**given)
+        return dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Datasets:
+    """What a server found below its allowed roots."""
+
+    datasets: tuple[DatasetInfo, ...]
+    """By path."""
+    truncated: bool
+    """Whether there are more than it was ready to look for."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ServerInfo:
     """A server's version and limits."""
@@ -60,3 +120,13 @@ class ServerInfo:
     """Events kept for each job; older ones are out of range for a watch."""
     allowed_roots: tuple[str, ...]
     """Where paths in a spec may point to."""
+    allowed_uri_prefixes: tuple[str, ...]
+    """What URIs in a spec must lie below."""
+    tokens_required: bool
+    """Whether every call needs a token."""
+    max_calls_per_second: int
+    """Of one caller; 0: no limit."""
+    max_streams: int
+    """That one caller may hold open; 0: no limit."""
+    max_watched_jobs: int
+    """On one stream."""

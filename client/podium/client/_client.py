@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from podium.client._access import NewToken
-from podium.client._catalogue import BackboneInfo, ServerInfo, SorterInfo
+from podium.client._catalogue import BackboneInfo, Datasets, ServerInfo, SorterInfo
 from podium.client._channel import open_channel
 from podium.client._job_handle import JobHandle
 from podium.client._tls import Tls
@@ -232,6 +232,15 @@ class Client:
     def backbones(self, contains: str = "") -> tuple[BackboneInfo, ...]:
         """The backbones whose names contain `contains`, in alphabetical order."""
         return self._wire.list_backbones(contains)
+
+    def datasets(self, contains: str = "") -> Datasets:
+        """What lies on the server's storage and can be trained on, where the path contains `contains`.
+
+        >>> from podium.client import ImageFolder
+        >>> client.datasets().datasets[0].dataset == ImageFolder(train=data + "/train", test=data + "/test")
+        True
+        """
+        return self._wire.list_datasets(contains)
 
     def spec_schema(self) -> dict[str, Any]:
         """The JSON Schema of a job.yaml, draft 2020-12: with it an editor completes and checks one.

@@ -25,7 +25,7 @@ from podium.api.v1 import (
     server_service_pb2_grpc,
 )
 from podium.client._access import Access
-from podium.client._catalogue import BackboneInfo, ParameterInfo, ServerInfo, SorterInfo
+from podium.client._catalogue import BackboneInfo, DatasetInfo, Datasets, ParameterInfo, ServerInfo, SorterInfo
 from podium.client._errors import translated
 from podium.client._trace import carried
 from podium.jobs.errors import FailedPreconditionError, FieldViolation, InvalidSpecError, ResourceExhaustedError
@@ -170,6 +170,15 @@ class Wire:
             for info in response.backbones
         )
 
+    def list_datasets(self, path_contains: str) -> Datasets:
+        request = server_service_pb2.ListDatasetsRequest(path_contains=path_contains)
+        response = self._unary(self._server.ListDatasets, request)
+        found = tuple(
+            DatasetInfo(path=one.path, kind=one.kind, splits=tuple(one.splits), classes=one.classes, name=one.name)
+            for one in response.datasets
+        )
+        return Datasets(datasets=found, truncated=response.truncated)
+
     def spec_schema(self) -> str:
         return str(self._unary(self._server.GetSpecSchema, server_service_pb2.GetSpecSchemaRequest()).json_schema)
 
@@ -187,6 +196,11 @@ class Wire:
             max_metric_points=info.max_metric_points,
             events_kept=info.events_kept,
             allowed_roots=tuple(info.allowed_roots),
+            allowed_uri_prefixes=tuple(info.allowed_uri_prefixes),
+            tokens_required=info.tokens_required,
+            max_calls_per_second=info.max_calls_per_second,
+            max_streams=info.max_streams,
+            max_watched_jobs=info.max_watched_jobs,
         )
 
     @contextmanager

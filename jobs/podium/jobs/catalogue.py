@@ -45,6 +45,8 @@ class DatasetCard:
 
     name: str
     """Its class in torchvision.datasets."""
+    kept_in: str
+    """What tells that torchvision has it below a root: a folder of it, or a file."""
     classes: tuple[str, ...]
     """In the order of the label's numbers."""
     train: Mapping[str, Any]

@@ -50,8 +50,9 @@ from podium.server.servicers import (
 )
 from podium.server.services.audit import Trail
 from podium.server.services.checkpoints import Checkpoints
+from podium.server.services.datasets import Datasets
 from podium.server.services.demand import PoolDemand
-from podium.server.services.jobs import LARGEST_PAGE, Jobs
+from podium.server.services.jobs import LARGEST_PAGE, MOST_WATCHED, Jobs
 from podium.server.services.logs import Logs
 from podium.server.services.metrics import MOST_POINTS, Metrics
 from podium.server.services.tokens import Tokens
@@ -130,6 +131,9 @@ class App:
             {
                 **_servicers(store, snapshots, watches, settings),
                 "LogService": LogServicer(Logs(store, self._hub, keepalive=options.keepalive)),
+                "ServerService": ServerServicer(
+                    _info(settings, access), Datasets(settings.data_roots), lambda: self._keyring.asks
+                ),
                 "TokenService": TokenServicer(Tokens(tokens), self._keyring),
                 "AuditService": AuditServicer(Trail(trail)),
             },
@@ -240,22 +244,28 @@ def _observers(metered: bool, tracer: Tracer | None) -> list[grpc.aio.ServerInte
 def _servicers(store: JobStore, snapshots: Snapshots, watches: Watches, settings: Settings) -> dict[str, object]:
     admission = Admission(roots=settings.data_roots, uri_prefixes=settings.uri_prefixes, store=store)
     jobs = Jobs(store, admission, Outlook(snapshots))
-    info = GetServerInfoResponse(
+    return {
+        "JobService": JobServicer(jobs, watches),
+        "MetricService": MetricServicer(Metrics(store)),
+        "CheckpointService": CheckpointServicer(Checkpoints(store, ArtifactStore(settings.artifacts))),
+        "NodeService": NodeServicer(store),
+        "ExternalScaler": ExternalScalerServicer(PoolDemand(store)),
+    }
+
+
+def _info(settings: Settings, access: AccessSettings) -> GetServerInfoResponse:
+    return GetServerInfoResponse(
         version=version("podium"),
         max_message_bytes=MAX_MESSAGE_BYTES,
         max_page_size=LARGEST_PAGE,
         max_metric_points=MOST_POINTS,
         events_kept=EVENTS_KEPT,
         allowed_roots=settings.data_roots,
+        allowed_uri_prefixes=settings.uri_prefixes,
+        max_calls_per_second=access.calls_per_second,
+        max_streams=access.streams_per_caller,
+        max_watched_jobs=MOST_WATCHED,
     )
-    return {
-        "JobService": JobServicer(jobs, watches),
-        "MetricService": MetricServicer(Metrics(store)),
-        "CheckpointService": CheckpointServicer(Checkpoints(store, ArtifactStore(settings.artifacts))),
-        "NodeService": NodeServicer(store),
-        "ServerService": ServerServicer(info),
-        "ExternalScaler": ExternalScalerServicer(PoolDemand(store)),
-    }
 
 
 def _publish(path: Path, address: str) -> None:

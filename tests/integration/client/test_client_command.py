@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from podium.client import State, dump_spec
+from podium.client import State, dump_spec, load_spec
 
 
 @pytest.fixture
@@ -153,6 +153,31 @@ def test_metrics_as_csv_and_nodes_and_backbones(podium, client, spec, worker):
     assert "val/top5" in output(podium("metrics", handle.id))
     assert handle.id in output(podium("nodes"))
     assert "tf_efficientnet_lite0" in output(podium("backbones", "lite0"))
+
+
+def test_a_line_of_datasets_can_stand_in_a_job(podium, images, client, tmp_path):
+    line = output(podium("datasets", images.name.upper()))
+    job = tmp_path / "job.yaml"
+    job.write_text(f"backbone: resnet18\nfull: {{}}\n{line}soft_sort: {{}}\n")
+
+    assert 1 == len(line.splitlines())
+    assert f"{images}/train" == load_spec(job).dataset.train
+    assert client.validate(load_spec(job)).dataset.test == f"{images}/test"
+    assert json.loads(output(podium("datasets", "--json")))["truncated"] is False
+
+
+def test_info_names_the_limits_and_where_images_may_lie(podium, images):
+    told = output(podium("info"))
+
+    assert str(images) in told
+    assert "max watched jobs" in told
+
+
+def test_the_schema_is_written_for_an_editor(podium, tmp_path):
+    said = output(podium("schema", "--output", str(tmp_path / "job.schema.json")))
+
+    assert "# yaml-language-server: $schema=job.schema.json" in said
+    assert "odd_even" in json.loads((tmp_path / "job.schema.json").read_text())["properties"]
 
 
 def test_sorters_are_listed_with_what_they_take(podium):

@@ -40,6 +40,7 @@ def test_backbones_are_sorted_and_usable():
         assert 3 == len(card.mean) == len(card.std)
         assert 0 < card.crop_fraction <= 1
         assert 8 <= card.image_size <= 2048
+        assert card.parameters > 0
         assert all(value > 0 for value in card.std)
 
 

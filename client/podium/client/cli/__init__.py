@@ -23,6 +23,8 @@ COMMANDS = {
     "undrain": ("machines", "Let a machine take jobs again."),
     "sorters": ("catalogue", "List the sorters a spec may choose, or tell of one."),
     "backbones": ("catalogue", "List the backbones a spec may name."),
+    "datasets": ("catalogue", "List what can be trained on, as lines of a job.yaml."),
+    "info": ("catalogue", "Show the server's version and limits."),
     "schema": ("catalogue", "Print the JSON Schema of a job.yaml, for editors."),
     "token": ("tokens", "Make, list, rotate and revoke tokens."),
     "audit": ("audit", "Show who changed what, and who was refused."),

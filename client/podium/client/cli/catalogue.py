@@ -1,4 +1,4 @@
-"""podium sorters, backbones, schema."""
+"""podium sorters, backbones, datasets, info, schema."""
 
 from __future__ import annotations
 
@@ -58,6 +58,55 @@ def backbones(contains: str, as_json: bool, server: str | None) -> None:
 
 
 @click.command()
+@click.argument("contains", default="", metavar="[TEXT]")
+@json_option
+@server_option
+def datasets(contains: str, as_json: bool, server: str | None) -> None:
+    """List what lies on the server's storage and can be trained on, where TEXT is in the path.
+
+    Each line can stand in a job.yaml as it is.
+    """
+    import yaml
+
+    from podium.client._wire import to_json
+    from podium.client.cli._text import printable
+
+    with connect(server) as client:
+        found = client.datasets(contains)
+    if as_json:
+        print_json(to_json(found))
+        return
+    for one in found.datasets:
+        fields = yaml.safe_dump(one.fields, default_flow_style=True, sort_keys=False, allow_unicode=True, width=1 << 20)
+        told = f"{one.classes} classes" if one.classes else ""
+        note = "needs `classes:` beside it" if one.kind == "web_dataset" else told
+        click.echo(printable(f"{one.kind}: {fields.strip()}{f'  # {note}' if note else ''}"))
+    if found.truncated:
+        click.echo("There are more than the server was ready to look for; narrow it down with TEXT.", err=True)
+    elif not found.datasets:
+        click.echo("None found. `podium info` names the folders that the server looks in.", err=True)
+
+
+@click.command()
+@json_option
+@server_option
+def info(as_json: bool, server: str | None) -> None:
+    """Show the server's version, its limits, and where images may lie."""
+    from podium.client._wire import to_json
+
+    with connect(server) as client:
+        found = client.server_info()
+    if as_json:
+        print_json(to_json(found))
+        return
+    table = _table("", "")
+    table.show_header = False
+    for name, value in to_json(found).items():
+        table.add_row(name.replace("_", " "), _limit(value))
+    console().print(table)
+
+
+@click.command()
 @click.option("-o", "--output", type=click.Path(dir_okay=False, writable=True), help="Write it there.")
 @server_option
 def schema(output: str | None, server: str | None) -> None:
@@ -76,6 +125,14 @@ def schema(output: str | None, server: str | None) -> None:
         return
     Path(output).write_text(f"{text}\n", encoding="utf-8")
     click.echo(f"Wrote {output}. Begin a job.yaml beside it with: # yaml-language-server: $schema={Path(output).name}")
+
+
+def _limit(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(value) or "none"
+    return "no limit" if value == 0 else str(value)
 
 
 def _table(*columns: Any) -> Table:

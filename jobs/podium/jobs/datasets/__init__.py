@@ -12,6 +12,7 @@ from typing import Literal
 
 from podium.jobs.datasets._folder import index
 from podium.jobs.datasets._index import EXTENSIONS, DatasetError, Entry, ImageError, SplitIndex, read_bytes
+from podium.jobs.datasets._recognise import Found, Listing, Look, recognise, role_of
 from podium.jobs.datasets._shards import expand_shards, index_shards
 from podium.jobs.datasets._table import ROWS_AT_THE_DOOR, index_table, scan_table
 from podium.jobs.spec import Dataset, ImageFolder, ImageManifest, WebDataset
@@ -104,13 +105,18 @@ __all__ = [
     "ROWS_AT_THE_DOOR",
     "DatasetError",
     "Entry",
+    "Found",
     "ImageError",
+    "Listing",
+    "Look",
     "Split",
     "SplitIndex",
     "check_counts",
     "expand_shards",
     "index",
     "read_bytes",
+    "recognise",
+    "role_of",
     "scan_classes",
     "scan_split",
     "split_index",

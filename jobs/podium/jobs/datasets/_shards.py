@@ -17,7 +17,8 @@ from podium.jobs.datasets._index import EXTENSIONS, IMAGES, DatasetError, Entry,
 from podium.jobs.locations import local_path, opened
 
 _REMEDY = "name .tar shards with an image and its label side by side, such as 000.jpg and 000.cls"
-_LABELS = ("cls", "json")
+#: The extensions of labels, the one that goes first in front.
+LABELS = ("cls", "json")
 _MAX_LABEL_BYTES = 1 << 20
 #: Latency, not the processor, is what remote shards wait for.
 _THREADS = 8
@@ -98,7 +99,7 @@ def _samples(shard: str, file: IO[bytes], size: int) -> dict[str, _Sample]:
         name = "/".join(parts)
         stem, _, extension = parts[-1].partition(".") if parts else ("", "", "")
         extension = extension.lower()
-        is_label = extension in _LABELS
+        is_label = extension in LABELS
         if not member.isreg() or not (is_label or f".{extension}" in EXTENSIONS):
             continue
         sample = samples.setdefault("/".join((*parts[:-1], stem)), _Sample())
@@ -133,7 +134,7 @@ class _Labels:
         Raises:
             DatasetError: the label names no class.
         """
-        extension = next(name for name in _LABELS if name in labels)
+        extension = next(name for name in LABELS if name in labels)
         where = f"the .{extension} of {where}"
         try:
             text = labels[extension].decode("utf-8")

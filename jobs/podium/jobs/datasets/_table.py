@@ -80,6 +80,17 @@ def scan_table(table: str, manifest: ImageManifest) -> Mapping[str, int]:
     return dict(sorted(counts.items()))
 
 
+def starts_well(table: str, manifest: ImageManifest) -> bool:
+    """Whether a table has a first row, and that row an image; looks at no other.
+
+    Raises:
+        DatasetError: as `index_table`.
+    """
+    place = _Place(table, manifest)
+    row = next(_rows(table, manifest), None)
+    return row is not None and place.entry(row).size > 0
+
+
 class _Place:
     """Where the rows of a table lead: below one folder, links followed, and nowhere else."""
 

@@ -2,12 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from podium.api.v1 import catalogue_pb2
 from podium.api.v1 import server_service_pb2 as pb
 from podium.jobs.catalogue import ParameterCard, SorterCard, backbones, sorters
+from podium.server.services.datasets import Datasets
 from podium.server.services.schema import spec_schema
 
 
@@ -16,14 +18,23 @@ class ServerServicer:
 
     Args:
         info: what GetServerInfo answers.
+        datasets: finds what can be trained on.
+        are_tokens_required: whether every call needs a token, now.
     """
 
-    def __init__(self, info: pb.GetServerInfoResponse) -> None:
+    def __init__(
+        self, info: pb.GetServerInfoResponse, datasets: Datasets, are_tokens_required: Callable[[], bool]
+    ) -> None:
         self._info = info
+        self._datasets = datasets
+        self._are_tokens_required = are_tokens_required
 
     async def GetServerInfo(self, request: pb.GetServerInfoRequest, context: Any) -> pb.GetServerInfoResponse:
         """See the contract."""
-        return self._info
+        info = pb.GetServerInfoResponse()
+        info.CopyFrom(self._info)
+        info.tokens_required = self._are_tokens_required()
+        return info
 
     async def ListSorters(self, request: pb.ListSortersRequest, context: Any) -> pb.ListSortersResponse:
         """See the contract."""
@@ -32,6 +43,12 @@ class ServerServicer:
     async def ListBackbones(self, request: pb.ListBackbonesRequest, context: Any) -> pb.ListBackbonesResponse:
         """See the contract."""
         return pb.ListBackbonesResponse(backbones=await asyncio.to_thread(_backbones, request.name_contains))
+
+    async def ListDatasets(self, request: pb.ListDatasetsRequest, context: Any) -> pb.ListDatasetsResponse:
+        """See the contract."""
+        found = await self._datasets.list(request.path_contains)
+        infos = [catalogue_pb2.DatasetInfo(**asdict(one)) for one in found.datasets]
+        return pb.ListDatasetsResponse(datasets=infos, truncated=not found.whole)
 
     async def GetSpecSchema(self, request: pb.GetSpecSchemaRequest, context: Any) -> pb.GetSpecSchemaResponse:
         """See the contract."""

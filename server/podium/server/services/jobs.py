@@ -20,6 +20,8 @@ from podium.server.services.filters import compile_filter
 _LOG = logging.getLogger(__name__)
 DEFAULT_PAGE = 50
 LARGEST_PAGE = 1000
+#: Jobs on one WatchJobs, as the contract's own rule has it.
+MOST_WATCHED = 1000
 #: As many labels as the contract lets a spec have.
 _MOST_LABELS = 64
 #: The words of an order -> whether it begins with the oldest job.

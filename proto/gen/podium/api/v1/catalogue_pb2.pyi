@@ -164,15 +164,20 @@ class DatasetInfo(google.protobuf.message.Message):
     KIND_FIELD_NUMBER: builtins.int
     SPLITS_FIELD_NUMBER: builtins.int
     CLASSES_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
     path: builtins.str
     """Where it lies, as a spec names it."""
     kind: builtins.str
     """The kind in the spec's oneof, such as "image_folder"."""
     classes: builtins.int
     """How many classes it has; 0: that cannot be told without reading it."""
+    name: builtins.str
+    """Its name in torchvision.datasets; empty: it is none of torchvision."""
     @property
     def splits(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Its parts, such as "train" and "test"; none: it has one."""
+        """Its parts below that path, such as "train", "test.tar" or "train-{000..146}.tar"; none: it has one, and the path is all of it. Of a
+        dataset of torchvision "train", and "test" where it has one.
+        """
 
     def __init__(
         self,
@@ -181,7 +186,8 @@ class DatasetInfo(google.protobuf.message.Message):
         kind: builtins.str = ...,
         splits: collections.abc.Iterable[builtins.str] | None = ...,
         classes: builtins.int = ...,
+        name: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["classes", b"classes", "kind", b"kind", "path", b"path", "splits", b"splits"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["classes", b"classes", "kind", b"kind", "name", b"name", "path", b"path", "splits", b"splits"]) -> None: ...
 
 Global___DatasetInfo: typing_extensions.TypeAlias = DatasetInfo
