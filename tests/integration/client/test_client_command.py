@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from podium.client import State, dump_spec, load_spec
+from podium.client import ImageFolder, State, dump_spec, load_spec
 
 
 @pytest.fixture
@@ -161,8 +161,8 @@ def test_a_line_of_datasets_can_stand_in_a_job(podium, images, client, tmp_path)
     job.write_text(f"backbone: resnet18\nfull: {{}}\n{line}soft_sort: {{}}\n")
 
     assert 1 == len(line.splitlines())
-    assert f"{images}/train" == load_spec(job).dataset.train
-    assert client.validate(load_spec(job)).dataset.test == f"{images}/test"
+    assert ImageFolder(train=f"{images}/train", test=f"{images}/test") == load_spec(job).dataset
+    assert client.validate(load_spec(job)).epochs
     assert json.loads(output(podium("datasets", "--json")))["truncated"] is False
 
 
