@@ -14,7 +14,7 @@
     ├── UnauthenticatedError      who are you?
     ├── PermissionDeniedError     not for you
     ├── ResourceExhaustedError    a limit was reached
-    ├── UnimplementedError        in the contract, not built yet
+    ├── UnimplementedError        an older server than this rpc
     └── InternalError             a fault of ours; carries a reference
 
 Every error knows its `reason` (UPPER_SNAKE, for programs), its sentence (for people, saying what to do next) and
@@ -157,9 +157,9 @@ class ResourceExhaustedError(PodiumError):
 
 
 class UnimplementedError(PodiumError):
-    """In the contract, not built yet."""
+    """The server knows no such rpc: it is older than its caller."""
 
-    default_reason = "NOT_BUILT_YET"
+    default_reason = "UNIMPLEMENTED"
 
 
 class InternalError(PodiumError):

@@ -34,7 +34,6 @@ from podium.server.interceptors import (
 )
 from podium.server.observing import ServerState
 from podium.server.probe import STATE_KEY
-from podium.server.unbuilt import unbuilt
 
 MAX_MESSAGE_BYTES = 4 << 20
 MAX_CONCURRENT_RPCS = 2000
@@ -86,7 +85,7 @@ class Assembled:
     """A grpc.aio server and its health.
 
     Args:
-        servicers: by service name; rpcs that they lack answer UNIMPLEMENTED.
+        servicers: by service name; for an rpc that they lack gRPC itself says UNIMPLEMENTED.
         with_reflection: whether the server describes its contract.
         observers: interceptors that see what comes of everything within.
         guard: None: everybody may do everything, and nobody notes it.
@@ -147,13 +146,14 @@ class _Health(health.aio.HealthServicer):
 
 
 def _handlers(service: ServiceDescriptor, servicer: object | None) -> grpc.GenericRpcHandler:
+    built = {method.name: getattr(servicer, method.name, None) for method in service.methods}
     return grpc.method_handlers_generic_handler(
-        service.full_name, {method.name: _handler(method, servicer) for method in service.methods}
+        service.full_name,
+        {method.name: _handler(method, built[method.name]) for method in service.methods if built[method.name]},
     )
 
 
-def _handler(method: MethodDescriptor, servicer: object | None) -> Any:
-    behaviour = getattr(servicer, method.name, None) or unbuilt(method)
+def _handler(method: MethodDescriptor, behaviour: Any) -> Any:
     wrap = grpc.unary_stream_rpc_method_handler if method.server_streaming else grpc.unary_unary_rpc_method_handler
     request = message_factory.GetMessageClass(method.input_type)
     return wrap(behaviour, request_deserializer=request.FromString, response_serializer=_serialized)
