@@ -52,8 +52,9 @@ class Token:
 
     def ended(self, now: datetime) -> datetime | None:
         """Since when it is refused; None: it is good."""
-        ends = [time for time in (self.revoke_time, self.expire_time) if time is not None and time <= now]
-        return min(ends, default=None)
+        if self.revoke_time is not None and self.revoke_time <= now:
+            return self.revoke_time
+        return self.expire_time if self.expire_time is not None and self.expire_time <= now else None
 
 
 def new_token_id() -> str:

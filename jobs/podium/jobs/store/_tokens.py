@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from podium.jobs.tokens import Token, digest_of
+from podium.jobs.tokens import Token
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,9 +18,9 @@ class StoredToken:
     former_digest: bytes = b""
     """SHA-256 of the secret before; empty: there is none."""
 
-    def opens(self, secret: str, now: datetime) -> bool:
-        """Whether the secret is its own, compared in constant time."""
-        shown, former = digest_of(secret), self.token.former_secret_expire_time
+    def opens(self, shown: bytes, now: datetime) -> bool:
+        """Whether the digest of a secret is that of its own, compared in constant time."""
+        former = self.token.former_secret_expire_time
         mine = hmac.compare_digest(shown, self.digest)
         was_mine = hmac.compare_digest(shown, self.former_digest) and former is not None and now < former
         return mine or was_mine

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from google.protobuf.message import Message
@@ -114,11 +115,14 @@ _ROLES = {
 
 def target_of(request: Any) -> str:
     """What a request is about: a job, a checkpoint, a machine or a token; empty: none of these."""
-    fields = request.DESCRIPTOR.fields_by_name
-    return next((getattr(request, name) for name in _TARGETS if name in fields), "")
+    field = _target_field(type(request))
+    return getattr(request, field) if field else ""
 
 
-_TARGETS = ("job_id", "checkpoint_id", "node_id", "token_id", "target")
+@cache
+def _target_field(message: Any) -> str:
+    fields = message.DESCRIPTOR.fields_by_name
+    return next((name for name in ("job_id", "checkpoint_id", "node_id", "token_id", "target") if name in fields), "")
 
 
 def named_project(rule: Rule, request: Any) -> str:

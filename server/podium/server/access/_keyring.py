@@ -142,26 +142,17 @@ class Keyring:
             UnauthenticatedError: its token was revoked or has expired (reasons TOKEN_REVOKED, TOKEN_EXPIRED).
             UnavailableError: whether it is still good cannot be told now.
         """
-        if self._admin_digest is not None and hmac.compare_digest(digest_of(secret), self._admin_digest):
+        shown, now = digest_of(secret), self._clock()
+        if self._admin_digest is not None and hmac.compare_digest(shown, self._admin_digest):
             return _OPERATOR
         if time.monotonic() - self._heard > self._patience:
             raise _not_heard()
         stored = self._book.tokens.get(token_id_of(secret) or "")
-        if not (stored or _NOBODYS).opens(secret, self._clock()) or stored is None:
+        if not (stored or _NOBODYS).opens(shown, now) or stored is None:
             return None
-        if (error := self._ended(stored.token)) is not None:
+        if (error := _ended(stored.token, now)) is not None:
             raise error
         return Caller(stored.token)
-
-    def _ended(self, token: Token) -> PodiumError | None:
-        ended = token.ended(self._clock())
-        if ended is None:
-            return None
-        how, reason = ("was revoked", "TOKEN_REVOKED") if token.revoke_time else ("expired", "TOKEN_EXPIRED")
-        return UnauthenticatedError(
-            f"the token {token.name} {how} at {ended:%Y-%m-%d %H:%M:%S} UTC; ask whoever runs the server for another",
-            reason=reason,
-        )
 
     # Streams
 
@@ -199,15 +190,27 @@ class Keyring:
             leash.waits = False
 
     def _end_streams(self) -> None:
+        now = self._clock()
         for leash in self._leashes:
             token = leash.caller.token
             stored = self._book.tokens.get(token.id) if token else None
             if token is None or leash.error is not None or leash.caller.of_the_operator:
                 continue
             # A token that is no longer listed ended long ago.
-            leash.error = self._ended(stored.token if stored else replace(token, revoke_time=self._clock()))
+            leash.error = _ended(stored.token if stored else replace(token, revoke_time=now), now)
             if leash.error is not None and leash.waits and leash.task is not None:
                 leash.task.cancel()
+
+
+def _ended(token: Token, now: datetime) -> PodiumError | None:
+    ended = token.ended(now)
+    if ended is None:
+        return None
+    how, reason = ("was revoked", "TOKEN_REVOKED") if token.revoke_time else ("expired", "TOKEN_EXPIRED")
+    return UnauthenticatedError(
+        f"the token {token.name} {how} at {ended:%Y-%m-%d %H:%M:%S} UTC; ask whoever runs the server for another",
+        reason=reason,
+    )
 
 
 def _not_heard() -> PodiumError:

@@ -1,7 +1,8 @@
 """Who calls, whether not too often, and whether they may: see podium.server.access. Reflection asks for a token too."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing
+from types import TracebackType
 from typing import Any
 
 import grpc
@@ -15,6 +16,30 @@ from podium.server.interceptors.errors import abort
 _REFLECTION = "/grpc.reflection."
 
 
+class _Admitted:
+    # A class, not a generator: every call passes here.
+
+    def __init__(self, door: Door, call: Call) -> None:
+        self._door = door
+        self._call = call
+        self._stream: AbstractContextManager[None] | None = None
+
+    async def __aenter__(self) -> None:
+        call, known = self._call, facts()
+        self._door.note(call.method, call.request)
+        known.caller, name = await self._door.identify(call.context, call.request)
+        await self._door.admit(call.method, call.request, known.caller)
+        if call.streams:
+            self._stream = self._door.limits.stream(name)
+            self._stream.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._stream is not None:
+            self._stream.__exit__(None, None, None)
+
+
 class AccessInterceptor(Around):
     """Health, which is nobody's business and everybody's, passes untouched.
 
@@ -25,15 +50,9 @@ class AccessInterceptor(Around):
     def __init__(self, door: Door) -> None:
         self._door = door
 
-    @asynccontextmanager
-    async def around(self, call: Call) -> AsyncIterator[None]:
+    def around(self, call: Call) -> AbstractAsyncContextManager[None]:
         """Lets the call in, or refuses it."""
-        self._door.note(call.method, call.request)
-        known = facts()
-        known.caller, name = await self._door.identify(call.context, call.request)
-        await self._door.admit(call.method, call.request, known.caller)
-        with self._door.limits.stream(name) if call.streams else nullcontext():
-            yield
+        return _Admitted(self._door, call)
 
     def _stream(
         self, method: str, behaviour: Callable[..., AsyncGenerator[Message, None]]

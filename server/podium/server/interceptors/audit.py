@@ -1,8 +1,8 @@
 """Notes in the audit trail what changed something, and who was refused."""
 
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 from urllib.parse import unquote
 
 import grpc
@@ -34,20 +34,27 @@ class AuditInterceptor(Around):
     def __init__(self, writer: AuditWriter) -> None:
         self._writer = writer
 
-    @asynccontextmanager
-    async def around(self, call: Call) -> AsyncIterator[None]:
+    def around(self, call: Call) -> AbstractAsyncContextManager[None]:
         """Notes the call after its end."""
-        known = begin_facts()
-        error: BaseException | None = None
-        try:
-            yield
-        except BaseException as raised:
-            error = raised
-            raise
-        finally:
-            status = outcome(call, error)
-            if status in _REFUSED or (status in _DONE and _changes(call)):
-                self._writer.record(_event(call, known, status))
+        return _Noted(self._writer, call)
+
+
+class _Noted:
+    # A class, not a generator: every call passes here, and this is a third of the time.
+
+    def __init__(self, writer: AuditWriter, call: Call) -> None:
+        self._writer = writer
+        self._call = call
+
+    async def __aenter__(self) -> None:
+        self._known = begin_facts()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        status = outcome(self._call, error)
+        if status in _REFUSED or (status in _DONE and _changes(self._call)):
+            self._writer.record(_event(self._call, self._known, status))
 
 
 def _changes(call: Call) -> bool:
