@@ -152,6 +152,20 @@ def test_secrets_are_named_and_never_written_down(overlay):
         assert "podium-redis" in [volume.get("secret", {}).get("secretName") for volume in pod["volumes"]], name
 
 
+def test_no_server_is_ever_open_and_no_worker_holds_the_admins_token(overlay):
+    for name, _, pod in workloads(overlay):
+        files = {variable["name"]: variable.get("value") for variable in container(pod).get("env", ())}
+        places = {mount["name"]: mount["mountPath"] for mount in container(pod)["volumeMounts"]}
+        held = [volume for volume in pod["volumes"] if volume.get("secret", {}).get("secretName") == "podium-admin"]
+
+        assert (name == "podium-server") == bool(held), name
+        for volume in held:
+            assert f"{places[volume['name']]}/token" == files["PODIUM_ADMIN_TOKEN_FILE"]
+            # What the server asks of the file: nothing for others. The group may read, as the pod's own is the file's.
+            assert 0o440 == volume["secret"]["defaultMode"]
+            assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsGroup"]
+
+
 def test_the_commands_are_ones_that_the_programs_accept(overlay):
     names = set()
     for name, workload, pod in workloads(overlay):
@@ -260,6 +274,9 @@ def test_a_scaler_counts_in_the_slots_and_the_pool_of_what_it_scales(overlay):
             trigger["type"],
             trigger["metadata"]["scalerAddress"],
         )
+        # KEDA shows what this variable holds, and nobody writes that down here.
+        (token,) = [named for named in only["env"] if named["name"] == trigger["metadata"]["tokenFromEnv"]]
+        assert {"name", "valueFrom"} == token.keys()
         assert int(trigger["metadata"]["slotsPerMachine"]) == only["resources"]["limits"]["nvidia.com/gpu"]
         assert trigger["metadata"]["pool"] == parse_worker(only["args"][3:]).pool
         assert "replicas" not in worker["spec"]
