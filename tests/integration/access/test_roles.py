@@ -138,7 +138,9 @@ def test_kedas_trigger_shows_its_token_in_its_own_metadata(play):
         scaler = ExternalScalerStub(anonymous.channel)
 
         def trigger(**metadata: str) -> keda.ScaledObjectRef:
-            return keda.ScaledObjectRef(name="x", scaler_metadata={"pool": "default", **metadata})
+            return keda.ScaledObjectRef(
+                name="x", scaler_metadata={"pool": "default", "slotsPerMachine": "8", **metadata}
+            )
 
         assert "TOKEN_MISSING" == (await anonymous.refused(scaler.IsActive, trigger())).reason
         assert not (await anonymous.ask(scaler.IsActive, trigger(tokenFromEnv=secret))).result

@@ -115,7 +115,8 @@ _ROLES = {
 
 def target_of(request: Any) -> str:
     """What a request is about: a job, a checkpoint, a machine or a token; empty: none of these."""
-    field = _target_field(type(request))
+    kind: Any = type(request)
+    field = _target_field(kind)
     return getattr(request, field) if field else ""
 
 
