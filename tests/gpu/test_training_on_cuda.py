@@ -4,32 +4,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 
 from podium.jobs.job import Job
 from podium.jobs.spec import (
     AdamW,
     Augmentation,
-    CheckpointPolicy,
-    Evaluation,
-    FullFineTuning,
-    ImageFolder,
-    Interpolation,
-    JobSpec,
     LinearHead,
     OddEven,
     Precision,
-    Preprocessing,
-    Resize,
 )
 from podium.jobs.states import State
 from podium.worker.fit import Stopped, StopReason, run
 from podium.worker.fit.data import Pipeline, open_splits
 from podium.worker.fit.local import LocalContext
+from tests.tiny import tiny_images, tiny_spec
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 CUDA = torch.device("cuda")
@@ -38,28 +29,9 @@ CHANGES = Augmentation(horizontal_flip=True, min_crop_area=0.3, color_jitter=0.3
 
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
-    rng = np.random.default_rng(0)
-    for label in range(3):
-        folder = tmp_path / "train" / f"class{label}"
-        folder.mkdir(parents=True)
-        for number in range(16):
-            pixels = rng.integers(0, 120, (40, 48, 3), dtype=np.uint8)
-            pixels[..., label] += 130
-            Image.fromarray(pixels).save(folder / f"{number}.png")
-    spec = JobSpec(
-        backbone="timm/test_resnet",
-        tuning=FullFineTuning(),
-        dataset=ImageFolder(train=str(tmp_path / "train"), val_fraction=0.25),
-        preprocessing=Preprocessing(
-            image_size=32,
-            resize=Resize.SQUASH,
-            crop_fraction=1.0,
-            interpolation=Interpolation.BILINEAR,
-            mean=(0.5, 0.5, 0.5),
-            std=(0.25, 0.25, 0.25),
-        ),
-        k={1: 0.5, 2: 0.5},
-        m=3,
+    train = tiny_images(tmp_path / "train", each=16, size=(40, 48))
+    spec = tiny_spec(
+        train,
         sorter=OddEven(),
         augmentation=CHANGES,
         optimizer=AdamW(learning_rate=3e-3),
@@ -67,8 +39,6 @@ def job(tmp_path: Path) -> Job:
         gradient_clip_norm=1.0,
         epochs=3,
         batch_size=12,
-        evaluation=Evaluation(top_k=(1, 2)),
-        checkpoints=CheckpointPolicy(every_steps=2),
     )
     return Job(id="job-1", project="p", spec=spec, state=State.RUNNING, classes=("class0", "class1", "class2"))
 

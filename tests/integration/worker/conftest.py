@@ -7,11 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 import redis
-from PIL import Image
 from rq import Queue
 
 from podium.jobs.artifacts import ArtifactStore
@@ -20,20 +18,11 @@ from podium.jobs.delivery import FUNCTION, delivery_id, payload, queue_name
 from podium.jobs.events import merge_metrics
 from podium.jobs.job import Job, NodeState
 from podium.jobs.settings import Settings
-from podium.jobs.spec import (
-    CheckpointPolicy,
-    Evaluation,
-    FullFineTuning,
-    ImageFolder,
-    Interpolation,
-    JobSpec,
-    Preprocessing,
-    Resize,
-    Subset,
-)
+from podium.jobs.spec import CheckpointPolicy, Evaluation
 from podium.jobs.states import State
 from podium.jobs.store import Assignment, Leases, NewJob
 from podium.jobs.store.redis import RedisStore, connect
+from tests.tiny import tiny_images, tiny_spec
 
 LEASES = Leases(attempt=6, starting=60, node=6)
 NODE = "here"
@@ -75,27 +64,8 @@ class Site:
 
     def create(self, images: str, **changes: object) -> Job:
         """A queued job; keywords replace parts of its spec."""
-        parts: dict[str, object] = {
-            "backbone": "timm/test_resnet",
-            "tuning": FullFineTuning(),
-            "dataset": ImageFolder(train=images, val_fraction=0.25),
-            "preprocessing": Preprocessing(
-                image_size=32,
-                resize=Resize.SQUASH,
-                crop_fraction=1.0,
-                interpolation=Interpolation.BILINEAR,
-                mean=(0.5, 0.5, 0.5),
-                std=(0.25, 0.25, 0.25),
-            ),
-            "k": {1: 0.5, 2: 0.5},
-            "m": 3,
-            "sorter": Subset(),
-            "epochs": 40,
-            "batch_size": 6,
-            "evaluation": Evaluation(top_k=(1, 2), every_epochs=10),
-            "checkpoints": CheckpointPolicy(every_epochs=5),
-        }
-        spec = JobSpec(**parts | changes)  # type: ignore[arg-type]  # mixed values
+        recipe = {"epochs": 40, "evaluation": Evaluation(top_k=(1, 2), every_epochs=10)}
+        spec = tiny_spec(images, **recipe | {"checkpoints": CheckpointPolicy(every_epochs=5)} | changes)
         job, _ = self.store.create(NewJob(project="p", spec=spec, classes=tuple(scan_classes(images))))
         return job
 
@@ -181,11 +151,4 @@ def site(redis_url: str, tmp_path: Path) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> str:
-    root, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
-    for label in range(3):
-        (root / f"class{label}").mkdir()
-        for number in range(8):
-            pixels = rng.integers(0, 120, (32, 32, 3), dtype=np.uint8)
-            pixels[..., label] += 130
-            Image.fromarray(pixels).save(root / f"class{label}" / f"{number}.png")
-    return str(root)
+    return tiny_images(tmp_path_factory.mktemp("images"))

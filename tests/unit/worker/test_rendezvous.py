@@ -97,12 +97,15 @@ def test_who_says_a_byte_now_and_then_is_hung_up_on_in_time(rendezvous, monkeypa
 @pytest.mark.parametrize("said", [b"", b"guess\n", b"x" * 10_000, b"\n", b'{"kind": "hello", "rank": 0}\n'])
 def test_who_does_not_know_the_token_is_hung_up_on_and_not_heard(rendezvous, board, tmp_path, said):
     address = (HEAD, rendezvous.invitation.line)
-    with board.listening(tmp_path / "line", rendezvous), socket.create_connection(address, timeout=10) as stranger:
-        with suppress(ConnectionError):  # where not all was read
-            stranger.sendall(said)
-            if not said:  # else it is hung up on of itself, and may have been by now
-                stranger.shutdown(socket.SHUT_WR)
-            assert b"" == stranger.recv(1)
+    with (
+        board.listening(tmp_path / "line", rendezvous),
+        socket.create_connection(address, timeout=10) as stranger,
+        suppress(ConnectionError),  # where not all was read
+    ):
+        stranger.sendall(said)
+        if not said:  # else it is hung up on of itself, and may have been by now
+            stranger.shutdown(socket.SHUT_WR)
+        assert b"" == stranger.recv(1)
 
     assert [] == board.words
 

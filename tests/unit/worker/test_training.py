@@ -229,7 +229,8 @@ class _Rows:
 
     def __init__(self, module: nn.Module, labels: Tensor) -> None:
         self.module = module
-        self.splits: Mapping[str, Split] = {"train": Split(images=None, positions=labels, labels=labels, classes=3)}  # type: ignore[arg-type]
+        rows = Split(images=None, positions=labels, labels=labels, classes=3)  # type: ignore[arg-type]  # there are none
+        self.splits: Mapping[str, Split] = {"train": rows}
 
     def train(self) -> None:
         self.module.train()

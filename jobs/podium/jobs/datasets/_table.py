@@ -121,10 +121,10 @@ class _Place:
             )
         if is_uri(text) or ".." in text.split("/"):
             raise DatasetError(f"{where}: {text} leads out of {self._root}; write a path below it, without ..")
-        # Not pathlib, which is far slower, and there may be millions of rows.
-        if os.path.splitext(text)[1].lower() not in EXTENSIONS:  # noqa: PTH122
+        # Not pathlib, which is far slower.
+        if os.path.splitext(text)[1].lower() not in EXTENSIONS:  # noqa: PTH122  # millions of rows
             raise DatasetError(f"{where}: {text} is no {IMAGES} file; take the row out")
-        path = os.path.join(self._root, os.path.normpath(text))  # noqa: PTH118
+        path = os.path.join(self._root, os.path.normpath(text))  # noqa: PTH118  # millions of rows
         if not path.startswith(self._inside):
             raise DatasetError(f"{where}: {text} lies outside {self._root}; move it there, or name another root")
         return path
