@@ -2,6 +2,7 @@
 # builder builds every stage above its target.
 FROM redis:7 AS redis
 COPY deploy/redis/start /usr/local/bin/start-redis
+COPY deploy/redis/users.conf /usr/local/share/podium/users.conf
 # Not /data: what a base image has declared a volume keeps its owner.
 RUN install -d -o redis -g redis /ledger
 USER redis

@@ -31,10 +31,16 @@ def redis_server_executable() -> str:
 
 
 class RedisServer:
-    """A redis-server of our own on a Unix socket, with an append-only file, that can be killed and started again."""
+    """A redis-server of our own on a Unix socket, with an append-only file, that can be killed and started again.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        directory: for its files.
+        config: more of its configuration.
+    """
+
+    def __init__(self, directory: Path, config: Path | None = None) -> None:
         self.directory = directory
+        self._config = [] if config is None else [str(config)]
         self.url = f"unix://{directory}/redis.sock"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -43,7 +49,7 @@ class RedisServer:
         options = {"port": "0", "unixsocket": f"{self.directory}/redis.sock", "dir": str(self.directory), "save": ""}
         options |= {"appendonly": "yes", "appendfsync": "always", "logfile": str(self.directory / "log")}
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
-        self._process = subprocess.Popen([redis_server_executable(), *words], stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen([redis_server_executable(), *self._config, *words], stdout=subprocess.DEVNULL)
         self._wait()
 
     def kill(self) -> None:

@@ -3,28 +3,44 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from podium.jobs.locations import uri_problem
 from podium.jobs.store import Leases
 
 _LONGEST = 365 * 86_400
+_REDIS_TLS = ("PODIUM_REDIS_TLS_CA", "PODIUM_REDIS_TLS_CERT", "PODIUM_REDIS_TLS_KEY")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedisTls:
+    """Files in PEM, for a rediss:// URL."""
+
+    ca: str | None = None
+    """PODIUM_REDIS_TLS_CA: the authorities that may have signed Redis's certificate. None: those of the system."""
+    cert: str | None = None
+    """PODIUM_REDIS_TLS_CERT: the certificate to show, where Redis asks for one."""
+    key: str | None = None
+    """PODIUM_REDIS_TLS_KEY: its key."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Where the truth and the bytes are, and how long silence means nothing."""
 
-    redis_url: str
+    # Without the two that may hold a password: what is printed may be read.
+    redis_url: str = field(repr=False)
     """PODIUM_REDIS_URL; a password may come from the file PODIUM_REDIS_PASSWORD_FILE instead of the URL."""
-    redis_password: str | None
+    redis_password: str | None = field(repr=False)
     artifacts: str
     """PODIUM_ARTIFACTS: the directory (or its file:// URL) of checkpoints and caches, shared by server and workers."""
     data_roots: tuple[str, ...]
     """PODIUM_DATA_ROOTS, separated by colons: where paths in a spec may point to. Empty: nowhere."""
     leases: Leases
     """PODIUM_LEASE_ATTEMPT, PODIUM_LEASE_STARTING, PODIUM_LEASE_NODE and PODIUM_GRACE, in seconds."""
+    redis_tls: RedisTls = RedisTls()  # frozen
     uri_prefixes: tuple[str, ...] = ()
     """PODIUM_URI_PREFIXES, separated by spaces or commas: what URIs in a spec must lie below. Empty: no URI will do."""
 
@@ -33,12 +49,13 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     """The settings.
 
     Raises:
-        ValueError: a variable is missing or not a number, with the remedy.
+        ValueError: a variable is missing or will not do, or a file cannot be read, with the remedy.
     """
-    password_file = environ.get("PODIUM_REDIS_PASSWORD_FILE", "")
+    url, password, tls = _redis(environ)
     return Settings(
-        redis_url=environ.get("PODIUM_REDIS_URL", "redis://127.0.0.1:6379/0"),
-        redis_password=_secret(password_file) if password_file else None,
+        redis_url=url,
+        redis_password=password,
+        redis_tls=tls,
         artifacts=_required(environ, "PODIUM_ARTIFACTS", "the directory of checkpoints, shared by server and workers"),
         data_roots=tuple(root for root in environ.get("PODIUM_DATA_ROOTS", "").split(":") if root),
         leases=Leases(
@@ -59,8 +76,36 @@ def _prefixes(text: str) -> tuple[str, ...]:
     return prefixes
 
 
-def _secret(path: str) -> str:
-    return Path(path).read_text(encoding="utf-8").strip()
+def _redis(environ: Mapping[str, str]) -> tuple[str, str | None, RedisTls]:
+    """URL, password and TLS. No sentence of an error has the URL, which may hold a password."""
+    url = environ.get("PODIUM_REDIS_URL", "redis://127.0.0.1:6379/0")
+    scheme = url.partition("://")[0]
+    if scheme not in ("redis", "rediss", "unix"):
+        raise ValueError("PODIUM_REDIS_URL is to begin with redis://, rediss:// (TLS) or unix:// (a socket)")
+    password = _content(environ, "PODIUM_REDIS_PASSWORD_FILE")
+    if password is not None and urlsplit(url).password is not None:
+        raise ValueError("PODIUM_REDIS_URL has a password beside PODIUM_REDIS_PASSWORD_FILE; take it out of the URL")
+    ca, cert, key = (environ.get(name, "") or None for name in _REDIS_TLS)
+    if scheme != "rediss" and (ca or cert or key):
+        raise ValueError("PODIUM_REDIS_TLS_* are set, but PODIUM_REDIS_URL does not begin with rediss://")
+    if (cert is None) != (key is None):
+        raise ValueError("PODIUM_REDIS_TLS_CERT and PODIUM_REDIS_TLS_KEY belong together; set both or neither")
+    for name in _REDIS_TLS:
+        _content(environ, name)
+    return url, password, RedisTls(ca=ca, cert=cert, key=key)
+
+
+def _content(environ: Mapping[str, str], name: str) -> str | None:
+    """What is in the file that a variable names; None where it names none."""
+    if not (path := environ.get(name, "")):
+        return None
+    try:
+        content = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{name}: {path} cannot be read ({error}); see that it is there and ours to read") from error
+    if not content:
+        raise ValueError(f"{name}: {path} is empty")
+    return content
 
 
 def _required(environ: Mapping[str, str], name: str, meaning: str) -> str:

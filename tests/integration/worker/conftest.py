@@ -26,6 +26,7 @@ from tests.tiny import tiny_images, tiny_spec
 
 LEASES = Leases(attempt=6, starting=60, node=6)
 NODE = "here"
+MARK = "marked-password"
 
 
 class Site:
@@ -115,6 +116,11 @@ class Site:
                 found.append(process)
         return found
 
+    def told_in_ps(self) -> list[str]:
+        """The arguments of processes of this machine that hold the password."""
+        words = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
+        return [line for line in words if MARK in line]
+
     def horse(self) -> psutil.Process:
         """The process of slot 0: of its attempt, or where none runs the spare one, which is the younger."""
 
@@ -143,7 +149,8 @@ class Site:
 @pytest.fixture
 def site(redis_url: str, tmp_path: Path) -> Iterator[Site]:
     # A database of its own: the session's server, which leads on the first one, would dispatch these jobs.
-    site = Site(f"{redis_url}?db=2", tmp_path)
+    # Redis takes any password of a user that needs none; this one may stand in no list of processes.
+    site = Site(f"{redis_url}?db=2&username=default&password={MARK}", tmp_path)
     yield site
     site.kill_everything()
     site.client.close()

@@ -24,6 +24,7 @@ def test_a_job_of_two_ranks_survives_a_killed_rank_and_a_killed_horse_with_every
     site.dispatch(job)
     site.wait_for_checkpoint(job, 1)
     second = next(one for one in site.processes("podium.worker.rank") if one.environ()["RANK"] == "1")
+    told = site.told_in_ps()
     second.kill()
     after_rank = site.wait_for(job, State.QUEUED, State.FAILED)
 
@@ -41,6 +42,7 @@ def test_a_job_of_two_ranks_survives_a_killed_rank_and_a_killed_horse_with_every
     assert died == after_rank.attempts[0].outcome
     assert "the attempt's process was killed by signal 9 (SIGKILL) on here" == after_horse.attempts[1].outcome
     assert (3, []) == (len(orphans), left)
+    assert [] == told
     assert done.error is None
     assert (0, 1) == done.attempts[-1].slots
     assert list(range(1, 181)) == site.steps(job)

@@ -7,6 +7,8 @@ import pytest
 from podium.jobs.settings import from_environment
 from podium.jobs.store import Leases
 
+SECURE = {"PODIUM_REDIS_URL": "rediss://redis"}
+
 
 def test_only_the_artifacts_must_be_named() -> None:
     settings = from_environment({"PODIUM_ARTIFACTS": "/shared"})
@@ -54,8 +56,25 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         ({"PODIUM_ARTIFACTS": "/a", "PODIUM_LEASE_ATTEMPT": "nan"}, "PODIUM_LEASE_ATTEMPT.* above 0"),
         ({"PODIUM_ARTIFACTS": "/a", "PODIUM_LEASE_STARTING": "inf"}, "PODIUM_LEASE_STARTING.* at most 31536000"),
         ({"PODIUM_ARTIFACTS": "/a", "PODIUM_GRACE": "1e300"}, "PODIUM_GRACE.* at most 31536000"),
+        ({"PODIUM_ARTIFACTS": "/a", "PODIUM_REDIS_URL": "http://redis"}, "PODIUM_REDIS_URL.*rediss://"),
+        ({"PODIUM_ARTIFACTS": "/a", "PODIUM_REDIS_TLS_CA": "/ca"}, "PODIUM_REDIS_URL does not begin with rediss://"),
+        ({"PODIUM_ARTIFACTS": "/a", **SECURE, "PODIUM_REDIS_TLS_CERT": "/c"}, "PODIUM_REDIS_TLS_KEY belong together"),
+        ({"PODIUM_ARTIFACTS": "/a", **SECURE, "PODIUM_REDIS_TLS_CA": "/nowhere"}, "PODIUM_REDIS_TLS_CA: /nowhere"),
+        ({"PODIUM_ARTIFACTS": "/a", "PODIUM_REDIS_PASSWORD_FILE": "/nowhere"}, "PODIUM_REDIS_PASSWORD_FILE: /nowhere"),
+        ({"PODIUM_ARTIFACTS": "/a", "PODIUM_REDIS_PASSWORD_FILE": "/dev/null"}, "/dev/null is empty"),
     ],
 )
 def test_what_is_wrong_is_named(variables: dict[str, str], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         from_environment(variables)
+
+
+def test_a_password_is_said_once_and_stands_in_nothing_that_is_printed(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("hunter2\n")
+    both = {"PODIUM_REDIS_URL": "redis://me:hunter2@redis", "PODIUM_REDIS_PASSWORD_FILE": str(tmp_path / "password")}
+    with pytest.raises(ValueError, match="take it out of the URL") as caught:
+        from_environment({"PODIUM_ARTIFACTS": "/a", **both})
+
+    assert "hunter2" not in str(caught.value)
+    for name, value in both.items():
+        assert "hunter2" not in repr(from_environment({"PODIUM_ARTIFACTS": "/a", name: value}))

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import psutil
 
@@ -41,8 +42,16 @@ def adopt_orphans() -> None:
 
 def mark(settings: Settings, node: str) -> str:
     """An argument that all processes of a node of a deployment carry, and no others; no secret is in it."""
-    deployment = hashlib.sha256(f"{settings.redis_url}\0{settings.artifacts}".encode()).hexdigest()[:12]
+    ledger = _without_password(settings.redis_url)
+    deployment = hashlib.sha256(f"{ledger}\0{settings.artifacts}".encode()).hexdigest()[:12]
     return f"podium:{deployment}:{node}"
+
+
+def _without_password(url: str) -> str:
+    """Even a digest would let whoever reads `ps` try passwords out."""
+    parts = urlsplit(url)
+    query = urlencode([(name, value) for name, value in parse_qsl(parts.query) if name != "password"])
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query).geturl()
 
 
 def slot_mark(node_mark: str, slot: int) -> str:

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import ssl
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,13 @@ _UNAVAILABLE = (redis.ConnectionError, redis.TimeoutError)
 _NOT_NOW = (redis.ReadOnlyError, redis.exceptions.OutOfMemoryError)
 #: The same where redis-py has no class for it, as for all that stands within the words of a script's error in Redis 6.
 _NOT_NOW_IN_WORDS = re.compile(r"\b(OOM|MISCONF|READONLY|NOREPLICAS|BUSY) ")
+_NO_PERMISSION = (
+    "the ledger does not let this process do what it must; give its Redis user the rights of deploy/redis/users.conf"
+)
+_NO_TLS = (
+    "there is no secure connection to the ledger; see PODIUM_REDIS_URL and PODIUM_REDIS_TLS_* of this process, and "
+    "that Redis's certificate is for its name and has not expired"
+)
 
 
 def connect(settings: Settings) -> redis.Redis:
@@ -43,10 +51,22 @@ def connect(settings: Settings) -> redis.Redis:
         socket_timeout=5.0,
         socket_connect_timeout=5.0,
         health_check_interval=15,
+        # No CLIENT SETINFO at each connection: users of Redis need no right to CLIENT.
+        driver_info=None,
         retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), 5, supported_errors=(redis.ConnectionError,)),
         **password,
+        **_tls(settings),
     )
     return client
+
+
+def _tls(settings: Settings) -> dict[str, Any]:
+    """Certificates and names are checked by default, and here whatever the default is."""
+    if not settings.redis_url.startswith("rediss://"):
+        return {}
+    tls = settings.redis_tls
+    files = {"ssl_ca_certs": tls.ca, "ssl_certfile": tls.cert, "ssl_keyfile": tls.key}
+    return {**files, "ssl_cert_reqs": "required", "ssl_check_hostname": True}
 
 
 @contextmanager
@@ -58,12 +78,18 @@ def reaching() -> Iterator[None]:
         raise UnavailableError(
             "the ledger refuses our password; see PODIUM_REDIS_URL and PODIUM_REDIS_PASSWORD_FILE of this process"
         ) from error
+    except redis.exceptions.NoPermissionError as error:
+        raise UnavailableError(_NO_PERMISSION) from error
     except _UNAVAILABLE as error:
+        if isinstance(error.__context__, ssl.SSLError):
+            raise UnavailableError(_NO_TLS) from error
         raise UnavailableError(
             # Without redis-py's own words: they name addresses that are nobody's business outside.
             "the ledger cannot be reached; try again, and if that does not help look whether Redis is up"
         ) from error
     except redis.ResponseError as error:
+        if "NOPERM" in str(error) or "can't run this command" in str(error) or "can't access" in str(error):
+            raise UnavailableError(_NO_PERMISSION) from error
         if not (isinstance(error, _NOT_NOW) or _NOT_NOW_IN_WORDS.search(str(error))):
             raise
         raise UnavailableError(

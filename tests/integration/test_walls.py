@@ -1,0 +1,181 @@
+"""A whole site behind its walls: Redis over TLS, users with few rights, secrets in files; and an attacker in it."""
+
+import os
+import pickle
+import re
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import redis
+from rq import Callback, Queue
+
+from podium.api.v1 import job_service_pb2, job_service_pb2_grpc
+from podium.jobs.delivery import FUNCTION, queue_name
+from podium.jobs.job import Job
+from podium.jobs.states import State
+from podium.jobs.store.redis import RedisStore
+from tests.certificates import Authority
+from tests.conftest import RedisServer
+from tests.encrypted import encrypted
+from tests.integration.conftest import ServerProcess
+
+ROOT = Path(__file__).resolve().parents[2]
+USERS = ROOT / "deploy" / "redis" / "users.conf"
+NAME = {"server": "podium-server", "worker": "podium-worker"}
+#: All programs that there are while a job runs; of ranks, tests/integration/worker/test_ranks.py tells the same.
+PROGRAMS = {"server", "worker", "worker.slot", "worker.horse"}
+
+
+@dataclass(kw_only=True)
+class Site:
+    ledger: RedisServer
+    server: ServerProcess
+    log: Path
+    marks: dict[str, str]
+    """The passwords of server and worker, which stand nowhere else."""
+    url: str
+
+    @property
+    def admin(self) -> redis.Redis:
+        return redis.Redis.from_url(self.ledger.url)
+
+    @property
+    def store(self) -> RedisStore:
+        return RedisStore(self.admin)
+
+    def as_(self, who: str) -> redis.Redis:
+        """What somebody can do who has got hold of a password."""
+        return redis.Redis.from_url(self.ledger.url, username=NAME[who], password=self.marks[who], driver_info=None)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("w")
+    marks = {who: f"marked-{secrets.token_hex(8)}" for who in NAME}
+    config = folder / "redis.conf"
+    lines = USERS.read_text()
+    for who, mark in marks.items():
+        (folder / who).write_text(f"{mark}\n")
+        digest = sha256(mark.encode()).hexdigest()
+        lines = lines.replace(f"user {NAME[who]} on PASSWORD", f"user {NAME[who]} on #{digest}")
+    config.write_text(lines)
+    ledger = RedisServer(folder, config)
+    ledger.start()
+    authority = Authority(folder / "tls")
+    with encrypted(f"{folder}/redis.sock", authority.sign("redis", "127.0.0.1")) as port:
+
+        def environment(who: str) -> dict[str, str]:
+            return {
+                "PODIUM_REDIS_URL": f"rediss://{NAME[who]}@127.0.0.1:{port}/0",
+                "PODIUM_REDIS_PASSWORD_FILE": str(folder / who),
+                "PODIUM_REDIS_TLS_CA": str(authority.ca),
+                "PODIUM_ARTIFACTS": str(folder / "artifacts"),
+                "PODIUM_DATA_ROOTS": str(data_root),
+                "PODIUM_TRAINER": "tests.chaos.trainer",
+                "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}",
+            }
+
+        (folder / "server-files").mkdir()
+        server = ServerProcess(folder / "server-files", environment("server"))
+        server.start()
+        log = folder / "worker.log"
+        command = [sys.executable, "-m", "podium.worker", "--node", "here", "--cpu-slots", "1"]
+        with log.open("ab") as output:
+            agent = subprocess.Popen(command, env={**os.environ, **environment("worker")}, stdout=output, stderr=output)
+        yield Site(ledger=ledger, server=server, log=log, marks=marks, url=server.address)
+        agent.terminate()
+        agent.wait(60)
+        server.stop()
+    ledger.kill()
+
+
+def ended(site: Site, job_id: str, each: Any = lambda: None) -> Job:
+    """The job, once it has ended."""
+    deadline = time.monotonic() + 120
+    while not (job := site.store.get(job_id)).terminal:
+        assert time.monotonic() < deadline, f"{job}\n{site.log.read_text()}\n{site.server.log()}"
+        each()
+        time.sleep(0.1)
+    return job
+
+
+def submitted(site: Site, request: job_service_pb2.CreateJobRequest) -> str:
+    jobs = job_service_pb2_grpc.JobServiceStub(site.server.channel())
+    return str(jobs.CreateJob(request, timeout=20).job.id)
+
+
+def test_a_job_runs_with_the_least_rights_and_no_password_is_to_be_seen_anywhere(site, request_for):
+    seen: dict[str, str] = {}
+
+    def look() -> None:
+        for process in psutil.process_iter(["cmdline"]):
+            words = " ".join(process.info["cmdline"] or ())
+            if found := re.search(r"podium\.(server|worker[a-z.]*)\b", words):
+                seen[found[1]] = seen.get(found[1], "") + words
+
+    job_id = submitted(site, request_for(display_name="steps 20, pause 0.02, save 10"))
+    job = ended(site, job_id, look)
+
+    assert (State.SUCCEEDED, None) == (job.state, job.error)
+    assert PROGRAMS <= seen.keys()
+    everything = [*seen.values(), site.log.read_text(), site.server.log(), repr(job)]
+    everything += [path.read_bytes().decode(errors="replace") for path in site.ledger.directory.glob("*aof*")]
+    for mark in site.marks.values():
+        assert [] == [text for text in everything if mark in text]
+    assert any(job_id in text for text in everything[len(seen) + 3 :])
+    # And no program was refused anything that it wanted.
+    refused = [(entry["username"], entry["object"], entry["client-info"].get("cmd")) for entry in site.admin.acl_log()]
+    assert [] == refused
+
+
+@pytest.mark.parametrize(
+    ("who", "command"),
+    [
+        *((who, word) for who in NAME for word in ("FLUSHALL", "CONFIG GET *", "KEYS *", "ACL LIST", "SHUTDOWN")),
+        *((who, word) for who in NAME for word in ("DEBUG SLEEP 0", "MODULE LIST", "REPLICAOF NO ONE", "GET other")),
+        *(("worker", f"EXISTS podium:{key}") for key in ("tokens", "audit", "leader", "usage", "request:p:1")),
+        ("worker", "SUBSCRIBE podium:another"),
+    ],
+)
+def test_who_has_a_password_cannot_do_what_its_programs_need_not(site, who, command):
+    with site.as_(who) as client, pytest.raises(redis.exceptions.NoPermissionError):
+        client.execute_command(*command.split())
+    site.admin.acl_log_reset()
+
+
+def test_nothing_but_an_attempt_is_ever_run_whatever_a_queue_holds(site, request_for, tmp_path):
+    witness = tmp_path / "it-ran"
+    touch = f"touch {witness}"
+
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.system, (touch,)
+
+    with site.as_("worker") as client:
+        queue = Queue(queue_name("here", 0), connection=client, serializer="json")
+        queue.enqueue_call("os.system", args=(touch,))
+        queue.enqueue_call("builtins.eval", args=(f"__import__('os').system({touch!r})",))
+        queue.enqueue_call("subprocess.check_call", kwargs={"args": ["touch", str(witness)]})
+        queue.enqueue_call("podium.worker.processes.kill", args=([],))
+        queue.enqueue_call(FUNCTION, kwargs={"job_id": "x", "attempt": 1, "fence": 1, "mark": "y"})
+        queue.enqueue_call("os.getcwd", on_success=Callback("os.getcwd"), description=touch)
+        pickled = queue.enqueue_call("os.getcwd")
+        client.hset(pickled.key, "data", pickle.dumps(Bomb()))
+        Queue(queue_name("here", 0), connection=client).enqueue_call(print, args=(Bomb(),))
+        hostile = client.llen(queue.key)
+    # The queue is read in order, so when this has ended, all of these are behind it.
+    job = ended(site, submitted(site, request_for(display_name="steps 2")))
+
+    assert State.SUCCEEDED == job.state
+    assert not witness.exists()
+    assert 0 < hostile
+    assert 6 <= site.log.read_text().count("refused: ")
