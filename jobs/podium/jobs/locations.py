@@ -5,7 +5,7 @@ fsspec is imported only when a URI is met: whoever reads paths alone need not ha
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,8 @@ def uri_problem(uri: str) -> str | None:
     """
     if _PLAIN_URI.fullmatch(uri) is None or not uri.isprintable():
         return "is no URI as it must be here: a scheme in small letters, ://, and a place without spaces, ?, # and \\"
+    if "@" in uri.partition("://")[2].partition("/")[0]:
+        return "names a user or a password, which whoever sees the job would see; give the workers their credentials"
     if "::" in uri:
         return "chains file systems with ::, which is not allowed; name one place"
     plain = uri
@@ -60,6 +62,18 @@ def uri_problem(uri: str) -> str | None:
 def within(uri: str, prefixes: Sequence[str]) -> bool:
     """Whether a URI is one of the prefixes or lies below one: `s3://bucket/a` holds `s3://bucket/a/b`, not `…/ab`."""
     return any(uri == prefix or uri.startswith(f"{prefix.removesuffix('/')}/") for prefix in prefixes)
+
+
+def chunks(uri: str, size: int) -> Iterator[bytes]:
+    """The bytes of a URI, so many at a time.
+
+    Raises:
+        OSError: it cannot be read; of whatever kind the file system's own error was.
+    """
+    system, path = _connected(uri)
+    with _as_os_error(uri), system.open(path, "rb") as file:
+        while chunk := file.read(size):
+            yield bytes(chunk)
 
 
 @contextmanager
@@ -123,8 +137,18 @@ def _connected(uri: str) -> tuple[Any, str]:
     except ModuleNotFoundError as error:
         raise OSError(f'{uri} needs fsspec: pip install "podium[worker]"') from error
     with _as_os_error(uri):
-        system, path = url_to_fs(uri)
+        system, path = url_to_fs(uri, **(_HTTP if uri.startswith(("http://", "https://")) else {}))
     return system, path
+
+
+async def _refuse_redirect(response: Any) -> None:
+    """A redirect could lead past the prefixes, to an address that only this machine reaches."""
+    if 300 <= response.status < 400:
+        raise OSError(f"it answers {response.status}, a redirect, and these are not followed; name where it leads")
+
+
+#: For fsspec's HTTP.
+_HTTP: Mapping[str, Any] = {"allow_redirects": False, "client_kwargs": {"raise_for_status": _refuse_redirect}}
 
 
 @contextmanager

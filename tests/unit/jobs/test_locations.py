@@ -1,11 +1,15 @@
 """Paths and URIs, which come from outside."""
 
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
+
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from podium.jobs.locations import is_uri, local_path, opened, read_range, uri_problem, within
+from podium.jobs.locations import chunks, is_uri, local_path, opened, read_range, uri_problem, within
 
 _part = st.text("abcXYZ019._-@%:~+", min_size=1, max_size=8)
 
@@ -45,6 +49,9 @@ def test_what_has_a_scheme_is_a_uri_but_for_file(location, uri, path):
         "s3://bucket/a?versionId=1",
         "s3://bucket/a#b",
         "s3://bucket/a b",
+        "https://me:secret@good.example/a",
+        "https://me@good.example/a",
+        "https://good.example@evil.example",
         "s3://bucket/a\x00",
         "s3://bucket/a\n",
         "s3://bucket/a\u202e",
@@ -120,3 +127,45 @@ def test_whatever_fails_is_an_os_error(location):
         pass
     with pytest.raises(OSError, match=r"nothing|nosuch|nowhere|No such"):
         read_range(location, 0, 1)
+
+
+class _Web(BaseHTTPRequestHandler):
+    """Any path below /to leads elsewhere; what there is else is "secret"."""
+
+    paths: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.paths.append(self.path)
+        self.send_response(302 if self.path.startswith("/to") else 200)
+        self.send_header("Location", "/inside")
+        self.send_header("Content-Length", "6")
+        self.end_headers()
+        self.wfile.write(b"secret" if self.command == "GET" else b"")
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_redirect_is_not_followed():
+    pytest.importorskip("aiohttp", reason="fsspec reads https:// with it; whoever wants that installs it")
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Web) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        place = f"http://127.0.0.1:{server.server_port}"
+        assert b"secret" == read_range(f"{place}/here", 0, 6)
+        assert [b"secret"] == list(chunks(f"{place}/here", 6))
+        with pytest.raises(OSError, match="a redirect, and these are not followed"):
+            read_range(f"{place}/to", 0, 6)
+        for read in (lambda uri: list(chunks(uri, 6)), _open):
+            with pytest.raises(OSError, match="/to"):
+                read(f"{place}/to")
+        server.shutdown()
+
+    assert "/to" in _Web.paths
+    assert "/inside" not in _Web.paths
+
+
+def _open(uri: str) -> None:
+    with opened(uri) as found:
+        found.file.read()

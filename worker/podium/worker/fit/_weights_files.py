@@ -9,14 +9,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import fsspec
 import timm
 import torch
 import torchvision
 from huggingface_hub import try_to_load_from_cache
 
 from podium.jobs.job import Cause
-from podium.jobs.locations import is_uri, local_path
+from podium.jobs.locations import chunks, is_uri, local_path
 from podium.jobs.spec import Weights
 from podium.worker.fit._failures import FitError
 from podium.worker.fit.backbones import Backbone
@@ -158,13 +157,12 @@ def _downloaded(uri: str, context: JobContext) -> Path:
 
 def _chunks(uri: str) -> Iterator[bytes]:
     try:
-        with fsspec.open(uri, "rb") as source:
-            while chunk := source.read(_CHUNK):
-                yield chunk
-    except Exception as error:  # every file system raises its own
+        yield from chunks(uri, _CHUNK)
+    except OSError as error:
         # What follows a question mark may be a signature, which is nobody's business.
-        shown = uri.partition("?")[0]
-        message = f"weights.file: {shown} cannot be read: {type(error).__name__}: {error}".partition("\n")[0]
+        shown, mark, query = uri.partition("?")
+        told = f"{type(error).__name__}: {error}".partition("\n")[0].replace(f"{mark}{query}", "")
+        message = f"weights.file: {shown} cannot be read: {told}"
         remedy = "see that it exists and that the workers may read it, or put the file on shared storage"
         raise FitError(Cause.USER_CONFIG, message, remedy) from error
 
