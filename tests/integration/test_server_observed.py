@@ -53,6 +53,15 @@ def test_rpcs_that_there_are_not_are_one_series_whatever_they_are_called(server)
     assert "Up" not in server.ask("/metrics")[1]
 
 
+def test_what_a_caller_makes_up_forges_no_line_of_the_log(server, refused, eventually):
+    forged = "2026-11-26 00:00:00,000 INFO podium.server forged"
+    before = len(server.log())
+    refused(server.jobs.GetJob, api.GetJobRequest(job_id=f"job-1\n{forged} "))
+    eventually(lambda: "INVALID_ARGUMENT in" in server.log()[before:])
+
+    assert forged not in server.log()
+
+
 def test_what_waits_runs_and_ends_is_told_by_pool(server, store, request_for, eventually):
     wait = {"pool": "default", "priority": "HIGH"}
     before = server.scrape()
