@@ -306,16 +306,17 @@ def test_metrics_hold_each_step_once_and_the_later_attempt_wins(server, store, r
     assert [1.0, 1.0, 2.0, 2.0, 2.0, 2.0] == list(series[0].values)
 
 
-def test_metrics_can_be_narrowed_and_thinned_and_keep_their_ends(server, store, running):
+def test_metrics_can_be_narrowed_and_thinned_and_keep_their_ends_and_a_peak(server, store, running):
     assignment = running()
-    store.append(assignment, 1, [MetricBatch.at(step, {"loss": step, "other": 0.0}) for step in range(100)])
+    loss = [1000 if step == 40 else step for step in range(100)]
+    store.append(assignment, 1, [MetricBatch.at(step, {"loss": loss[step], "other": 0.0}) for step in range(100)])
     request = metric_api.QueryMetricsRequest(
         job_id=assignment.job_id, names=["loss"], first_step=10, last_step=90, max_points=5
     )
 
     (series,) = server.metrics.QueryMetrics(request, timeout=20).series
 
-    assert [10, 30, 50, 70, 90] == list(series.steps)
+    assert [10, 11, 40, 90] == list(series.steps)
 
 
 def test_a_range_of_steps_that_ends_before_it_begins_is_refused(server, refused):

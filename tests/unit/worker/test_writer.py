@@ -69,7 +69,24 @@ def test_many_points_become_few_writes(ledger, writer):
         "loss": {step: step / 2 for step in range(1000)},
         "rate": dict.fromkeys(range(1000), 1.0),
     } == ledger.points()
-    assert len(ledger.batches) <= 3
+    assert len(ledger.batches) < 20
+
+
+def test_very_many_points_do_not_wait_for_the_interval(monkeypatch, stop):
+    monkeypatch.setattr("podium.worker.writer._INTERVAL", 3600)
+    written = threading.Event()
+
+    class Loud(Ledger):
+        def append(self, assignment: Assignment, batch: int, payloads: Sequence[Any]) -> int:
+            written.set()
+            return super().append(assignment, batch, payloads)
+
+    writer = Writer(Loud(), ASSIGNMENT, stop)
+    for step in range(250):
+        writer.metrics(step, {"loss": 1.0, "rate": 1.0})
+
+    assert written.wait(20)
+    writer.close()
 
 
 def test_an_outage_delays_points_and_loses_none(ledger, writer):

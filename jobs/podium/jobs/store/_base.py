@@ -25,6 +25,7 @@ from podium.jobs.job import Cause, Checkpoint, Job, JobError, Member, Node, Prog
 from podium.jobs.notices import Notice
 from podium.jobs.spec import JobSpec, Priority
 from podium.jobs.states import State
+from podium.jobs.store._columns import Column
 
 #: Whether a list is to have a job, which it gets as the contract has it.
 Wanted: TypeAlias = Callable[[job_pb2.Job], bool]
@@ -492,6 +493,19 @@ class JobStore(Protocol):
             DataLossError: they are in the archive, and missing or damaged there.
         """
 
+    def columns(self, job_id: str, names: Collection[str] = ()) -> Iterator[Column]:
+        """The points of `metrics` as bytes, in the order they were written, a page at a time: for reading very many.
+
+        Args:
+            job_id: the job.
+            names: only of these metrics; empty: of all.
+
+        Raises:
+            NotFoundError: no such job.
+            OutOfRangeError: they are in the archive, which this process gave the ledger none of.
+            DataLossError: they are in the archive, and missing or damaged there.
+        """
+
     def checkpoints(self, job_id: str) -> Sequence[Checkpoint]:
         """The committed checkpoints, by step.
 
@@ -631,6 +645,7 @@ class Leases:
 __all__ = [
     "Assignment",
     "Bell",
+    "Column",
     "Census",
     "Deletion",
     "Bookmark",

@@ -8,7 +8,7 @@ import heapq
 import itertools
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
@@ -41,6 +41,7 @@ from podium.jobs.states import State
 from podium.jobs.store import _record
 from podium.jobs.store._archive import Archive
 from podium.jobs.store._base import Assignment, Drain, EventPage, Leases, LogPage, NewJob, StoredEvent, Wish
+from podium.jobs.store._columns import Column, columns_of
 from podium.jobs.store._log import check_lines_kept
 from podium.jobs.store._record import Change, Record
 
@@ -331,6 +332,11 @@ class Ledger(ABC):
         if isinstance(page, str):
             page = self._shelf(job_id).log(job_id, page, offset=offset or 0, limit=limit)
         return check_lines_kept(job_id, page, offset)
+
+    def columns(self, job_id: str, names: Collection[str] = ()) -> Iterator[Column]:
+        """See JobStore.columns."""
+        self._known(job_id)
+        return columns_of((row.data for row in self._points(job_id)), names)
 
     def archive(self, job_id: str) -> None:
         """See JobStore.archive."""
