@@ -81,7 +81,8 @@ def test_very_many_points_do_not_wait_for_the_interval(monkeypatch, stop):
             written.set()
             return super().append(assignment, batch, payloads)
 
-    writer = Writer(Loud(), ASSIGNMENT, stop)
+    loud: Any = Loud()
+    writer = Writer(loud, ASSIGNMENT, stop)
     for step in range(250):
         writer.metrics(step, {"loss": 1.0, "rate": 1.0})
 
