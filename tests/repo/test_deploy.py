@@ -136,6 +136,18 @@ def test_the_settings_are_read_by_the_programs(overlay, tmp_path, monkeypatch):
     assert "s3cret" == settings.redis_password
 
 
+def test_the_server_finds_the_files_that_its_variables_name(overlay):
+    (pod,) = [pod for name, _, pod in workloads(overlay) if name == "podium-server"]
+    mounts = [mount["mountPath"] for mount in container(pod)["volumeMounts"]]
+    files = {one["name"]: one["value"] for one in container(pod)["env"] if str(one.get("value")).startswith("/")}
+
+    assert [] == [path for path in files.values() if str(Path(path).parent) not in mounts]
+    if overlay.name.endswith("-tls"):
+        assert {"PODIUM_TLS_CERT", "PODIUM_TLS_KEY"} <= files.keys()
+        ports = {one["metadata"]["name"]: one["spec"].get("ports") for one in of_kind(overlay, "Service")}
+        assert ["https"] == [port["appProtocol"] for port in ports["podium-server"] if port["name"] == "grpc"]
+
+
 def test_checkpoints_and_histories_can_be_written_and_images_cannot(overlay):
     settings = from_environment(environment(overlay) | {"PODIUM_REDIS_PASSWORD_FILE": ""})
     for name, _, pod in workloads(overlay):
