@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from podium.client._catalogue import BackboneInfo, DatasetInfo, Datasets, ParameterInfo, ServerInfo, SorterInfo
     from podium.client._client import Client
     from podium.client._job_handle import JobHandle
+    from podium.client._logs import Log
     from podium.client._tls import Tls
     from podium.client._token import token_from_environment
     from podium.client._webhook import verify_webhook
@@ -108,6 +109,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "podium.client._client": "Client",
     "podium.client._job_handle": "JobHandle",
+    "podium.client._logs": "Log",
     "podium.client._tls": "Tls",
     "podium.client._token": "token_from_environment",
     "podium.client._access": "NewToken",
@@ -180,6 +182,7 @@ __all__ = [
     "LastBlocks",
     "Level",
     "LinearHead",
+    "Log",
     "LogBatch",
     "LogLine",
     "Member",

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from podium.client._download import OnBytes, download
+from podium.client._logs import Log
 from podium.client._patience import Patience
 from podium.client._watch import watch
 from podium.client._wire import Wire
 from podium.jobs.errors import DeadlineExceededError, NotFoundError, OutOfRangeError
-from podium.jobs.events import JobEvent, MetricSeries
+from podium.jobs.events import JobEvent, Level, LogLine, MetricSeries
 from podium.jobs.job import Checkpoint, Job
 from podium.jobs.spec import Priority
 
@@ -90,6 +91,43 @@ class JobHandle:
             sentence = f"{self.id} has not ended within {timeout:g} s; it goes on: wait again, or cancel it"
             raise DeadlineExceededError(sentence) from None
         return self.job()
+
+    def logs(
+        self,
+        *,
+        follow: bool = False,
+        attempt: int = 0,
+        rank: int | None = None,
+        min_level: Level | None = None,
+        offset: int | None = None,
+    ) -> Log:
+        """The job's log, of all attempts and ranks, in the order written; iterate over it. It outlives its machine.
+
+        A connection that breaks is taken up again where it broke.
+
+        >>> for line in job.logs(min_level=Level.WARNING):
+        ...     print(line.attempt, line.rank, line.text)
+
+        Args:
+            follow: go on with new lines until the job has ended.
+            attempt: only this attempt's lines; 0 for all.
+            rank: only this rank's; None for all. 0 also speaks for the whole attempt.
+            min_level: only lines of this level or worse; None for all.
+            offset: lines of the job's log to leave out, asked for or not, such as an earlier `Log.offset`; None for
+                those that are no longer kept.
+
+        Raises:
+            OutOfRangeError: while iterating: lines from the offset on are no longer kept;
+                `metadata["oldest_offset"]` names the oldest.
+            UnavailableError: while iterating: no server answered for the client's patience.
+        """
+
+        def open_stream(start: int | None) -> Iterator[tuple[tuple[LogLine, ...], int]]:
+            return self._wire.read_logs(
+                self.id, offset=start, follow=follow, attempt=attempt, rank=rank, min_level=min_level
+            )
+
+        return Log(open_stream, offset, Patience(self._patience))
 
     def metrics(
         self, names: Sequence[str] = (), *, first_step: int = 0, last_step: int | None = None, max_points: int = 0

@@ -17,6 +17,8 @@ from podium.api.v1 import (
     checkpoint_service_pb2_grpc,
     job_service_pb2,
     job_service_pb2_grpc,
+    log_service_pb2,
+    log_service_pb2_grpc,
     metric_service_pb2,
     metric_service_pb2_grpc,
     node_service_pb2,
@@ -29,7 +31,7 @@ from podium.client._catalogue import BackboneInfo, DatasetInfo, Datasets, Parame
 from podium.client._errors import translated
 from podium.client._trace import carried
 from podium.jobs.errors import FailedPreconditionError, FieldViolation, InvalidSpecError, ResourceExhaustedError
-from podium.jobs.events import JobEvent, MetricSeries
+from podium.jobs.events import JobEvent, Level, LogLine, MetricSeries
 from podium.jobs.job import Checkpoint, CheckpointFile, Job, Node
 from podium.jobs.spec import JobSpec, Priority
 from podium.jobs.states import State
@@ -56,6 +58,7 @@ class Wire:
         self._metadata = metadata
         self._jobs = job_service_pb2_grpc.JobServiceStub(channel)
         self._metrics = metric_service_pb2_grpc.MetricServiceStub(channel)
+        self._logs = log_service_pb2_grpc.LogServiceStub(channel)
         self._checkpoints = checkpoint_service_pb2_grpc.CheckpointServiceStub(channel)
         self._nodes = node_service_pb2_grpc.NodeServiceStub(channel)
         self._server = server_service_pb2_grpc.ServerServiceStub(channel)
@@ -115,7 +118,26 @@ class Wire:
         for response in self._stream(self._jobs.WatchJob, request, timeout):
             yield from_proto(JobEvent, response.event)
 
-    # Metrics and checkpoints
+    # Logs, metrics and checkpoints
+
+    def read_logs(
+        self,
+        job_id: str,
+        *,
+        offset: int | None,
+        follow: bool,
+        attempt: int,
+        rank: int | None,
+        min_level: Level | None,
+    ) -> Iterator[tuple[tuple[LogLine, ...], int]]:
+        """One stream: lines, and the offset after them."""
+        request = log_service_pb2.ReadLogsRequest(
+            job_id=job_id, offset=offset, follow=follow, attempt=attempt, rank=rank
+        )
+        if min_level is not None:
+            request.min_level = min_level.value  # type: ignore[assignment]  # numbers are enum values
+        for response in self._stream(self._logs.ReadLogs, request, None):
+            yield tuple(from_proto(LogLine, line) for line in response.lines), response.next_offset
 
     def query_metrics(
         self, job_id: str, *, names: Sequence[str], first_step: int, last_step: int | None, max_points: int

@@ -105,9 +105,9 @@ def test_what_rank_0_reached_counts_whatever_befell_the_others(others, place):
 class Call:
     """A rank that is a thread of this process, on a real line."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, rank: int = 0) -> None:
         self.line = Line.to(path)
-        self.line.send("hello", rank=0)
+        self.line.send("hello", rank=rank)
         assert self.line.receive() is not None
         self.context = RankContext(self.line)
         self._thread = threading.Thread(target=self.context.listen)
@@ -156,6 +156,19 @@ def test_a_rank_has_everything_that_a_job_context_has(call, local):
     assert ["hello\nworld"] == local.lines
     assert Progress(phase="training", step=3, total_steps=9, fraction=1 / 3) == local.last_progress
     assert (local.features("abc"), local.scratch()) == (rank.features("abc"), rank.scratch())
+
+
+def test_a_line_of_the_log_is_the_line_of_who_said_it(board, local, tmp_path, monkeypatch):
+    heard = []
+    monkeypatch.setattr(local, "log", lambda text, level, *, rank=0: heard.append((text, level, rank)))
+    with board.listening(tmp_path / "line"):
+        for rank in (0, 3):
+            call = Call(tmp_path / "line", rank)
+            call.context.log(f"of {rank}", Level.ERROR)
+            call.context.newest()  # answered after the line was heard
+            call.hang_up()
+
+    assert [("of 0", Level.ERROR, 0), ("of 3", Level.ERROR, 3)] == heard
 
 
 def test_what_the_attempt_cannot_do_is_the_ranks_error(call):

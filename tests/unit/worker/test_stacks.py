@@ -4,10 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
 
+from podium.jobs.events import Level
 from podium.worker.pulse import FOLDER
 from podium.worker.stacks import collect
 
@@ -15,6 +17,10 @@ SHOW = "from podium.worker.stacks import show_on_signal; show_on_signal('attempt
 WAITING = f"{SHOW}; print(flush=True); import time; time.sleep(60)"
 #: Python's lock is held for good: a loop in C that never lets it go.
 HOLDING = f"{SHOW}\ndef holding():\n    print(flush=True)\n    sum(iter(int, 1))\nholding()"
+
+
+def texts(folder: Path) -> list[str]:
+    return [line.text for line in collect(folder)]
 
 
 @pytest.fixture
@@ -39,11 +45,23 @@ def hanging(tmp_path):
 
 def test_a_process_that_holds_pythons_lock_says_where_it_is(hanging, tmp_path):
     process = hanging(HOLDING)
-    lines = collect(tmp_path)
+    lines = texts(tmp_path)
 
     assert f"attempt (process {process.pid}):" == lines[0]
     assert any("in holding" in line for line in lines)
     assert process.poll() is None
+
+
+def test_the_stacks_of_a_rank_are_its_own_lines(hanging, tmp_path):
+    hanging(WAITING)
+    hanging(WAITING.replace("'attempt'", "'rank 3'"))
+    lines = collect(tmp_path)
+
+    assert {(0, "attempt"), (3, "rank 3")} == {
+        (line.rank, line.text.partition(" (process")[0]) for line in lines if "(process" in line.text
+    }
+    assert {0, 3} == {line.rank for line in lines if "in <module>" in line.text}
+    assert {Level.ERROR} == {line.level for line in lines}
 
 
 def test_a_stopped_process_is_said_to_be_stopped_and_a_dead_one_to_be_gone(hanging, tmp_path):
@@ -58,7 +76,7 @@ def test_a_stopped_process_is_said_to_be_stopped_and_a_dead_one_to_be_gone(hangi
     assert {
         f"attempt (process {stopped.pid}) is stopped by a signal, and does not say where it is",
         f"attempt (process {dead.pid}) is gone, and does not say where it is",
-    } == set(collect(tmp_path))
+    } == set(texts(tmp_path))
 
 
 def test_a_stranger_that_has_the_number_of_a_dead_process_is_left_alone(tmp_path):

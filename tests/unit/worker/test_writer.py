@@ -170,3 +170,16 @@ def test_a_write_that_cannot_succeed_ends_the_work_instead_of_losing_its_points(
 
     with pytest.raises(PermissionError):
         writer.metrics(2, {"train/loss": 1.0})
+
+
+def test_lines_are_written_in_pieces_that_no_reader_chokes_on(writer, ledger):
+    for at in range(1200):
+        writer.line(LogLine(text=f"{at}"))
+    writer.line(LogLine(text="x" * 50_000))
+    writer.flush()
+
+    batches = [payload.lines for payload in ledger.payloads()]
+    texts = [line.text for lines in batches for line in lines]
+    assert [str(at) for at in range(1200)] == texts[:-1]
+    assert f"{'x' * 10_000} … and 40000 characters more" == texts[-1]
+    assert max(map(len, batches)) <= 500

@@ -6,12 +6,11 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 
 import psutil
 
 from podium.jobs.errors import PodiumError, StaleFenceError
-from podium.jobs.events import Level, LogLine
+from podium.jobs.events import LogLine
 from podium.jobs.job import Cause, Job
 from podium.jobs.store import Assignment, JobStore
 from podium.worker.memory import MemoryWatch
@@ -67,7 +66,7 @@ class AttemptProcess:
             spared: a process that is not below it.
         """
         process, started, ending = psutil.Process(self._process.pid), time.monotonic(), None
-        lines: Sequence[str] = ()
+        lines: Sequence[LogLine] = ()
         while (code := _ended(process)) is None and ending is None:
             meanwhile(time.monotonic() - started)
             if (ending := self._judged()) is not None:
@@ -95,13 +94,13 @@ class AttemptProcess:
         # One that was to stop anyway is nobody's fault.
         return Ending(cause=Cause.PREEMPTED if self._watchdog.stopping else cause, outcome=outcome)
 
-    def _give_back(self, ending: Ending, lines: Sequence[str]) -> str:
+    def _give_back(self, ending: Ending, lines: Sequence[LogLine]) -> str:
         _LOG.warning("%s, attempt %d: %s", self._assignment.job_id, self._assignment.attempt, ending.outcome)
         give_back(self._store, self._assignment, ending, lines)
         return ending.outcome
 
 
-def give_back(store: JobStore, assignment: Assignment, ending: Ending, lines: Sequence[str] = ()) -> None:
+def give_back(store: JobStore, assignment: Assignment, ending: Ending, lines: Sequence[LogLine] = ()) -> None:
     """Tells the ledger that an attempt has ended, for as long as it takes; nothing where it knows that already.
 
     Args:
@@ -110,10 +109,8 @@ def give_back(store: JobStore, assignment: Assignment, ending: Ending, lines: Se
         ending: why.
         lines: last words for the job's log.
     """
-    now = datetime.now(UTC)
-    written = [LogLine(text=line, level=Level.ERROR, time=now) for line in lines]
     with contextlib.suppress(StaleFenceError):
-        insist(lambda: store.recover(assignment, ending.outcome, cause=ending.cause, lines=written))
+        insist(lambda: store.recover(assignment, ending.outcome, cause=ending.cause, lines=lines))
 
 
 def _ended(process: psutil.Process) -> int | None:

@@ -44,8 +44,14 @@ class JobContext(Protocol):
     def progress(self, progress: Progress) -> None:
         """Says how far the attempt is; only the newest counts."""
 
-    def log(self, text: str, level: Level = Level.INFO) -> None:
-        """Writes a line to the job's log."""
+    def log(self, text: str, level: Level = Level.INFO, *, rank: int = 0) -> None:
+        """Writes a line to the job's log.
+
+        Args:
+            text: the line, without its end.
+            level: how bad.
+            rank: whose line it is, for the attempt that passes on what its ranks say; 0 speaks for all.
+        """
 
     def should_stop(self) -> StopReason | None:
         """What to do at the next opportunity; None: go on. Cheap enough for every step."""

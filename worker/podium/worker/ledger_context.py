@@ -67,9 +67,9 @@ class LedgerContext:
         self._journey.at(progress.step, progress.phase)
         self._writer.progress(progress)
 
-    def log(self, text: str, level: Level = Level.INFO) -> None:
+    def log(self, text: str, level: Level = Level.INFO, *, rank: int = 0) -> None:
         """See `JobContext`."""
-        self._writer.line(LogLine(text=text, level=level, time=self._clock()))
+        self._writer.line(LogLine(text=text, level=level, time=self._clock(), rank=rank))
 
     def should_stop(self) -> StopReason | None:
         """See `JobContext`."""

@@ -47,8 +47,8 @@ class RankContext:
         """See `JobContext`."""
         self._line.send("progress", progress=asdict(progress))
 
-    def log(self, text: str, level: Level = Level.INFO) -> None:
-        """See `JobContext`."""
+    def log(self, text: str, level: Level = Level.INFO, *, rank: int = 0) -> None:
+        """See `JobContext`; the attempt knows whose line it is."""
         self._line.send("log", text=text, level=level.name)
 
     def should_stop(self) -> StopReason | None:

@@ -10,10 +10,12 @@ import re
 import signal
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 
+from podium.jobs.events import Level, LogLine
 from podium.worker.pulse import FOLDER, attempt_folder
 
 _NAME = re.compile(r"stacks-(\d+)-(.*)")
@@ -39,8 +41,8 @@ def show_on_signal(name: str) -> None:
     faulthandler.register(signal.SIGUSR1, file=descriptor, all_threads=True)
 
 
-def collect(folder: Path) -> list[str]:
-    """Asks every process of an attempt for its stacks; returns them as lines, the process named above each.
+def collect(folder: Path) -> list[LogLine]:
+    """Asks every process of an attempt for its stacks; returns them as lines of its log, the process named above each.
 
     Args:
         folder: shared with the processes.
@@ -48,7 +50,18 @@ def collect(folder: Path) -> list[str]:
     files = sorted(folder.glob("stacks-*"))
     named = [(int(found[1]), found[2], file) for file in files if (found := _NAME.fullmatch(file.name))]
     _wait([file for pid, _, file in named if _asked(pid, folder)])
-    return [line for pid, name, file in named for line in _told(pid, name, file)][:_ALL_LINES]
+    now = datetime.now(UTC)
+    return [
+        LogLine(text=line, level=Level.ERROR, time=now, rank=_rank(name))
+        for pid, name, file in named
+        for line in _told(pid, name, file)
+    ][:_ALL_LINES]
+
+
+def _rank(name: str) -> int:
+    """The rank that a process was named after; 0 where it is none."""
+    number = name.removeprefix("rank ")
+    return int(number) if number != name and number.isdecimal() else 0
 
 
 def _asked(pid: int, folder: Path) -> bool:

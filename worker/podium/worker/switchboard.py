@@ -114,7 +114,7 @@ class Switchboard:
                 if message["kind"] in ("done", "stopped", "failed"):
                     word = Word(word.rank, message["kind"], message)
                     break
-                self._answer(line, message)
+                self._answer(rank, line, message)
         with self._guard:
             self.words.append(word)
             if line in self._lines:
@@ -128,9 +128,9 @@ class Switchboard:
             self._lines.append(line)
             _tell(line, self._told)
 
-    def _answer(self, line: Line, message: Message) -> None:
+    def _answer(self, rank: int, line: Line, message: Message) -> None:
         try:
-            answer = self._obey(line, message)
+            answer = self._obey(rank, line, message)
         except tuple(REFUSALS.values()) as error:
             name = next(name for name, cls in REFUSALS.items() if isinstance(error, cls))
             line.send("refused", error=name, text=str(error))
@@ -142,7 +142,7 @@ class Switchboard:
             if answer is not None:
                 line.send("answer", **answer)
 
-    def _obey(self, line: Line, message: Message) -> dict[str, Any] | None:
+    def _obey(self, rank: int, line: Line, message: Message) -> dict[str, Any] | None:
         """Does what a rank says; returns the answer where it waits for one."""
         context = self._context
         match message:
@@ -151,7 +151,7 @@ class Switchboard:
             case {"kind": "progress", "progress": dict(progress)}:
                 context.progress(Progress(**progress))
             case {"kind": "log", "text": str(text), "level": str(level)}:
-                context.log(text, Level[level])
+                context.log(text, Level[level], rank=rank)
             case {"kind": "newest"}:
                 return _saved(context.newest())
             case {"kind": "best"}:

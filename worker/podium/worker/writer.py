@@ -8,10 +8,10 @@ import functools
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from podium.jobs.errors import StaleFenceError, UnavailableError
-from podium.jobs.events import LogBatch, LogLine, MetricBatch, MetricSeries
+from podium.jobs.events import LogBatch, LogLine, MetricBatch, MetricSeries, log_batches
 from podium.jobs.job import Progress
 from podium.jobs.store import Assignment, JobStore
 from podium.worker.job_context import StopReason
@@ -23,6 +23,8 @@ _INTERVAL = 0.5
 #: But every write costs the ledger something, so they are some time apart.
 _MANY, _APART = 500, 0.05
 _LONGEST_PAUSE = 5.0
+#: In characters.
+_LONGEST_LINE = 10_000
 
 
 @dataclass(kw_only=True)
@@ -42,8 +44,7 @@ class _Page:
                 for name, (steps, values) in self.points.items()
             )
             found.append(MetricBatch(series=tuple(series)))
-        if self.lines:
-            found.append(LogBatch(lines=tuple(self.lines)))
+        found += log_batches(self.lines)
         if self.progress is not None:
             found.append(self.progress)
         return found
@@ -87,7 +88,9 @@ class Writer:
                 self._changed.notify_all()
 
     def line(self, line: LogLine) -> None:
-        """A line of the log."""
+        """A line of the log; one that is very long is cut."""
+        if (cut := len(line.text) - _LONGEST_LINE) > 0:
+            line = replace(line, text=f"{line.text[:_LONGEST_LINE]} … and {cut} characters more")
         with self._changed:
             self._check()
             self._pages[-1].lines.append(line)

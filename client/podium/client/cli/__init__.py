@@ -11,6 +11,7 @@ COMMANDS = {
     "ls": ("jobs", "List jobs, newest first."),
     "show": ("jobs", "Show one job."),
     "watch": ("watch", "Follow a job until it ends."),
+    "logs": ("logs", "Print or follow a job's log."),
     "metrics": ("results", "Print a job's metrics."),
     "fetch": ("results", "Download a job's checkpoint."),
     "pause": ("control", "Have a job save its work and give up its slots."),

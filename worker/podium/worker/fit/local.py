@@ -35,7 +35,7 @@ class LocalContext:
         """See `JobContext`."""
         self.last_progress = progress
 
-    def log(self, text: str, level: Level = Level.INFO) -> None:
+    def log(self, text: str, level: Level = Level.INFO, *, rank: int = 0) -> None:
         """See `JobContext`."""
         self.lines.append(text)
 

@@ -1,0 +1,111 @@
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from podium.client import Level, LogBatch, LogLine, OutOfRangeError
+from podium.client.cli import cli
+from podium.client.cli._exit import run
+from tests.integration.client.conftest import until
+from tests.integration.client.test_client_command import output
+
+
+@pytest.fixture
+def write(worker, client, spec) -> Callable[..., None]:
+    """Writes lines of a job that runs: `write("text", ..., rank=1)`; `write.job` is its handle."""
+    handle = client.submit(spec)
+    assignment = worker.begin(handle.id)
+    batches = iter(range(1, 1000))
+
+    def lines(*texts: str, **what: Any) -> None:
+        batch = LogBatch(lines=tuple(LogLine(text=text, **what) for text in texts))
+        worker._store.append(assignment, next(batches), [batch])
+
+    lines.job = handle  # type: ignore[attr-defined]  # beside it
+    lines.finish = lambda: worker.finish(assignment)  # type: ignore[attr-defined]  # beside it
+    return lines
+
+
+def test_the_log_is_read_filtered_and_gone_on_with(write):
+    write("one")
+    write("two", rank=1, level=Level.WARNING)
+    write("three", "four", level=Level.ERROR)
+    log = write.job.logs()
+
+    assert ["one", "two", "three", "four"] == [line.text for line in log]
+    assert 4 == log.offset
+    assert ["two"] == [line.text for line in write.job.logs(rank=1)]
+    assert [("three", 1), ("four", 1)] == [(line.text, line.attempt) for line in write.job.logs(min_level=Level.ERROR)]
+    assert [] == list(write.job.logs(attempt=2))
+    write("five")
+    assert ["five"] == [line.text for line in write.job.logs(offset=log.offset)]
+    with pytest.raises(OutOfRangeError):
+        list(write.job.logs(offset=6))
+
+
+def test_following_outlives_a_server_that_is_killed_and_ends_with_the_job(write, server):
+    found: list[str] = []
+    follower = threading.Thread(target=lambda: found.extend(line.text for line in write.job.logs(follow=True)))
+    write(*(f"a{at}" for at in range(5)))
+    follower.start()
+    until(lambda: len(found) == 5)
+    server.stop(kill=True)
+    write("while it was away")
+    server.start()
+    write("z")
+    write.finish()
+    follower.join(60)
+
+    assert [*(f"a{at}" for at in range(5)), "while it was away", "z"] == found
+
+
+@pytest.fixture
+def say(server, capsys) -> Callable[..., str]:
+    """Runs the command in this process, and returns what it printed: `say(code, "rm", ...)`."""
+
+    def command(code: int, *arguments: str) -> str:
+        capsys.readouterr()
+        got = run(cli, [*arguments, "--server", server.target])
+        printed = capsys.readouterr()
+        assert code == got, printed.err
+        return str(printed.err if code else printed.out)
+
+    return command
+
+
+def test_the_command_prints_the_log_and_goes_on_at_an_offset(write, podium, say):
+    write("of rank 2", rank=2, level=Level.WARNING)
+    write("plain", "\x1b[31mred")
+    job = write.job.id
+
+    red = "plain\n\N{REPLACEMENT CHARACTER}[31mred\n"
+    assert f"WARNING rank 2: of rank 2\n{red}" == say(0, "logs", job)
+    assert red == say(0, "logs", job, "--offset", "1")
+    line = json.loads(say(0, "logs", job, "--level", "warning", "--rank", "2", "--attempt", "1", "--json"))
+    assert ("of rank 2", 2, 1, "LEVEL_WARNING") == (line["text"], line["rank"], line["attempt"], line["level"])
+    assert "kept are 0 to 3" in say(1, "logs", job, "--offset", "4")
+    follower = podium("logs", job, "-f")
+    write("last")
+    write.finish()
+    assert output(follower).endswith("last\n")
+
+
+def test_jobs_that_have_ended_are_deleted_by_name_and_by_filter(client, spec, say):
+    old = [client.submit(spec) for _ in range(3)]
+    queued = client.submit(spec)
+    for handle in (*old, queued):
+        handle.update(labels={"team": "vision"})
+    for handle in old:
+        handle.cancel()
+
+    assert "say --yes" in say(2, "rm", old[0].id)
+    assert "Name the jobs" in say(2, "rm", "--yes")
+    assert "is QUEUED; cancel it" in say(1, "rm", "-y", queued.id)
+    assert "Deleted 1 job.\n" == say(0, "rm", "--yes", old[0].id)
+    assert "there is no job" in say(5, "rm", "--yes", old[0].id)
+    printed = say(0, "rm", "--filter", "labels.team = vision", "--yes", "--json")
+    assert {old[1].id, old[2].id} == set(json.loads(printed)["deleted"])
+    assert [queued.id] == [job.id for job in client.list()]
+    assert "Deleted 0 jobs.\n" == say(0, "rm", "--filter", "labels.team = vision", "--yes")
