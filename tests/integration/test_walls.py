@@ -20,11 +20,13 @@ from rq import Callback, Queue
 
 from podium.api.v1 import job_service_pb2, job_service_pb2_grpc
 from podium.jobs.delivery import FUNCTION, queue_name
-from podium.jobs.job import Job
+from podium.jobs.events import LogBatch, LogLine, MetricBatch
+from podium.jobs.job import Cause, Job, Progress
 from podium.jobs.states import State
 from podium.jobs.store.redis import RedisStore
 from tests.certificates import Authority
 from tests.conftest import RedisServer
+from tests.contract.plays import checkpoint_of, machine, submit
 from tests.encrypted import encrypted
 from tests.integration.conftest import ServerProcess
 
@@ -52,9 +54,10 @@ class Site:
     def store(self) -> RedisStore:
         return RedisStore(self.admin)
 
-    def as_(self, who: str) -> redis.Redis:
+    def as_(self, who: str, db: int = 0) -> redis.Redis:
         """What somebody can do who has got hold of a password."""
-        return redis.Redis.from_url(self.ledger.url, username=NAME[who], password=self.marks[who], driver_info=None)
+        url = f"{self.ledger.url}?db={db}"
+        return redis.Redis.from_url(url, username=NAME[who], password=self.marks[who], driver_info=None)
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +138,34 @@ def test_a_job_runs_with_the_least_rights_and_no_password_is_to_be_seen_anywhere
     # And no program was refused anything that it wanted.
     refused = [(entry["username"], entry["object"], entry["client-info"].get("cmd")) for entry in site.admin.acl_log()]
     assert [] == refused
+
+
+def test_all_that_a_worker_asks_of_the_ledger_is_within_its_rights(site):
+    # On another database, where no server leads.
+    with site.as_("server", 5) as server, site.as_("worker", 5) as worker:
+        desk, ledger = RedisStore(server), RedisStore(worker)
+        machine(ledger, "n1")
+        first = desk.dispatch(submit(desk).id, "n1", 0)
+        ledger.begin(first, rendezvous="n1:1")
+        ledger.renew(first)
+        assert "n1:1" == ledger.rendezvous(first)
+        ledger.append(first, 1, [MetricBatch.at(1, {"loss": 1.0}), LogBatch(lines=(LogLine(text="a"),))])
+        ledger.append(first, 2, [Progress(phase="train", step=1)])
+        for name, step in (("a", 1), ("b", 2)):
+            ledger.commit_checkpoint(first, checkpoint_of(first, name, step, best=True))
+        ledger.forget_checkpoint(first, "ckpt-a")
+        assert "ckpt-b" == ledger.checkpoint("ckpt-b").id
+        assert 1 == len(ledger.checkpoints(first.job_id))
+        assert [first.job_id] == list(ledger.jobs_on("n1")) == [job.id for job, *_ in ledger.holding()]
+        ledger.recover(first, "the device fell off", cause=Cause.NODE_LOST, faulty="n1")
+        again = desk.dispatch(first.job_id, "n1", 0)
+        ledger.begin(again)
+        ledger.finish(again, State.SUCCEEDED, reason="done")
+        ledger.recover(
+            desk.dispatch(submit(desk, stall_timeout_seconds=60).id, "n1", 1), "no step", cause=Cause.STALLED
+        )
+        ledger.remove_node("n1")
+        assert [State.SUCCEEDED] == [ledger.get(first.job_id).state]
 
 
 @pytest.mark.parametrize(
