@@ -37,25 +37,32 @@ _NO_TLS = (
 )
 
 
+def options(settings: Settings) -> dict[str, Any]:
+    """What redis-py is told of a connection, whether a thread or an event loop waits on it."""
+    password = {} if settings.redis_password is None else {"password": settings.redis_password}
+    return {
+        "protocol": 2,
+        "decode_responses": False,
+        "socket_connect_timeout": 5.0,
+        # No CLIENT SETINFO at each connection: users of Redis need no right to CLIENT.
+        "driver_info": None,
+        **password,
+        **_tls(settings),
+    }
+
+
 def connect(settings: Settings) -> redis.Redis:
     """A client whose every command is tried again for a second or two. Nothing is sent yet.
 
     Its retries repeat commands whose answer was lost, so whatever it writes must bear repetition. A command that is
     not answered in time is not repeated: redis-py's retries lie within one another, and one command would take minutes.
     """
-    password = {} if settings.redis_password is None else {"password": settings.redis_password}
     client: redis.Redis = redis.Redis.from_url(
         settings.redis_url,
-        protocol=2,
-        decode_responses=False,
+        **options(settings),
         socket_timeout=5.0,
-        socket_connect_timeout=5.0,
         health_check_interval=15,
-        # No CLIENT SETINFO at each connection: users of Redis need no right to CLIENT.
-        driver_info=None,
         retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), 5, supported_errors=(redis.ConnectionError,)),
-        **password,
-        **_tls(settings),
     )
     return client
 
