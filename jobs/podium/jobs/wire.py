@@ -7,7 +7,7 @@ dataclass's default.
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from datetime import UTC, datetime
 from enum import Enum
 from functools import cache
@@ -78,13 +78,18 @@ ENUMS: dict[str, type[Enum]] = {
 }
 
 
-def to_proto(value: Any) -> Any:
-    """The message of a dataclass instance, every default written out."""
+def to_proto(value: Any, *, only: Container[str] | None = None) -> Any:
+    """The message of a dataclass instance, every default written out.
+
+    Args:
+        value: the instance.
+        only: names of its fields; the others are left out. None: all.
+    """
     message, fields = _writing(type(value).__name__)
     arguments = {}
     for name, members, convert in fields:
         given = getattr(value, name)
-        if given is not None:
+        if given is not None and (only is None or name in only):
             arguments[name if members is None else _member_for(name, members, given)] = (
                 convert(given) if convert else given
             )

@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
 
+from podium.api.v1 import job_pb2
 from podium.jobs import wire
 from podium.jobs.errors import (
     AlreadyExistsError,
@@ -168,18 +169,22 @@ class Ledger(ABC):
         digest = new.asked or wire.digest(new.spec)
         job_id, number, stamp = self._new_id(), self._next_number(), secrets.token_hex(8)
         while True:
-            earlier = self._request(new.project, new.request_id) if new.request_id else None
-            if earlier:
-                # Its own id: an earlier try of this very call got through.
-                return self._replay(new.request_id, digest, earlier), earlier[0] == job_id
             change = _record.created(new, job_id, number, self._clock())
             change = replace(change, record=replace(change.record, stamp=stamp))
             # OVERTAKEN: an earlier try of this very call got through, since the id is its own.
             request = (new.request_id, digest) if new.request_id else None
             if self._commit(None, change, request=request) is not Outcome.REFUSED:
-                return self.get(job_id), True
+                return self._newborn(change.record), True
+            if earlier := self._request(new.project, new.request_id) if new.request_id else None:
+                # Its own id: an earlier try of this very call got through.
+                return self._replay(new.request_id, digest, earlier), earlier[0] == job_id
             if change.record.starts_from:
                 self.checkpoint(change.record.starts_from)
+
+    def _newborn(self, record: Record) -> Job:
+        """As it was just written, unless it has moved on already."""
+        job = self._placed(record)
+        return job if job.queue else self.get(job.id)
 
     def replayed(self, project: str, request_id: str, asked: str) -> Job | None:
         """See JobStore.replayed."""
@@ -205,6 +210,11 @@ class Ledger(ABC):
     def get(self, job_id: str) -> Job:
         """See JobStore.get."""
         return self._placed(self._known(job_id))
+
+    def message(self, job_id: str) -> job_pb2.Job:
+        """See JobStore.message."""
+        message: job_pb2.Job = wire.to_proto(self.get(job_id))
+        return message
 
     def cancel(self, job_id: str, reason: str, *, force: bool = False) -> Job:
         """See JobStore.cancel."""

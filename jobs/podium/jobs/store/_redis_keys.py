@@ -1,12 +1,10 @@
 """Where things stand in Redis, and a job's record as the fields of its hash."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from urllib.parse import quote
-
-from google.protobuf.message import Message
 
 from podium.api.v1 import job_pb2
 from podium.jobs import wire
@@ -17,6 +15,7 @@ from podium.jobs.store._record import Record
 
 #: Set at creation and never written again, so that what a newer version wrote into a spec survives an older one.
 _BORN = frozenset({"id", "project", "spec", "classes", "create_time", "created_by", "trace_parent"})
+_NOW = frozenset(field.name for field in fields(Job)) - _BORN
 #: What a record has beside the job and the stamp.
 _LEDGER = tuple(field.name for field in fields(Record) if field.name not in ("job", "stamp"))
 #: What `from_fields` reads. `past` has the ended attempts, which may be a thousand, and is written when one more ends.
@@ -189,14 +188,14 @@ def to_fields(record: Record, *, new: bool) -> Mapping[str, bytes | str]:
     """The fields to write: what a job is born with only when it is new, ended attempts only when one more has ended."""
     attempts = record.job.attempts
     ended = sum(attempt.end_time is not None for attempt in attempts)
-    now = _only(wire.to_proto(replace(record.job, classes=(), attempts=attempts[ended:])), _is_of_now)
+    now = wire.to_proto(replace(record.job, attempts=attempts[ended:]), only=_NOW)
     ledger = {name: getattr(record, name) for name in _LEDGER} | {"wish": record.wish.value, "past": ended}
     values: dict[str, bytes | str] = {"now": now.SerializeToString(), "ledger": json.dumps(ledger)}
     if ended != record.past:
         past = job_pb2.Job(attempts=map(wire.to_proto, attempts[:ended]))
         values["past"] = past.SerializeToString()
     if new:
-        values["born"] = _only(wire.to_proto(record.job), _BORN.__contains__).SerializeToString()
+        values["born"] = wire.to_proto(record.job, only=_BORN).SerializeToString()
     return values
 
 
@@ -213,17 +212,6 @@ def amended(born: bytes, record: Record) -> bytes:
     return data
 
 
-def _is_of_now(name: str) -> bool:
-    return name not in _BORN
-
-
-def _only(message: Message, wanted: Callable[[str], bool]) -> Message:
-    for name in message.DESCRIPTOR.fields_by_name:
-        if not wanted(name):
-            message.ClearField(name)
-    return message
-
-
 def message_of(values: list[bytes | None]) -> job_pb2.Job | None:
     """The job of FIELDS as a message, without ended attempts; None: no such job. Far cheaper than `from_fields`."""
     born, _, now, _, stamp, guarded = values
@@ -236,6 +224,19 @@ def message_of(values: list[bytes | None]) -> job_pb2.Job | None:
         state = State[name.decode()]
         job.state = state.value  # type: ignore[assignment]  # numbers are enum values
         job.terminal = state.terminal
+    return job
+
+
+def whole_message_of(values: list[bytes | None]) -> job_pb2.Job | None:
+    """As `message_of`, with ended attempts."""
+    job, past = message_of(values), values[FIELDS.index("past")]
+    if job is None or past is None:
+        return job
+    # By number: an older version, which knows no `past`, may have written them all into `now`.
+    present = {attempt.number: attempt for attempt in (*job_pb2.Job.FromString(past).attempts, *job.attempts)}
+    whole = job_pb2.Job(attempts=present.values())
+    job.ClearField("attempts")
+    job.MergeFrom(whole)
     return job
 
 

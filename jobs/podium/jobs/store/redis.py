@@ -15,19 +15,20 @@ from datetime import datetime
 
 import redis
 
+from podium.api.v1 import job_pb2
 from podium.jobs.errors import UnavailableError
 from podium.jobs.job import Job
 from podium.jobs.states import State
 from podium.jobs.store._archive import Archive
 from podium.jobs.store._base import Assignment, Bell, Leases, Usage
-from podium.jobs.store._ledger import LOG_KEPT, Outcome, new_job_id, utc_now
+from podium.jobs.store._ledger import LOG_KEPT, Outcome, new_job_id, no_such_job, utc_now
 from podium.jobs.store._record import Change, Record
 from podium.jobs.store._redis_audit import RedisAudit
 from podium.jobs.store._redis_bell import RedisBell
 from podium.jobs.store._redis_census import RedisCensus
 from podium.jobs.store._redis_deletions import RedisDeletions
 from podium.jobs.store._redis_history import RedisHistory
-from podium.jobs.store._redis_keys import FIELDS, Keys, amended, from_fields, to_fields
+from podium.jobs.store._redis_keys import FIELDS, Keys, amended, from_fields, to_fields, whole_message_of
 from podium.jobs.store._redis_link import Command, Commands, Link, Move, connect, pages
 from podium.jobs.store._redis_listing import RedisListing
 from podium.jobs.store._redis_notices import RedisNotices
@@ -80,6 +81,17 @@ class RedisStore(RedisCensus, RedisHistory, RedisListing, RedisDeletions, RedisN
 
     def _hash(self, job_id: str) -> Command:
         return ("HMGET", self._keys.job(job_id), *FIELDS)
+
+    def message(self, job_id: str) -> job_pb2.Job:
+        """See JobStore.message."""
+        message = whole_message_of(self._link.run(self._hash(job_id))[0])
+        if message is None:
+            raise no_such_job(job_id)
+        if message.state == State.QUEUED.value:
+            (rank,) = self._link.run(("ZRANK", self._keys.pending(message.spec.resources.pool), job_id))
+            if rank is not None:
+                message.queue.position = rank + 1
+        return message
 
     def _request(self, project: str, request_id: str) -> tuple[str, str] | None:
         value = self._link.run(("GET", self._keys.request(project, request_id)))[0]
