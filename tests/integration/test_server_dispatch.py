@@ -102,9 +102,8 @@ def test_a_waiting_job_says_what_it_waits_for(server, store, submit, eventually)
     submit(server)
     waits = submit(server)
     # What is told may be a moment old.
-    eventually(lambda: _queue(server, waits).position == 2)
-
-    assert "waiting for a free slot in pool default: 1 of 1 busy" == _queue(server, waits).wait_reason
+    told = "waiting for a free slot in pool default: 1 of 1 busy"
+    eventually(lambda: (_queue(server, waits).position, _queue(server, waits).wait_reason) == (2, told))
 
 
 def _queue(server: ServerProcess, job_id: str) -> QueueInfo:

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-import grpc
-
 from podium.api.v1.server_service_pb2 import GetServerInfoResponse
 from podium.jobs.artifacts import ArtifactStore
+from podium.jobs.blocking import on_loop
 from podium.jobs.settings import Settings
 from podium.jobs.store import Archive, JobStore
 from podium.jobs.store.redis import RedisAudit, RedisStore, RedisTokens, connect
+from podium.jobs.store.redis_loop import connect_on_loop
 from podium.jobs.tracing import Tracer, tracer
 from podium.server.access import AccessSettings, Door, Keyring, Limits
 from podium.server.admission import Admission
@@ -35,7 +35,7 @@ from podium.server.dispatcher import (
     Snapshots,
     Upkeep,
 )
-from podium.server.interceptors import MeteringInterceptor, TracingInterceptor
+from podium.server.interceptors import Around, MeteringInterceptor, TracingInterceptor
 from podium.server.observing import Figures, Listener, Lookout, ServerState, pages
 from podium.server.servicers import (
     AuditServicer,
@@ -103,7 +103,11 @@ class App:
 
     def __init__(self, settings: Settings, options: Options) -> None:
         artifacts, client, access = ArtifactStore(settings.artifacts), connect(settings), options.access
-        store = RedisStore(client, leases=settings.leases, events_kept=EVENTS_KEPT, archive=Archive(artifacts))
+        archive, self._line = Archive(artifacts), connect_on_loop(settings)
+        store, desk = (
+            RedisStore(line, leases=settings.leases, events_kept=EVENTS_KEPT, archive=archive)
+            for line in (client, self._line)
+        )
         tokens, trail = RedisTokens(client), RedisAudit(client, kept=access.audit_kept)
         self._keyring = Keyring(tokens, admin_digest=access.admin_digest)
         self._audit = AuditWriter(trail)
@@ -129,7 +133,7 @@ class App:
         self._told: ServerState | None = None
         self._assembled = Assembled(
             {
-                **_servicers(store, snapshots, watches, settings),
+                **_servicers(store, desk, snapshots, watches, settings),
                 "LogService": LogServicer(Logs(store, self._hub, keepalive=options.keepalive)),
                 "ServerService": ServerServicer(
                     _info(settings, access), Datasets(settings.data_roots), lambda: self._keyring.asks
@@ -212,6 +216,7 @@ class App:
             await asyncio.to_thread(self._listener.stop)
         # Last, since the calls that just ended are in it.
         await self._audit.stop(_AUDIT_WITHIN)
+        await on_loop(self._line.close)
         await self._keyring.stop()
         if self._tracer is not None:
             await asyncio.to_thread(self._tracer.close)
@@ -237,15 +242,20 @@ async def serve(settings: Settings, options: Options) -> None:
     _LOG.info("stopped")
 
 
-def _observers(metered: bool, tracer: Tracer | None) -> list[grpc.aio.ServerInterceptor]:
+def _observers(metered: bool, tracer: Tracer | None) -> list[Around]:
     return [*([MeteringInterceptor()] if metered else []), *([TracingInterceptor(tracer)] if tracer else [])]
 
 
-def _servicers(store: JobStore, snapshots: Snapshots, watches: Watches, settings: Settings) -> dict[str, object]:
-    admission = Admission(roots=settings.data_roots, uri_prefixes=settings.uri_prefixes, store=store)
-    jobs = Jobs(store, admission, Outlook(snapshots))
+def _servicers(
+    store: JobStore, desk: JobStore, snapshots: Snapshots, watches: Watches, settings: Settings
+) -> dict[str, object]:
+    outlook = Outlook(snapshots)
+    jobs, at_the_desk = (
+        Jobs(ledger, Admission(roots=settings.data_roots, uri_prefixes=settings.uri_prefixes, store=ledger), outlook)
+        for ledger in (store, desk)
+    )
     return {
-        "JobService": JobServicer(jobs, watches),
+        "JobService": JobServicer(jobs, at_the_desk, watches),
         "MetricService": MetricServicer(Metrics(store)),
         "CheckpointService": CheckpointServicer(Checkpoints(store, ArtifactStore(settings.artifacts))),
         "NodeService": NodeServicer(store),

@@ -26,6 +26,7 @@ from podium.server.access import Door
 from podium.server.audit import AuditWriter
 from podium.server.interceptors import (
     AccessInterceptor,
+    Around,
     AuditInterceptor,
     DeadlineInterceptor,
     ErrorInterceptor,
@@ -96,19 +97,21 @@ class Assembled:
         servicers: Mapping[str, object],
         *,
         with_reflection: bool,
-        observers: Sequence[grpc.aio.ServerInterceptor] = (),
+        observers: Sequence[Around] = (),
         guard: Guard | None = None,
     ) -> None:
+        interceptors = (
+            RequestIdInterceptor(),
+            *observers,
+            *((AuditInterceptor(guard.audit),) if guard else ()),
+            ErrorInterceptor(),
+            DeadlineInterceptor(),
+            *((AccessInterceptor(guard.door),) if guard else ()),
+            ValidationInterceptor(),
+        )
         self.server = grpc.aio.server(
-            interceptors=(
-                RequestIdInterceptor(),
-                *observers,
-                *((AuditInterceptor(guard.audit),) if guard else ()),
-                ErrorInterceptor(),
-                DeadlineInterceptor(),
-                *((AccessInterceptor(guard.door),) if guard else ()),
-                ValidationInterceptor(),
-            ),
+            # For what is not ours: reflection, and rpcs that there are not.
+            interceptors=[one for one in interceptors if isinstance(one, grpc.aio.ServerInterceptor)],
             options=_OPTIONS,
             maximum_concurrent_rpcs=MAX_CONCURRENT_RPCS,
         )
@@ -117,7 +120,7 @@ class Assembled:
         services = (*SERVICES.values(), _SCALER)
         names = [service.full_name for service in services]
         for service in services:
-            self.server.add_generic_rpc_handlers((_handlers(service, servicers.get(service.name)),))
+            self.server.add_generic_rpc_handlers((_handlers(service, servicers.get(service.name), interceptors),))
         if with_reflection:
             reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), self.server)
         self._names = ("", *names)
@@ -145,15 +148,24 @@ class _Health(health.aio.HealthServicer):
         return await super().Check(request, context)
 
 
-def _handlers(service: ServiceDescriptor, servicer: object | None) -> grpc.GenericRpcHandler:
+def _handlers(
+    service: ServiceDescriptor, servicer: object | None, interceptors: Sequence[Around]
+) -> grpc.GenericRpcHandler:
     built = {method.name: getattr(servicer, method.name, None) for method in service.methods}
     return grpc.method_handlers_generic_handler(
         service.full_name,
-        {method.name: _handler(method, built[method.name]) for method in service.methods if built[method.name]},
+        {
+            method.name: _handler(method, built[method.name], interceptors)
+            for method in service.methods
+            if built[method.name]
+        },
     )
 
 
-def _handler(method: MethodDescriptor, behaviour: Any) -> Any:
+def _handler(method: MethodDescriptor, behaviour: Any, interceptors: Sequence[Around]) -> Any:
+    for interceptor in reversed(interceptors):
+        name = f"{method.containing_service.name}/{method.name}"
+        behaviour = interceptor.wrapped(name, behaviour, streams=method.server_streaming)
     wrap = grpc.unary_stream_rpc_method_handler if method.server_streaming else grpc.unary_unary_rpc_method_handler
     request = message_factory.GetMessageClass(method.input_type)
     return wrap(behaviour, request_deserializer=request.FromString, response_serializer=_serialized)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from podium.api.v1.job_service_pb2 import CreateJobRequest
 from podium.api.v1.spec_pb2 import JobSpec as JobSpecMessage
 from podium.jobs import wire
+from podium.jobs.blocking import in_thread
 from podium.jobs.catalogue import BackboneCard, find_backbone
 from podium.jobs.datasets import scan_split
 from podium.jobs.errors import NotFoundError
@@ -76,7 +77,7 @@ class Admission:
     def _check_weights(self, spec: JobSpecMessage, card: BackboneCard | None, findings: Findings) -> None:
         weights = spec.weights
         if weights.file:
-            self._places.check("spec.weights.file", weights.file, findings)
+            in_thread(self._places.check, "spec.weights.file", weights.file, findings)
         if not weights.checkpoint:
             return
         field = "spec.weights.checkpoint"

@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from google.protobuf.message import Message
 
 from podium.api.v1.spec_pb2 import JobSpec as JobSpecMessage
+from podium.jobs.blocking import in_thread
 from podium.jobs.catalogue import datasets, find_dataset
 from podium.jobs.datasets import DatasetError, Split, check_counts, expand_shards
 from podium.jobs.spec import ImageManifest, TorchvisionDataset, WebDataset
 from podium.jobs.wire import DATACLASSES, from_proto
 from podium.server.admission._findings import Findings
+from podium.server.admission._looks import Look, Looks
 from podium.server.admission._paths import Places
 from podium.server.admission._scans import Scan, Scanned
 
@@ -34,6 +36,7 @@ class Datasets:
     def __init__(self, places: Places, scan: Scan) -> None:
         self._places = places
         self._scan = scan
+        self._looks = Looks()
 
     def classes(self, spec: JobSpecMessage, findings: Findings) -> Classes | None:
         """The classes in the order of the model's outputs; None where they cannot be told."""
@@ -45,11 +48,22 @@ class Datasets:
         field, declared = f"spec.{kind}", tuple(spec.classes)
         if isinstance(dataset, TorchvisionDataset):
             return self._in_torchvision(field, dataset, declared, findings)
+        key = (kind, message.SerializeToString(deterministic=True), declared)
+        seen = self._looks.recent(key)
+        if seen is None:
+            seen = in_thread(self._looks.take, key, lambda: self._look(field, dataset, declared))
+        findings.include(seen.findings)
+        return seen.classes
+
+    def _look(self, field: str, dataset: WebDataset | Scanned, declared: Classes) -> Look:
+        findings = Findings()
         if isinstance(dataset, WebDataset):
-            return self._in_shards(field, dataset, declared, findings)
-        if isinstance(dataset, ImageManifest) and not self._finds_rows(field, dataset, findings):
-            return None
-        return self._scanned(field, dataset, declared, findings)
+            classes = self._in_shards(field, dataset, declared, findings)
+        elif isinstance(dataset, ImageManifest) and not self._finds_rows(field, dataset, findings):
+            classes = None
+        else:
+            classes = self._scanned(field, dataset, declared, findings)
+        return Look(findings=findings, classes=classes)
 
     def _finds_rows(self, field: str, manifest: ImageManifest, findings: Findings) -> bool:
         if manifest.path_column == manifest.label_column:
@@ -74,7 +88,7 @@ class Datasets:
         self, field: str, dataset: TorchvisionDataset, declared: Classes, findings: Findings
     ) -> Classes | None:
         if dataset.root:
-            self._places.check_path(f"{field}.root", dataset.root, findings)
+            in_thread(self._places.check_path, f"{field}.root", dataset.root, findings)
         card = find_dataset(dataset.name)
         if card is None:
             if not findings.about(f"{field}.name"):

@@ -24,6 +24,17 @@ class Findings:
         """A violation that somebody else found."""
         self._invalid.append(violation)
 
+    @property
+    def any(self) -> bool:
+        """Whether anything is wrong."""
+        return bool(self._invalid or self._missing)
+
+    def include(self, other: "Findings") -> None:
+        """What was found elsewhere."""
+        self._invalid += other._invalid
+        self._missing += other._missing
+        self._reason = self._reason or other._reason
+
     def about(self, field: str) -> bool:
         """Whether something is wrong with the field or a part of it already."""
         found = (*self._invalid, *self._missing)

@@ -3,16 +3,17 @@
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from math import inf
 
+from podium.jobs.blocking import in_thread
 from podium.jobs.job import Job, NodeState, QueueInfo
 from podium.server.dispatcher._forecast import Forecast, forecast
 from podium.server.dispatcher._plan import Held, Plan, plan
 from podium.server.dispatcher._pool import Demand, Pool, demand_of
-from podium.server.dispatcher._snapshots import Snapshot, Snapshots, lasts
+from podium.server.dispatcher._snapshots import Snapshots, lasts
 
 _MOST_NAMED = 3
 #: Seconds for which what was made of a long line is told at most.
@@ -29,9 +30,7 @@ class Outlook:
     def __init__(self, snapshots: Snapshots) -> None:
         self._snapshots = snapshots
         self._lock = threading.Lock()
-        self._snapshot: Snapshot | None = None
-        self._scenes: dict[str, _Scene] = {}
-        self._taken, self._cost = float("-inf"), 0.0
+        self._view = _View(scenes={}, until=float("-inf"))
 
     def explained(self, jobs: Sequence[Job]) -> list[Job]:
         """The jobs, those that are queued with everything that can be said of their waiting.
@@ -41,22 +40,37 @@ class Outlook:
         """
         if not any(job.queue for job in jobs):
             return list(jobs)
-        # One at a time, as the others want to know of the same snapshot.
+        view = self._view
+        if time.monotonic() > view.until:
+            view = in_thread(self._look)
+        return [replace(job, queue=view.about(job, job.queue)) if job.queue else job for job in jobs]
+
+    def _look(self) -> "_View":
+        # One at a time, as the others want to know the same.
         with self._lock:
             began = time.monotonic()
-            if self._snapshot is None or began - self._taken > lasts(self._cost, _LONGEST):
-                self._snapshot, self._scenes, self._taken, self._cost = self._snapshots.recent(), {}, began, 0.0
-            found = [
-                replace(job, queue=self._about(job, job.queue, self._snapshot)) if job.queue else job for job in jobs
-            ]
-            self._cost += time.monotonic() - began
-            return found
+            if began > self._view.until:
+                scenes = {name: _Scene(pool) for name, pool in self._snapshots.recent().pools.items()}
+                for scene in scenes.values():
+                    scene.prepare()
+                cost = time.monotonic() - began
+                self._view = _View(scenes=scenes, until=began + lasts(cost, _LONGEST))
+            return self._view
 
-    def _about(self, job: Job, queue: QueueInfo, snapshot: Snapshot) -> QueueInfo:
+
+@dataclass(frozen=True, kw_only=True)
+class _View:
+    """All pools at one moment."""
+
+    scenes: Mapping[str, "_Scene"]
+    until: float
+    """By time.monotonic(): when it is too old to be told."""
+
+    def about(self, job: Job, queue: QueueInfo) -> QueueInfo:
         name = job.spec.resources.pool
-        if name not in self._scenes:
-            self._scenes[name] = _Scene(snapshot.pools.get(name, Pool(name=name)))
-        return self._scenes[name].about(job, queue)
+        # A pool that no machine is in is in no snapshot.
+        scene = self.scenes.get(name) or _Scene(Pool(name=name))
+        return scene.about(job, queue)
 
 
 class _Scene:
@@ -64,6 +78,12 @@ class _Scene:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._lacks: dict[Demand, str | None] = {}
+        self._rooms: dict[Demand, bool] = {}
+
+    def prepare(self) -> None:
+        """Works everything out that takes long."""
+        _ = self._plan, self._forecast, self._busy
 
     @cached_property
     def _plan(self) -> Plan:
@@ -91,8 +111,8 @@ class _Scene:
     def _reason(self, job: Job, foreseen: Forecast | None) -> str:
         pool, demand = self._pool, demand_of(job)
         if not pool.ready:
-            return _nobody(pool)
-        if (lacking := _lacking(pool, demand)) is not None:
+            return self._nobody
+        if (lacking := self._lacking(demand)) is not None:
             return lacking
         if job.retry_time is not None and job.retry_time.timestamp() > pool.now:
             return f"tried again at {job.retry_time:%H:%M:%S} UTC, as the last attempt failed: {job.state_reason}"
@@ -106,9 +126,27 @@ class _Scene:
                 f"project {project} holds {pool.held.get(project, 0)} of its quota of {quota} slots of pool "
                 f"{pool.name}: it gets more once nobody within a quota waits; {self._busy} busy"
             )
-        if demand.nodes > 1 or not _has_room(pool, demand):
+        if foreseen is None:
+            return f"has just joined the line of pool {pool.name}: {self._busy} slots are busy"
+        if demand.nodes > 1 or not self._has_room(demand):
             return f"waiting for {_slots(demand, 'free ')} in pool {pool.name}: {self._busy} busy"
         return f"waiting for its turn in pool {pool.name}: free slots go to jobs before it; {self._busy} busy"
+
+    # What is the same for many jobs is worked out once.
+
+    @cached_property
+    def _nobody(self) -> str:
+        return _nobody(self._pool)
+
+    def _lacking(self, demand: Demand) -> str | None:
+        if demand not in self._lacks:
+            self._lacks[demand] = _lacking(self._pool, demand)
+        return self._lacks[demand]
+
+    def _has_room(self, demand: Demand) -> bool:
+        if demand not in self._rooms:
+            self._rooms[demand] = _has_room(self._pool, demand)
+        return self._rooms[demand]
 
     def _beyond(self, job: Job, demand: Demand) -> bool:
         quota = self._pool.sharing.quotas.get(job.project)

@@ -18,15 +18,14 @@ _MOST_READ = 500
 #: ago, and at most so many a look.
 _AGAIN_AFTER = 2.0
 _MOST_AGAIN = 60
-#: What takes longer, in seconds, is done for callers in at most this part of the time, though at least so often.
-_CHEAP = 0.02
+#: What callers ask for is found out anew in at most this part of the time, though at least so often.
 _TENTH = 10
 _FRESH = 1.0
 
 
 def lasts(cost: float, longest: float) -> float:
     """How long callers are content with what took so many seconds to find out."""
-    return min(_TENTH * cost, longest) if cost > _CHEAP else 0.0
+    return min(_TENTH * cost, longest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +85,7 @@ class Snapshots:
             return self._look(usage)
 
     def recent(self) -> Snapshot:
-        """What is seen now, or was seen within a second, where the pool is so large that a look takes long.
+        """What is seen now, or was seen a moment ago: up to a second, where a look takes long.
 
         Raises:
             UnavailableError: the ledger cannot be reached.

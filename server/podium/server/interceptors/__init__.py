@@ -5,6 +5,7 @@ the audit trail, because they tell what comes of everything within. Errors next,
 Then the deadline, so that all that follows is bounded; who calls and whether they may; then the rules of the contract.
 """
 
+from podium.server.interceptors._around import Around
 from podium.server.interceptors.access import AccessInterceptor
 from podium.server.interceptors.audit import AuditInterceptor
 from podium.server.interceptors.deadline import DeadlineInterceptor
@@ -15,6 +16,7 @@ from podium.server.interceptors.tracing import TracingInterceptor
 from podium.server.interceptors.validation import ValidationInterceptor
 
 __all__ = [
+    "Around",
     "AccessInterceptor",
     "AuditInterceptor",
     "DeadlineInterceptor",

@@ -1,16 +1,12 @@
 """An interceptor as one context manager around each call, whether it answers once or streams."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from typing import Any
 
-import grpc
 from google.protobuf.message import Message
-
-#: The contract, and what KEDA asks.
-_OURS = ("/podium.api.v1.", "/externalscaler.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,24 +20,22 @@ class Call:
     context: Any
 
 
-class Around(grpc.aio.ServerInterceptor):
-    """Health and reflection, which are not ours, pass untouched."""
+class Around(ABC):
+    """Wraps an rpc once, when the server is put together; gRPC's own interceptors would at every call."""
 
     @abstractmethod
     def around(self, call: Call) -> AbstractAsyncContextManager[None]:
         """What happens before and after the call."""
 
-    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
-        """Wraps the handler."""
-        handler = await continuation(handler_call_details)
-        method: str = handler_call_details.method
-        if handler is None or not method.startswith(_OURS):
-            return handler
-        codecs = (handler.request_deserializer, handler.response_serializer)
-        name = method.rpartition(".")[2]
-        if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(self._stream(name, handler.unary_stream), *codecs)
-        return grpc.unary_unary_rpc_method_handler(self._unary(name, handler.unary_unary), *codecs)
+    def wrapped(self, method: str, behaviour: Any, *, streams: bool) -> Any:
+        """The behaviour with `around` around it.
+
+        Args:
+            method: as `Call.method`.
+            behaviour: answers, or streams.
+            streams: which of the two.
+        """
+        return self._stream(method, behaviour) if streams else self._unary(method, behaviour)
 
     def _unary(self, method: str, behaviour: Callable[..., Awaitable[Message]]) -> Callable[..., Awaitable[Message]]:
         async def answer(request: Message, context: Any) -> Message:

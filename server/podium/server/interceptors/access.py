@@ -40,7 +40,7 @@ class _Admitted:
             self._stream.__exit__(None, None, None)
 
 
-class AccessInterceptor(Around):
+class AccessInterceptor(Around, grpc.aio.ServerInterceptor):
     """Health, which is nobody's business and everybody's, passes untouched.
 
     Args:
@@ -64,8 +64,8 @@ class AccessInterceptor(Around):
         return super()._stream(method, answer)
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
-        """Wraps the handler, reflection's as well."""
-        handler = await super().intercept_service(continuation, handler_call_details)
+        """Wraps reflection's handler."""
+        handler = await continuation(handler_call_details)
         if handler is None or not handler_call_details.method.startswith(_REFLECTION):
             return handler
 

@@ -7,6 +7,7 @@ from functools import cache
 from types import TracebackType
 from typing import Any
 
+import grpc
 from prometheus_client import Counter
 
 from podium.server import meters
@@ -14,7 +15,7 @@ from podium.server.interceptors._around import Around, Call
 from podium.server.interceptors._outcome import full_method, outcome
 
 
-class MeteringInterceptor(Around):
+class MeteringInterceptor(Around, grpc.aio.ServerInterceptor):
     """Health and reflection are not counted; rpcs that there are not count as "other"."""
 
     def around(self, call: Call) -> AbstractAsyncContextManager[None]:
@@ -22,8 +23,8 @@ class MeteringInterceptor(Around):
         return _Metered(call, _of_method(full_method(call), call.streams))
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
-        """Wraps the handler, and counts a call that has none."""
-        handler = await super().intercept_service(continuation, handler_call_details)
+        """Counts a call that has no handler."""
+        handler = await continuation(handler_call_details)
         if handler is None:
             # Whoever calls makes names up, and each would be a series of its own.
             other = _of_method("other/other", False)

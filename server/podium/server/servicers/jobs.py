@@ -6,28 +6,33 @@ from typing import Any
 
 from podium.api.v1 import job_service_pb2 as pb
 from podium.jobs import wire
+from podium.jobs.blocking import on_loop
 from podium.jobs.spec import Priority
-from podium.server.context import JOB
 from podium.server.services.jobs import Jobs
 from podium.server.watch import Watches
 
 
 class JobServicer:
-    """Jobs: submit, look, watch, change, stop, delete."""
+    """Jobs: submit, look, watch, change, stop, delete.
 
-    def __init__(self, jobs: Jobs, watches: Watches) -> None:
+    Args:
+        jobs: for threads.
+        desk: the same for the event loop, where what is asked most is answered.
+        watches: of jobs.
+    """
+
+    def __init__(self, jobs: Jobs, desk: Jobs, watches: Watches) -> None:
         self._jobs = jobs
+        self._desk = desk
         self._watches = watches
 
     async def CreateJob(self, request: pb.CreateJobRequest, context: Any) -> pb.CreateJobResponse:
         """See the contract."""
-        job = await asyncio.to_thread(self._jobs.create, request)
-        JOB.set(job.id)  # what the thread set is its own
-        return pb.CreateJobResponse(job=wire.to_proto(job))
+        return pb.CreateJobResponse(job=wire.to_proto(await on_loop(self._desk.create, request)))
 
     async def GetJob(self, request: pb.GetJobRequest, context: Any) -> pb.GetJobResponse:
         """See the contract."""
-        return pb.GetJobResponse(job=wire.to_proto(await asyncio.to_thread(self._jobs.get, request.job_id)))
+        return pb.GetJobResponse(job=await on_loop(self._desk.message, request.job_id))
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
         """See the contract."""

@@ -4,7 +4,9 @@ import hashlib
 import logging
 from collections.abc import Mapping
 
+from podium.api.v1 import job_pb2
 from podium.api.v1.job_service_pb2 import CreateJobRequest, ListJobsRequest
+from podium.jobs import wire
 from podium.jobs.errors import FieldViolation, InvalidSpecError, NotFoundError, OutOfRangeError
 from podium.jobs.job import Job
 from podium.jobs.spec import Priority
@@ -92,6 +94,14 @@ class Jobs:
     def get(self, job_id: str) -> Job:
         """The job as it stands, with what it waits for."""
         return self._outlook.explained([self._store.get(job_id)])[0]
+
+    def message(self, job_id: str) -> job_pb2.Job:
+        """As `get`, for who only passes it on."""
+        message = self._store.message(job_id)
+        if message.HasField("queue"):
+            explained = self._outlook.explained([wire.from_proto(Job, message)])[0]
+            message.queue.CopyFrom(wire.to_proto(explained.queue))
+        return message
 
     def page(self, request: ListJobsRequest) -> tuple[list[Job], str]:
         """A page of jobs in the order asked for, and the token of the next page.

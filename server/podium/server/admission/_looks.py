@@ -1,0 +1,72 @@
+"""Looks at the disk, which submissions of one dataset share: a sweep does not read its folders for every job."""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from podium.server.admission._findings import Findings
+
+_KEPT = 256
+#: Seconds for which a look at which nothing was wrong is told again.
+_LASTS = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What was seen of a dataset."""
+
+    findings: Findings
+    classes: tuple[str, ...] | None
+
+
+@dataclass(kw_only=True)
+class _Entry:
+    look: Future[Look] = field(default_factory=Future)
+    until: float = float("inf")
+
+
+class Looks:
+    """The looks of the last second. Threads may share it.
+
+    Args:
+        clock: tells seconds that only grow.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
+
+    def recent(self, key: Hashable) -> Look | None:
+        """A look that is there; never waits for one."""
+        entry = self._entries.get(key)
+        return entry.look.result() if entry and entry.look.done() and self._clock() < entry.until else None
+
+    def take(self, key: Hashable, look: Callable[[], Look]) -> Look:
+        """Looks, or waits for somebody else's look that is under way."""
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is not None and self._clock() < entry.until:
+                mine = False
+            else:
+                entry, mine = _Entry(), True
+                self._entries[key] = entry
+                if len(self._entries) > _KEPT:
+                    self._entries.popitem(last=False)
+        if mine:
+            self._fill(entry, look)
+        return entry.look.result()
+
+    def _fill(self, entry: _Entry, look: Callable[[], Look]) -> None:
+        try:
+            seen = look()
+        except BaseException as error:
+            entry.until = float("-inf")
+            entry.look.set_exception(error)
+        else:
+            # Who mends what was wrong is not told of it again.
+            entry.until = self._clock() + _LASTS if not seen.findings.any else float("-inf")
+            entry.look.set_result(seen)

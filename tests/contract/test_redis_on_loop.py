@@ -1,0 +1,162 @@
+"""The ledger on an event loop: one connection that everybody shares."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import redis
+
+from podium.jobs import wire
+from podium.jobs.blocking import on_loop
+from podium.jobs.errors import NotFoundError, UnavailableError
+from podium.jobs.settings import Settings
+from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven
+from podium.jobs.store import Leases, NewJob
+from podium.jobs.store._redis_async import AsyncLink
+from podium.jobs.store.redis import RedisStore
+from podium.jobs.store.redis_loop import connect_on_loop
+
+SPEC = JobSpec(backbone="resnet50", tuning=LinearHead(), dataset=ImageFolder(train="/data"), sorter=OddEven())
+NEW = NewJob(project="default", spec=SPEC, classes=("cat", "dog"))
+
+
+@pytest.fixture
+def settings(redis_url: str) -> Settings:
+    return Settings(redis_url=redis_url, redis_password=None, artifacts="", data_roots=(), leases=Leases())
+
+
+@pytest.fixture
+def in_threads(redis_client: redis.Redis) -> RedisStore:
+    """The same ledger as everybody else sees it."""
+    return RedisStore(redis_client)
+
+
+def run(settings: Settings, what: Callable[[RedisStore], Awaitable[Any]]) -> Any:
+    """Runs something on a loop that has a ledger."""
+
+    async def main() -> Any:
+        client = connect_on_loop(settings)
+        try:
+            return await what(RedisStore(client))
+        finally:
+            await on_loop(client.close)
+
+    return asyncio.run(main())
+
+
+def test_of_many_calls_at_once_each_gets_its_own_answer(settings, in_threads):
+    async def main(store: RedisStore) -> Any:
+        made = await asyncio.gather(*(on_loop(store.create, NEW) for _ in range(50)))
+        return made, await asyncio.gather(*(on_loop(store.get, job.id) for job, _ in made))
+
+    made, found = run(settings, main)
+
+    assert [job for job, _ in made] == list(found) == [in_threads.get(job.id) for job, _ in made]
+    assert list(range(1, 51)) == sorted(job.queue.position for job in found)
+
+
+def test_one_request_id_at_once_makes_one_job(settings, in_threads):
+    new = NewJob(project="default", spec=SPEC, classes=("cat", "dog"), request_id="r")
+    made = run(settings, lambda store: asyncio.gather(*(on_loop(store.create, new) for _ in range(20))))
+
+    assert 1 == len({job.id for job, _ in made}) == len(in_threads.pending("default"))
+    assert 1 == sum(is_new for _, is_new in made)
+
+
+def test_a_call_outlives_a_restart_of_redis(settings, redis_server, in_threads):
+    async def main(store: RedisStore) -> Any:
+        await on_loop(store.create, NEW)
+        redis_server.kill()
+        # Under way while nobody answers.
+        calls = [asyncio.create_task(on_loop(store.create, NEW)) for _ in range(5)]
+        await asyncio.sleep(0)
+        await asyncio.to_thread(redis_server.start)
+        return await asyncio.gather(*calls)
+
+    run(settings, main)
+
+    assert 6 == len(in_threads.pending("default"))
+
+
+def test_a_redis_that_hangs_is_unavailable_and_then_is_again(settings, redis_server):
+    async def main() -> list[Any]:
+        link = AsyncLink(settings, patience=0.2)
+        process = redis_server._process.pid
+        await link.run(("PING",))
+        os.kill(process, signal.SIGSTOP)
+        try:
+            with pytest.raises(UnavailableError):
+                await link.run(("PING",))
+        finally:
+            os.kill(process, signal.SIGCONT)
+        try:
+            return await link.run(("PING",))
+        finally:
+            await link.close()
+
+    assert [b"PONG"] == asyncio.run(main())
+
+
+def test_a_caller_that_leaves_takes_nobody_elses_answer_along(settings):
+    async def main() -> list[Any]:
+        link = AsyncLink(settings)
+        await link.run(("PING",))
+        leaves = asyncio.create_task(link.run(("ECHO", "first")))
+        stays = asyncio.create_task(link.run(("ECHO", "second"), ("ECHO", "third")))
+        await asyncio.sleep(0)
+        leaves.cancel()
+        try:
+            return await stays
+        finally:
+            await link.close()
+
+    assert [b"second", b"third"] == asyncio.run(main())
+
+
+def test_scripts_that_redis_has_forgotten_are_sent_again(settings, redis_client):
+    async def main(store: RedisStore) -> Any:
+        await on_loop(store.create, NEW)
+        redis_client.script_flush()
+        return await on_loop(store.create, NEW)
+
+    assert run(settings, main)[1]
+
+
+def test_what_redis_refuses_is_said_in_the_same_classes_as_elsewhere(settings):
+    async def main() -> None:
+        link = AsyncLink(settings)
+        try:
+            with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+                await link.run(("SET", "a", "b"), ("HGET", "a", "b"), ("PING",))
+            # The answers of the others have been read all the same.
+            assert [b"b"] == await link.run(("GET", "a"))
+        finally:
+            await link.close()
+
+    asyncio.run(main())
+
+
+def test_a_redis_that_is_not_there_is_unavailable(tmp_path):
+    nowhere = Settings(
+        redis_url=f"unix://{tmp_path}/none.sock", redis_password=None, artifacts="", data_roots=(), leases=Leases()
+    )
+    with pytest.raises(UnavailableError):
+        run(nowhere, lambda store: on_loop(store.get, "job-x"))
+
+
+def test_a_job_that_is_only_passed_on_is_the_one_that_is_read(settings, in_threads):
+    job, _ = in_threads.create(NEW)
+    assignment = in_threads.dispatch(job.id, "n1", 0)
+    in_threads.begin(assignment)
+    in_threads.recover(assignment, "lost")
+    in_threads.begin(in_threads.dispatch(job.id, "n1", 0))
+    waiting, _ = in_threads.create(NEW)
+    for job_id in (job.id, waiting.id):
+        assert wire.to_proto(in_threads.get(job_id)) == run(
+            settings, lambda store, it=job_id: on_loop(store.message, it)
+        )
+    with pytest.raises(NotFoundError):
+        run(settings, lambda store: on_loop(store.message, "job-x"))

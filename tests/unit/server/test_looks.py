@@ -1,0 +1,90 @@
+"""Looks at the disk that submissions share."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from podium.server.admission._findings import Findings
+from podium.server.admission._looks import Look, Looks
+
+
+class Disk:
+    """What is looked at; counts how often."""
+
+    def __init__(self, *wrong: str) -> None:
+        self.wrong = wrong
+        self.looks = 0
+
+    def __call__(self) -> Look:
+        self.looks += 1
+        findings = Findings()
+        for field in self.wrong:
+            findings.invalid(field, "is wrong")
+        return Look(findings=findings, classes=("cat", "dog"))
+
+
+@pytest.fixture
+def now() -> list[float]:
+    return [0.0]
+
+
+@pytest.fixture
+def looks(now: list[float]) -> Looks:
+    return Looks(clock=lambda: now[0])
+
+
+def test_within_a_second_one_look_is_enough(looks, now):
+    disk = Disk()
+    assert looks.take("a", disk) is looks.take("a", disk) is looks.recent("a")
+    assert 1 == disk.looks
+    now[0] = 1.0
+    assert looks.recent("a") is None
+    looks.take("a", disk)
+    assert 2 == disk.looks
+
+
+def test_who_mends_what_was_wrong_is_not_told_of_it_again(looks):
+    disk = Disk("spec.image_folder.train")
+    assert looks.take("a", disk).findings.any
+    disk.wrong = ()
+    assert looks.recent("a") is None
+    assert not looks.take("a", disk).findings.any
+
+
+def test_who_comes_while_somebody_looks_waits_for_that_look(looks):
+    began, may_end = threading.Event(), threading.Event()
+    disk = Disk()
+
+    def slow() -> Look:
+        began.set()
+        assert may_end.wait(10)
+        return disk()
+
+    with ThreadPoolExecutor(4) as threads:
+        first = threads.submit(looks.take, "a", slow)
+        assert began.wait(10)
+        others = [threads.submit(looks.take, "a", slow) for _ in range(3)]
+        assert looks.recent("a") is None
+        may_end.set()
+        assert {id(first.result())} == {id(other.result()) for other in others}
+    assert 1 == disk.looks
+
+
+def test_a_look_that_fails_fails_for_all_who_waited_and_for_nobody_after(looks):
+    def broken() -> Look:
+        raise RuntimeError("the disk is gone")
+
+    with pytest.raises(RuntimeError, match="gone"):
+        looks.take("a", broken)
+    assert looks.recent("a") is None
+    assert ("cat", "dog") == looks.take("a", Disk()).classes
+
+
+def test_what_is_remembered_is_bounded(looks):
+    make: Callable[[], Look] = Disk()
+    for key in range(1000):
+        looks.take(key, make)
+    assert looks.recent(0) is None
+    assert looks.recent(999) is not None
