@@ -154,9 +154,7 @@ def test_a_job_that_is_only_passed_on_is_the_one_that_is_read(settings, in_threa
     in_threads.recover(assignment, "lost")
     in_threads.begin(in_threads.dispatch(job.id, "n1", 0))
     waiting, _ = in_threads.create(NEW)
-    for job_id in (job.id, waiting.id):
-        assert wire.to_proto(in_threads.get(job_id)) == run(
-            settings, lambda store, it=job_id: on_loop(store.message, it)
-        )
+    passed_on = run(settings, lambda store: asyncio.gather(*(on_loop(store.message, it.id) for it in (job, waiting))))
+    assert [wire.to_proto(in_threads.get(it.id)) for it in (job, waiting)] == passed_on
     with pytest.raises(NotFoundError):
         run(settings, lambda store: on_loop(store.message, "job-x"))

@@ -1,7 +1,7 @@
 """Blocking code on an event loop, without a thread for each call.
 
 A function that blocks runs in a greenlet: where it would wait, it calls `wait_for` with something awaitable, and the
-loop goes on until that is there. So one ledger serves threads and the loop alike (docs/decisions/0014). What waits for
+loop goes on until that is there. So one ledger serves threads and the loop alike (docs/decisions/0018). What waits for
 a disk, or computes for long, still goes to a thread, by `in_thread`.
 """
 

@@ -1,7 +1,7 @@
 """The way to Redis for an event loop: one connection that all calls share, so that none waits for another's answer.
 
 Commands go out as they come, and answers come in the order of the commands. redis-py connects; from then on the
-connection is ours, as it costs redis-py three times the work to pass an answer on (docs/decisions/0014).
+connection is ours, as it costs redis-py three times the work to pass an answer on (docs/decisions/0018).
 """
 
 import asyncio
