@@ -258,19 +258,18 @@ class Lockstep(RuleBasedStateMachine):
     def read_log(self, job_id: str, offset: int | None, limit: int) -> None:
         self.both(lambda store: store.log(job_id, offset=offset, limit=limit))
 
-    @rule(limit=st.integers(1, 3), states=st.frozensets(st.sampled_from(State), max_size=3))
-    def read_pages(self, limit: int, states: frozenset[State]) -> None:
+    @rule(limit=st.integers(1, 3), states=st.frozensets(st.sampled_from(State), max_size=3), oldest=st.booleans())
+    def read_pages(self, limit: int, states: frozenset[State], oldest: bool) -> None:
         listed, cursor = [], ""
         while True:
-            at = cursor
             jobs, cursor = self.both(
-                lambda store: store.list(project="default", states=states, cursor=at, limit=limit)  # noqa: B023  # called at once
+                methodcaller("list", project="default", states=states, oldest_first=oldest, cursor=cursor, limit=limit)
             )
             listed += [job.id for job in jobs]
             if not cursor:
                 break
         wanted = [job_id for job_id in self.ids if not states or self.stores[0].get(job_id).state in states]
-        assert wanted[::-1] == listed
+        assert (wanted if oldest else wanted[::-1]) == listed
 
     @rule(seconds=st.sampled_from([0.5, 3600.0]))
     def time_passes(self, seconds: float) -> None:

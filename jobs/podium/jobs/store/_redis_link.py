@@ -142,6 +142,7 @@ class Link:
         self._guarded = client.register_script("\n".join([_script("run.lua"), _script("guarded.lua")]))
         self._each = client.register_script(_script("each.lua"))
         self._log = client.register_script(_script("log.lua"))
+        self._read = client.register_script(_script("read.lua"))
         self._lead = client.register_script(_script("lead.lua"))
         self._resign = client.register_script(_script("resign.lua"))
         self._tokens = client.register_script(_script("tokens.lua"))
@@ -195,6 +196,12 @@ class Link:
             answer: list[Any] = self._log(keys=keys, args=[offset, limit])
             # A script's answer is not parsed as that of a command.
             return [*answer[:2], *map(_rows, answer[2:])]
+
+    def read(self, keys: Sequence[str], fields: Sequence[str]) -> list[list[Any]]:
+        """Runs read.lua: of each hash the fields."""
+        with reaching():
+            answer: list[list[Any]] = self._read(keys=keys, args=fields) if keys else []
+            return answer
 
     def lead(self, key: str, owner: str, milliseconds: int) -> bool:
         """Runs lead.lua."""

@@ -14,8 +14,8 @@ from podium.jobs.store._redis_link import Command, Link
 
 _ROWS = 100
 #: What may be looked at for one page: a job that its state rules out costs 1, one that is read costs more.
-_PATIENCE = 10_000
-_READ = 5
+_PATIENCE = 6_000
+_READ = 3
 Fields = list[Any]
 Jobs: TypeAlias = list[Job]
 
@@ -56,8 +56,7 @@ class RedisListing(Ledger):
         while numbered := self._numbered(project, start, oldest_first):
             names = [name for name, _ in numbered]
             read = self._perhaps_in(names, states) if states else names
-            answers = self._link.run(*(("HMGET", self._keys.job(name), *FIELDS) for name in read))
-            known = dict(zip(read, answers, strict=True))
+            known = dict(zip(read, self._link.read([*map(self._keys.job, read)], FIELDS), strict=True))
             for name, number in numbered:
                 yield number, known.get(name)
             start = numbered[-1][1]
@@ -74,7 +73,7 @@ class RedisListing(Ledger):
     def _perhaps_in(self, job_ids: Sequence[str], states: frozenset[State]) -> Sequence[str]:
         """Leaves out jobs that are in none of the states, without reading the whole of each."""
         wanted = {state.name.encode() for state in states}
-        answers = self._link.run(*(("HMGET", self._keys.job(name), "state", "stamp") for name in job_ids))
+        answers = self._link.read([*map(self._keys.job, job_ids)], ("state", "stamp"))
         return [
             name
             for name, (state, stamp) in zip(job_ids, answers, strict=True)
