@@ -1,5 +1,6 @@
 """What a list of datasets shows of a folder, and that it is what a spec can name."""
 
+import asyncio
 import csv
 import io
 import tarfile
@@ -12,7 +13,7 @@ from podium.client import DatasetInfo
 from podium.jobs.catalogue import datasets
 from podium.jobs.datasets import expand_shards, scan_split
 from podium.jobs.spec import ImageFolder, ImageManifest, TorchvisionDataset, WebDataset
-from podium.server.services.datasets import discover
+from podium.server.services.datasets import Datasets, discover
 
 
 def folder(root: Path, *classes: str) -> Path:
@@ -158,6 +159,44 @@ def test_a_search_that_costs_too_much_ends_and_says_so(tmp_path, monkeypatch):
 
     assert 0 < len(seen.datasets) < 10
     assert not seen.whole
+
+
+def test_classes_that_are_too_many_to_count_are_not_told_and_that_is_said(tmp_path, monkeypatch):
+    folder(tmp_path, *"abcdefgh")
+    monkeypatch.setattr("podium.server.services.datasets._ENTRIES_OF_ONE", 5)
+
+    seen = discover([str(tmp_path)])
+
+    assert ([0], False) == ([one.classes for one in seen.datasets], seen.whole)
+
+
+def test_what_was_found_is_told_again_for_a_while_and_then_looked_for_anew(tmp_path):
+    now = 0.0
+    datasets = Datasets([str(tmp_path)], clock=lambda: now)
+
+    async def names(contains: str = "") -> list[str]:
+        return [Path(one.path).name for one in (await datasets.list(contains)).datasets]
+
+    async def asking() -> None:
+        nonlocal now
+        folder(tmp_path / "Pets", "a", "b")
+        assert (["Pets"],) * 3 == await asyncio.gather(names(), names("pET"), names())
+        folder(tmp_path / "birds", "a", "b")
+        assert ["Pets"] == await names()
+        now = 31.0
+        assert (["Pets", "birds"], ["birds"]) == (await names(), await names("bird"))
+
+    asyncio.run(asking())
+
+
+def test_more_than_a_message_can_hold_is_cut_and_that_is_said(tmp_path, monkeypatch):
+    for name in ("one", "two", "three"):
+        folder(tmp_path / name, "a", "b")
+    for limit, value in (("MOST", 2), ("_MOST_CHARACTERS", 2 * len(str(tmp_path)) + 10)):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"podium.server.services.datasets.{limit}", value)
+            seen = asyncio.run(Datasets([str(tmp_path)]).list(""))
+        assert (2, False) == (len(seen.datasets), seen.whole)
 
 
 def test_a_root_that_is_not_there_or_no_folder_is_empty(tmp_path):
