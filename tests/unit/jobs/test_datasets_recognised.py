@@ -180,7 +180,7 @@ def test_what_was_found_is_told_again_for_a_while_and_then_looked_for_anew(tmp_p
     async def asking() -> None:
         nonlocal now
         folder(tmp_path / "Pets", "a", "b")
-        assert (["Pets"],) * 3 == await asyncio.gather(names(), names("pET"), names())
+        assert [["Pets"]] * 3 == [*await asyncio.gather(names(), names("pET"), names())]
         folder(tmp_path / "birds", "a", "b")
         assert ["Pets"] == await names()
         now = 31.0
