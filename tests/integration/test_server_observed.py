@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from podium.api.v1 import job_service_pb2 as api
@@ -108,15 +109,17 @@ def test_watchers_and_how_late_events_reach_them_are_measured(server, store, run
     assert 0 == server.scrape()("podium_streams_open", grpc_method="WatchJob")
 
 
-def test_every_metric_of_the_dashboard_is_there(server):
+def test_every_metric_of_the_dashboard_and_of_the_alerts_is_there(server):
     dashboard = json.loads((ROOT / "deploy/grafana/podium.json").read_text(encoding="utf-8"))
-    panels = [panel for row in dashboard["panels"] for panel in (row, *row.get("panels", ()))]
-    queries = [target["expr"] for panel in panels for target in panel.get("targets", ())]
-    asked = {name for query in queries for name in re.findall(r"\b(?:podium|grpc|process)_[a-z_]+\b", query)}
-    asked -= {"grpc_code", "grpc_method", "grpc_service", "grpc_type"}
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())]
+    rules = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text(encoding="utf-8"))["groups"][0]["rules"]
+    there = names_of(server)
 
-    assert len(queries) > 12
-    assert set() == asked - names_of(server)
+    assert min(len(queries), 2 * len(rules)) > 12
+    for query in [*queries, *(rule["expr"] for rule in rules)]:
+        asked = set(re.findall(r"\b(?:podium|grpc_server|process)_[a-z_]+\b", query))
+        assert asked
+        assert set() == asked - there, query
 
 
 def names_of(server: ServerProcess) -> set[str]:
@@ -147,7 +150,6 @@ def test_a_lost_ledger_is_told_apart_from_draining_and_comes_back_by_itself(
 
     redis_server.start()
     eventually(lambda: ready(server) == (200, "serving"))
-    eventually(lambda: server.scrape()("podium_leader") == 1)
     # A watch that goes on keeps the server draining until its grace is over.
     with grpc.insecure_channel(server.address) as channel:
         watch: Any = channel.unary_stream("/grpc.health.v1.Health/Watch")
