@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any
@@ -13,10 +13,13 @@ from podium.client._access import NewToken
 from podium.client._catalogue import BackboneInfo, Datasets, ServerInfo, SorterInfo
 from podium.client._channel import open_channel
 from podium.client._job_handle import JobHandle
+from podium.client._patience import Patience
 from podium.client._tls import Tls
 from podium.client._token import shown
+from podium.client._watch import watch
 from podium.client._wire import Wire
 from podium.jobs.audit import AuditEvent
+from podium.jobs.events import JobEvent
 from podium.jobs.job import Job, Node
 from podium.jobs.spec import JobSpec, Priority
 from podium.jobs.states import State
@@ -196,6 +199,32 @@ class Client:
     def delete(self, job_id: str) -> None:
         """See `JobHandle.delete`."""
         self.job(job_id).delete()
+
+    def watch(self, jobs: Iterable[str | JobHandle], *, after: Mapping[str, int] | None = None) -> Iterator[JobEvent]:
+        """Many jobs on one stream: of each what `JobHandle.watch` yields, the events of each in order, each once.
+
+        Events of different jobs come as they happen; `event.job_id` says whose one is. A connection that breaks is
+        taken up again where it broke. Ends when every job has ended.
+
+        >>> jobs = [client.submit(spec) for _ in range(2)]
+        >>> for job in jobs:
+        ...     _ = job.cancel()
+        >>> sorted({event.job_id for event in client.watch(jobs)}) == sorted(job.id for job in jobs)
+        True
+
+        Args:
+            jobs: handles or ids, at most 1,000.
+            after: of a job's id the last sequence that you have; whoever is not in it is told the whole history.
+
+        Raises:
+            InvalidSpecError: they are too many.
+            NotFoundError: no such job; `metadata["job_id"]` names it.
+            OutOfRangeError: events are no longer kept; `metadata` has the job_id and the oldest_sequence.
+            UnavailableError: no server answered for the client's patience; the jobs go on without you.
+        """
+        ids = [job if isinstance(job, str) else job.id for job in jobs]
+        places = {job_id: (after or {}).get(job_id, 0) for job_id in ids}
+        return watch(self._wire.watch_jobs, places, Patience(self._patience)) if places else iter(())
 
     def nodes(self, pool: str = "") -> tuple[Node, ...]:
         """The machines, by id, and what runs on them; empty `pool` for all."""

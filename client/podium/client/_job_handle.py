@@ -56,7 +56,9 @@ class JobHandle:
             OutOfRangeError: events after `after` are no longer kept; `metadata["oldest_sequence"]` names the oldest.
             UnavailableError: no server answered for the client's patience; the job goes on without you.
         """
-        return watch(lambda last: self._wire.watch_job(self.id, last), after, Patience(self._patience))
+        return watch(
+            lambda last: self._wire.watch_job(self.id, last[self.id]), {self.id: after}, Patience(self._patience)
+        )
 
     def wait(self, timeout: float | None = None, on_event: Callable[[JobEvent], object] | None = None) -> Job:
         """Waits until the job has ended and returns it. Does not raise when the job failed: look at `state`.
@@ -74,12 +76,12 @@ class JobHandle:
         stop = None if timeout is None else time.monotonic() + timeout
         after = 0 if on_event else self.job().sequence
 
-        def open_stream(last: int) -> Iterator[JobEvent]:
+        def open_stream(last: Mapping[str, int]) -> Iterator[JobEvent]:
             left = None if stop is None else max(0.0, stop - time.monotonic())
-            return self._wire.watch_job(self.id, last, timeout=left)
+            return self._wire.watch_job(self.id, last[self.id], timeout=left)
 
         try:
-            for event in watch(open_stream, after, Patience(self._patience)):
+            for event in watch(open_stream, {self.id: after}, Patience(self._patience)):
                 if on_event is not None:
                     on_event(event)
         except OutOfRangeError:

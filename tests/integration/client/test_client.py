@@ -222,6 +222,29 @@ def test_a_killed_server_costs_a_watch_no_event_and_doubles_none(server, client,
     assert list(range(1, handle.job().sequence + 1)) == [event.sequence for event in events[1:]]
 
 
+def test_a_killed_server_costs_a_watch_of_many_no_event_and_doubles_none(server, client, spec, worker):
+    handles = [client.submit(spec) for _ in range(3)]
+    events: list[JobEvent] = []
+    watcher = threading.Thread(target=lambda: events.extend(client.watch(handles)))
+    watcher.start()
+    assignment = worker.begin(handles[0].id)
+    worker.step(assignment, 1)
+
+    server.stop(kill=True)
+    worker.step(assignment, 2)
+    server.start()
+    worker.finish(assignment)
+    for handle in handles[1:]:
+        handle.cancel()
+    watcher.join(timeout=30)
+
+    assert not watcher.is_alive()
+    assert 3 == sum(isinstance(event.payload, Job) for event in events)
+    for handle in handles:
+        told = [event.sequence for event in events if event.sequence and event.job_id == handle.id]
+        assert list(range(1, handle.job().sequence + 1)) == told
+
+
 def test_closing_the_client_ends_its_watches_with_a_sentence(server, spec):
     client = Client(server.target)
     watch = client.submit(spec).watch()

@@ -208,3 +208,24 @@ def test_a_sorter_that_is_none_is_said_with_the_nearest(podium):
 
     assert 2 == process.returncode
     assert "'spars' is no sorter; did you mean sparse?" in err
+
+
+def test_several_jobs_are_followed_at_once_each_line_with_its_job_and_the_worst_is_the_exit_code(
+    podium, client, spec, worker
+):
+    first, second = client.submit(spec), client.submit(spec)
+    both = podium("watch", first.id, second.id)
+    as_json = podium("watch", "--json", first.id, second.id)
+    assignment = worker.begin(first.id)
+    worker.step(assignment, 1)
+    worker.finish(assignment)
+    second.cancel()
+
+    lines = output(both, code=3).splitlines()
+
+    assert any(line.startswith(first.id) and line.endswith("step 1 done") for line in lines)
+    assert [f"{first.id} SUCCEEDED", f"{second.id} CANCELLED"] == lines[-2:]
+    events = [json.loads(line) for line in output(as_json, code=3).splitlines()]
+    told = [int(event["sequence"]) for event in events if event["job_id"] == first.id]
+    assert [0, *range(1, first.job().sequence + 1)] == told
+    assert "one job's events" in podium("watch", "--after", "1", first.id, second.id).communicate(timeout=60)[1]

@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
@@ -37,12 +37,12 @@ class Time:
         return Patience(seconds, clock=lambda: self.now, sleep=self.sleep)
 
 
-def event(sequence: int) -> JobEvent:
-    return JobEvent(payload=Progress(phase="training", step=sequence), job_id="job-1", sequence=sequence)
+def event(sequence: int, job_id: str = "job-1") -> JobEvent:
+    return JobEvent(payload=Progress(phase="training", step=sequence), job_id=job_id, sequence=sequence)
 
 
-def snapshot(sequence: int) -> JobEvent:
-    return JobEvent(payload=Job(id="job-1", project="default", spec=SPEC, state=State.RUNNING, sequence=sequence))
+def snapshot(sequence: int, job_id: str = "job-1") -> JobEvent:
+    return JobEvent(payload=Job(id=job_id, project="default", spec=SPEC, state=State.RUNNING, sequence=sequence))
 
 
 class Server:
@@ -52,7 +52,8 @@ class Server:
         self.last, self.breaks, self.skip, self.repeat = last, list(breaks), skip, repeat
         self.asked: list[int] = []
 
-    def open(self, after: int) -> Iterator[JobEvent]:
+    def open(self, places: Mapping[str, int]) -> Iterator[JobEvent]:
+        ((_, after),) = places.items()
         self.asked.append(after)
         count, error = self.breaks.pop(0) if self.breaks else (self.last, None)
         yield snapshot(self.last)
@@ -69,7 +70,7 @@ class Server:
 
 
 def sequences(server: Server, after: int = 0) -> list[int]:
-    return [found.sequence for found in watch(server.open, after, Time().patience())]
+    return [found.sequence for found in watch(server.open, {"job-1": after}, Time().patience())]
 
 
 def test_a_watch_greets_once_and_tells_every_event_once_however_often_it_breaks():
@@ -96,6 +97,29 @@ def test_a_gap_is_never_passed_over():
     assert [0, 2] == server.asked
 
 
+def test_each_of_many_jobs_is_greeted_once_and_resumed_from_its_own_place():
+    asked: list[dict[str, int]] = []
+
+    def both(places: Mapping[str, int]) -> Iterator[JobEvent]:
+        asked.append(dict(places))
+        for name in places:
+            yield snapshot(4, name)
+        for sequence in range(1, 5):
+            for name, after in asked[-1].items():
+                if len(asked) == 1 and (name, sequence) == ("job-2", 3):
+                    raise UnavailableError("gone")
+                if sequence > after:
+                    yield event(sequence, name)
+
+    told = list(watch(both, {"job-1": 0, "job-2": 0}, Time().patience()))
+
+    assert [{"job-1": 0, "job-2": 0}, {"job-1": 3, "job-2": 2}] == asked
+    assert ["job-1", "job-2"] == [found.payload.id for found in told if isinstance(found.payload, Job)]
+    assert [[1, 2, 3, 4]] * 2 == [
+        [found.sequence for found in told if found.sequence and found.job_id == name] for name in ("job-1", "job-2")
+    ]
+
+
 @pytest.mark.parametrize("error", [OutOfRangeError("too old"), InternalError("fault r1")])
 def test_what_will_not_pass_is_raised_at_once(error):
     server = Server(5, [(2, error)])
@@ -108,13 +132,13 @@ def test_what_will_not_pass_is_raised_at_once(error):
 def test_patience_ends_when_nothing_has_come_for_so_long():
     time, tries = Time(), []
 
-    def never(after: int) -> Iterator[JobEvent]:
+    def never(places: Mapping[str, int]) -> Iterator[JobEvent]:
         tries.append(time.now)
         raise UnavailableError("nobody there")
         yield
 
     with pytest.raises(UnavailableError, match="nobody there"):
-        list(watch(never, 0, time.patience(seconds=60)))
+        list(watch(never, {"job-1": 0}, time.patience(seconds=60)))
     assert 60 <= time.now < 70
     # First quickly, then at a pace that a server on its feet again can bear.
     assert 3 <= len([now for now in tries if now < 1]) <= 6
@@ -125,7 +149,7 @@ def test_patience_is_whole_again_after_every_event():
     # Each stream brings one event, and each break costs pauses; together they are longer than the patience.
     time, server = Time(), Server(200, [(1, UnavailableError("gone"))] * 199)
 
-    told = [found.sequence for found in watch(server.open, 0, time.patience(seconds=1))]
+    told = [found.sequence for found in watch(server.open, {"job-1": 0}, time.patience(seconds=1))]
 
     assert list(range(201)) == told
     assert time.now > 1

@@ -10,7 +10,7 @@ COMMANDS = {
     "submit": ("jobs", "Queue the job of a YAML file."),
     "ls": ("jobs", "List jobs, newest first."),
     "show": ("jobs", "Show one job."),
-    "watch": ("watch", "Follow a job until it ends."),
+    "watch": ("watch", "Follow jobs until they end."),
     "logs": ("logs", "Print or follow a job's log."),
     "metrics": ("results", "Print a job's metrics."),
     "fetch": ("results", "Download a job's checkpoint."),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -56,6 +58,12 @@ def board_view(board: Board, *, lines: bool = True) -> RenderableType:
             for line in board.lines
         ]
     return Group(*parts)
+
+
+def boards_view(boards: Iterable[Board]) -> RenderableType:
+    """Many jobs, one below the other, without their logs; those that have ended at the end."""
+    ordered = sorted(boards, key=lambda board: board.job is not None and board.job.terminal)
+    return Group(*(part for board in ordered for part in (board_view(board, lines=False), Text(""))))
 
 
 def headline(job: Job, queue: QueueInfo | None) -> Text:
