@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import grpc
 from google.protobuf.message import Message
 
 from podium.api.v1 import job_service_pb2 as pb
+from podium.api.v1.event_pb2 import JobEvent
+from podium.api.v1.job_pb2 import Job
 
 #: Method -> the message that comes and goes.
 _MESSAGES: dict[str, type[Message]] = {
@@ -21,6 +24,14 @@ async def _echo(request: Message, context: Any) -> Message:
     return request
 
 
+async def _watch(request: bytes, context: Any) -> AsyncIterator[bytes]:
+    """A snapshot, then the request's bytes ten times a second, a hundred times."""
+    yield pb.WatchJobResponse(event=JobEvent(snapshot=Job())).SerializeToString()
+    for _ in range(100):
+        await asyncio.sleep(0.1)
+        yield request
+
+
 async def _serve(port_file: Path) -> None:
     server = grpc.aio.server()
     handlers = {
@@ -29,6 +40,7 @@ async def _serve(port_file: Path) -> None:
         )
         for name, message in _MESSAGES.items()
     }
+    handlers["Watch"] = grpc.unary_stream_rpc_method_handler(_watch)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("benchmarks.Echo", handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
