@@ -118,7 +118,12 @@ class Wire:
         for response in self._stream(self._jobs.WatchJob, request, timeout):
             yield from_proto(JobEvent, response.event)
 
-<<<<<<< HEAD
+    def watch_jobs(self, after: Mapping[str, int]) -> Iterator[JobEvent]:
+        """One stream of many jobs, as the server sends it."""
+        request = job_service_pb2.WatchJobsRequest(after_sequences=after)
+        for response in self._stream(self._jobs.WatchJobs, request, None):
+            yield from_proto(JobEvent, response.event)
+
     # Logs, metrics and checkpoints
 
     def read_logs(
@@ -139,15 +144,6 @@ class Wire:
             request.min_level = min_level.value  # type: ignore[assignment]  # numbers are enum values
         for response in self._stream(self._logs.ReadLogs, request, None):
             yield tuple(from_proto(LogLine, line) for line in response.lines), response.next_offset
-=======
-    def watch_jobs(self, after: Mapping[str, int]) -> Iterator[JobEvent]:
-        """One stream of many jobs, as the server sends it."""
-        request = job_service_pb2.WatchJobsRequest(after_sequences=after)
-        for response in self._stream(self._jobs.WatchJobs, request, None):
-            yield from_proto(JobEvent, response.event)
-
-    # Metrics and checkpoints
->>>>>>> 823bcc7 (Client.watch and podium watch JOB JOB: many jobs on one stream, resumed where each broke)
 
     def query_metrics(
         self, job_id: str, *, names: Sequence[str], first_step: int, last_step: int | None, max_points: int
