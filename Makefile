@@ -56,6 +56,7 @@ proto: .venv-proto/.installed ## Generate proto/gen from the .proto files
 proto-check: .venv-proto/.installed
 	.venv-proto/bin/buf lint proto
 	.venv-proto/bin/buf format --diff --exit-code proto
+	@for released in proto/released/*.binpb; do .venv-proto/bin/buf breaking proto --against $$released || exit 1; done
 	@fresh=$$(mktemp -d) && .venv-proto/bin/python proto/generate.py $$fresh/gen 2>/dev/null && \
 		{ diff -r --exclude=__pycache__ $$fresh/gen proto/gen && rm -r $$fresh || \
 		{ rm -r $$fresh; echo "proto/gen is not what the .proto files say; run: make proto"; exit 1; }; }
