@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,12 @@ pytestmark = pytest.mark.skipif(not BUF.exists(), reason="buf is installed by `m
 
 def breaking(proto: Path, released: Path) -> str:
     """What buf finds in one contract against another."""
-    command = [BUF, "breaking", proto, "--against", released]
+    command = [str(BUF), "breaking", str(proto), "--against", str(released)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120).stdout
 
 
 @pytest.fixture
-def changed(tmp_path):
+def changed(tmp_path: Path) -> Callable[[str, str, str], Path]:
     """Makes a copy of the contract in which a text of a file is another."""
 
     def change(file: str, old: str, new: str) -> Path:
