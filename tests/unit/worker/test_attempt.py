@@ -99,6 +99,16 @@ def test_a_damaged_checkpoint_is_passed_over(site, images, job):
     assert any(f"passing over {newest.id} of step 9" in line for line in site.log(done))
 
 
+def test_an_attempt_of_a_job_that_was_deleted_leaves_at_once_and_writes_nothing(site, images, job):
+    created = site.create(job(images("train")))
+    assignment = site.store.dispatch(created.id, "n", 0)
+    site.store.cancel(created.id, "why", force=True)
+    site.store.delete(created.id)
+
+    Attempt(site.store, site.artifacts, assignment, site.settings, StopFlag(), threads=1).run()
+    assert [] == list(site.artifacts.root.rglob("*"))
+
+
 def test_a_stale_assignment_leaves_at_once_and_quietly(site, images, job):
     created = site.create(job(images("train")))
     assignment = site.store.dispatch(created.id, "n", 0)

@@ -49,6 +49,16 @@ def test_a_checkpoint_that_nobody_will_list_does_not_stay_on_the_disk(site: Site
     assert [] == site.on_disk()
 
 
+def test_a_checkpoint_of_a_job_that_was_deleted_does_not_stay_on_the_disk(site: Site) -> None:
+    checkpoint = site.commit()
+    site.store.cancel(site.job.id, "why", force=True)
+    site.store.delete(site.job.id)
+
+    with pytest.raises(StaleFenceError):
+        site.checkpoints.register(checkpoint)
+    assert [] == site.on_disk()
+
+
 def test_one_that_was_listed_stays_though_its_attempt_never_heard_the_answer(site: Site, monkeypatch) -> None:
     checkpoint = site.commit()
     commit = site.store.commit_checkpoint

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 from podium.jobs.artifacts import ArtifactStore
-from podium.jobs.errors import StaleFenceError
+from podium.jobs.errors import NotFoundError, StaleFenceError
 from podium.jobs.events import Level
 from podium.jobs.job import Cause, Job, JobError, Member
 from podium.jobs.settings import Settings
@@ -89,6 +89,11 @@ class Attempt:
         try:
             self._run()
         except StaleFenceError as error:
+            _LOG.info("leaving: %s", error)
+        except NotFoundError as error:
+            # Cancelled by force and deleted, before this process came to it.
+            if error.reason != "JOB_NOT_FOUND":
+                raise
             _LOG.info("leaving: %s", error)
 
     def _run(self) -> None:
