@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
 from podium.jobs import wire
+from podium.jobs.artifacts import ArtifactStore
 from podium.jobs.errors import FailedPreconditionError, NotFoundError, StaleFenceError
 from podium.jobs.events import LogBatch, LogLine, MetricBatch
 from podium.jobs.spec import Weights
@@ -121,15 +123,20 @@ class TestAJob:
             store.checkpoint("ckpt-late")
         assert ([], "") == store.list(project="default")
 
+    @pytest.mark.parametrize("when", ["before", "after"])
     def test_that_is_deleted_while_it_is_archived_does_not_come_back(
-        self, world, monkeypatch: pytest.MonkeyPatch
+        self, world, monkeypatch: pytest.MonkeyPatch, when: str
     ) -> None:
         store, write = world.store, Archive.write
         job_id = ended(store)
 
         def while_it_writes(archive: Archive, *arguments: Any, **others: Any) -> str:
-            store.delete(job_id)
-            return write(archive, *arguments, **others)
+            if when == "before":
+                store.delete(job_id)
+            digest = write(archive, *arguments, **others)
+            if when == "after":
+                store.delete(job_id)
+            return digest
 
         monkeypatch.setattr(Archive, "write", while_it_writes)
         with pytest.raises(NotFoundError):
@@ -261,6 +268,7 @@ class TestInRedis:
     ) -> None:
         job_id = ended(store, request_id="r1")
         store.cancel(successor(store), "why")
+        assert not redis_client.exists("podium:checkpoint:ckpt-a:starters")
         store.delete(job_id)
 
         assert [] == [key for key in redis_client.keys("*") if job_id.encode() in key or b"ckpt-a" in key]
@@ -268,6 +276,22 @@ class TestInRedis:
         store.conclude(deletion)
         assert not redis_client.exists("podium:deletions")
         assert 1 == redis_client.exists("podium:request:default:r1")
+
+    def test_an_archiver_that_comes_late_brings_no_key_back(
+        self, redis_client: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store, write = RedisStore(redis_client, archive=Archive(ArtifactStore(str(tmp_path)))), Archive.write
+        job_id = ended(store)
+
+        def while_it_writes(archive: Archive, *arguments: Any, **others: Any) -> str:
+            digest = write(archive, *arguments, **others)
+            store.delete(job_id)
+            return digest
+
+        monkeypatch.setattr(Archive, "write", while_it_writes)
+        with pytest.raises(NotFoundError):
+            store.archive(job_id)
+        assert [] == redis_client.keys(f"*{job_id}*")
 
     def test_a_job_that_an_older_version_ended_protects_nothing(
         self, store: RedisStore, redis_client: redis.Redis

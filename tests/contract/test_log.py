@@ -130,6 +130,17 @@ def test_a_watch_has_every_line_or_is_told_where_it_can_begin(small: JobStore) -
     assert 200 == len(list(small.metrics(mine.job_id)))
 
 
+def test_news_bring_lines_page_by_page(store: JobStore) -> None:
+    mine = start(store)
+    first = store.get(mine.job_id).sequence
+    for at in range(1, 6):
+        store.append(mine, at, [batch(f"{at}", f"{at}")])
+
+    for after in range(first, first + 5):
+        news = store.news({mine.job_id: after}, limit=2)[mine.job_id]
+        assert list(store.events(mine.job_id, after=after, limit=2).events) == list(news)
+
+
 def test_a_line_keeps_what_it_is(store: JobStore) -> None:
     mine = start(store)
     lines = (LogLine(text="möp\u2028", level=Level.ERROR, rank=3), LogLine(text="", level=Level.DEBUG))

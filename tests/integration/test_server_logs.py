@@ -94,7 +94,7 @@ def test_who_follows_gets_new_lines_and_ends_with_the_job(server, store, running
     eventually(lambda: all(follower.texts == ["before"] and follower.signs for follower in followers))
     for batch in range(2, 12):
         write(store, mine, batch, f"{batch}a", f"{batch}b")
-        store.append(mine, batch + 100, [])
+    eventually(lambda: all(len(follower.texts) == 21 for follower in followers))
     store.finish(mine, State.SUCCEEDED, reason="done")
     for follower in followers:
         follower.join(30)
