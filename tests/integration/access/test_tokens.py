@@ -234,9 +234,10 @@ def test_nothing_that_was_ever_written_into_redis_is_a_secret(play, redis_server
         assert secret.rpartition("_")[2].encode() not in everything
 
 
-async def closed(anonymous: Any) -> bool:
+async def closed(anonymous: Any) -> object:
     """Whether a server has heard of the first token."""
-    return (await anonymous.open(anonymous.tokens.GetCaller, NOBODY).code()).name == "UNAUTHENTICATED"
+    code = await anonymous.open(anonymous.tokens.GetCaller, NOBODY).code()
+    return code is grpc.StatusCode.UNAUTHENTICATED
 
 
 def _revoke(token: Any) -> Any:
