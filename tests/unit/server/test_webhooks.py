@@ -165,6 +165,19 @@ def test_a_notice_that_is_refused_holds_up_no_other_job(secret_file):
         assert [refused, *others, refused] == [notice.job_id for notice in receiver.notices][:4]
 
 
+def test_what_is_told_of_one_job_comes_in_order(secret_file):
+    with receiving(500) as receiver:
+        courier = Post(receiver.url, secret_file)
+        job_id = submit(courier.store).id
+        courier.store.recover(courier.store.dispatch(job_id, "n1", 0), "no step", cause=Cause.STALLED)
+        courier.store.cancel(job_id, "")
+        for _ in range(3):
+            courier.work()
+            courier.clock.ahead += 1
+
+        assert ["STALLED", "STALLED", "CANCELLED"] == [notice.event for notice in receiver.notices]
+
+
 def test_what_is_refused_for_a_day_is_given_up(secret_file, caplog):
     with receiving(*[500] * 3) as receiver:
         courier = Post(receiver.url, secret_file)
@@ -262,17 +275,16 @@ def test_an_address_of_the_internet_is_public(address):
 
 def test_a_receiver_that_drips_is_left(monkeypatch):
     monkeypatch.setattr(_post, "WHOLE", 0.4)
-    over = threading.Event()
+    over, began = threading.Event(), time.monotonic()
 
     def drip(handler):
         try:
-            while not over.wait(0.05):
+            while not over.wait(0.05) and time.monotonic() < began + 8:
                 handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         except OSError:
             pass
 
     with receiving(drip) as receiver:
-        began = time.monotonic()
         with pytest.raises(Undelivered):
             post(receiver.url, b"", {}, allow_private=True)
         assert time.monotonic() - began < 4

@@ -6,7 +6,9 @@ import tempfile
 
 import pytest
 
-from podium.worker.processes import describe_exit, folder_prefix, remove_abandoned, wait_status
+from podium.jobs.settings import Settings
+from podium.jobs.store import Leases
+from podium.worker.processes import describe_exit, folder_prefix, mark, remove_abandoned, wait_status
 
 
 def _dead() -> int:
@@ -43,3 +45,13 @@ def test_a_process_that_a_signal_killed_is_described_whatever_the_signal(number,
 def test_every_signal_that_there_is_has_a_name():
     for number in signal.valid_signals():
         assert describe_exit(wait_status(-number)).startswith(f"was killed by signal {int(number)} (SIG")
+
+
+def test_what_stands_in_ps_says_nothing_of_a_password_and_tells_deployments_apart():
+    def of(url: str) -> str:
+        settings = Settings(redis_url=url, redis_password=None, artifacts="/a", data_roots=(), leases=Leases())
+        return mark(settings, "n1")
+
+    assert of("redis://me:one@redis/0") == of("redis://me:another@redis/0") == of("redis://redis/0")
+    assert of("unix:///s?db=1&password=one") == of("unix:///s?db=1")
+    assert 4 == len({of("redis://redis/0"), of("redis://redis/1"), of("redis://other/0"), of("unix:///s?db=1")})
