@@ -86,6 +86,7 @@ def podium(*options: str, **environment: str) -> Iterator[Site]:
                     "PODIUM_DATA_ROOTS": str(images),
                     # All callers come from one address, so to the server they are one caller.
                     "PODIUM_CALLS_PER_SECOND": "0",
+                    "PODIUM_STREAMS_PER_CALLER": "0",
                     **{f"PODIUM_LEASE_{lease}": "1000000" for lease in ("NODE", "ATTEMPT", "STARTING")},
                 }
                 command = [sys.executable, "-m", "podium.server", "--listen", "127.0.0.1:0", *options]

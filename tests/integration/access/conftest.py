@@ -17,6 +17,8 @@ from podium.api.v1 import (
     audit_service_pb2_grpc,
     checkpoint_service_pb2_grpc,
     job_service_pb2_grpc,
+    log_service_pb2_grpc,
+    metric_service_pb2_grpc,
     node_service_pb2_grpc,
     server_service_pb2_grpc,
     token_pb2,
@@ -54,6 +56,8 @@ class Caller:
         self.nodes = node_service_pb2_grpc.NodeServiceStub(channel)
         self.checkpoints = checkpoint_service_pb2_grpc.CheckpointServiceStub(channel)
         self.catalogue = server_service_pb2_grpc.ServerServiceStub(channel)
+        self.metrics = metric_service_pb2_grpc.MetricServiceStub(channel)
+        self.logs = log_service_pb2_grpc.LogServiceStub(channel)
         self.audit = audit_service_pb2_grpc.AuditServiceStub(channel)
 
     def with_secret(self, secret: str, scheme: str = "Bearer") -> "Caller":

@@ -7,6 +7,8 @@ from podium.api.keda.external_scaler_service_pb2_grpc import ExternalScalerStub
 from podium.api.v1 import (
     checkpoint_service_pb2,
     job_service_pb2,
+    log_service_pb2,
+    metric_service_pb2,
     node_service_pb2,
     server_service_pb2,
 )
@@ -38,6 +40,9 @@ def test_a_viewer_looks_and_a_submitter_changes_and_both_see_their_own_project_o
         job = (await submitter.ask(submitter.jobs.CreateJob, of_project(request_for, "vision"))).job
         assert f"{token.id} (ci)" == job.created_by
 
+        watch = viewer.open(viewer.jobs.WatchJobs, job_service_pb2.WatchJobsRequest(after_sequences={job.id: 0}))
+        assert job.id == (await watch.read()).event.job_id
+        watch.cancel()
         got = (await viewer.ask(viewer.jobs.GetJob, about("GetJob", job.id))).job
         assert f"{token.id} (ci)" == got.created_by
         for method in ("CancelJob", "PauseJob", "ResumeJob", "DeleteJob"):
@@ -76,8 +81,12 @@ def test_a_job_of_another_project_is_answered_in_the_words_for_one_that_does_not
             assert (missing.code, missing.reason) == (foreign.code, foreign.reason)
         watched = job_service_pb2.WatchJobsRequest(after_sequences={job_id: 0})
         assert "NOT_FOUND" == (await stranger.refused(stranger.jobs.WatchJobs, watched)).code
-        listed = checkpoint_service_pb2.ListCheckpointsRequest(job_id=job_id)
-        assert "JOB_NOT_FOUND" == (await stranger.refused(stranger.checkpoints.ListCheckpoints, listed)).reason
+        for method, kind in (
+            (stranger.checkpoints.ListCheckpoints, checkpoint_service_pb2.ListCheckpointsRequest),
+            (stranger.metrics.QueryMetrics, metric_service_pb2.QueryMetricsRequest),
+            (stranger.logs.ReadLogs, log_service_pb2.ReadLogsRequest),
+        ):
+            assert "JOB_NOT_FOUND" == (await stranger.refused(method, kind(job_id=job_id))).reason
         # And nothing has come of all that.
         assert 1 == (await root.ask(root.jobs.GetJob, about("GetJob", job_id))).job.sequence
 
