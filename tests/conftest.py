@@ -52,6 +52,12 @@ class RedisServer:
         self._process = subprocess.Popen([redis_server_executable(), *self._config, *words], stdout=subprocess.DEVNULL)
         self._wait()
 
+    @property
+    def pid(self) -> int:
+        """Of the process that runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """SIGKILL."""
         if self._process:

@@ -28,6 +28,7 @@ _PROCESSES = 2
 class Load:
     """What came of it."""
 
+    calls: int
     rate: float
     """Calls a second."""
     p50: float
@@ -86,6 +87,7 @@ def run(serving: Serving, commands: Sequence[Sequence[str]]) -> Load:
             program.communicate()
     times = sorted(took for answer in answers for took in json.loads(answer))
     return Load(
+        calls=len(times),
         rate=len(times) / elapsed,
         p50=times[len(times) // 2],
         p99=times[int(len(times) * 0.99)],

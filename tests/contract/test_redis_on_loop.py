@@ -84,7 +84,7 @@ def test_a_call_outlives_a_restart_of_redis(settings, redis_server, in_threads):
 def test_a_redis_that_hangs_is_unavailable_and_then_is_again(settings, redis_server):
     async def main() -> list[Any]:
         link = AsyncLink(settings, patience=0.2)
-        process = redis_server._process.pid
+        process = redis_server.pid
         await link.run(("PING",))
         os.kill(process, signal.SIGSTOP)
         try:

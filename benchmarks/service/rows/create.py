@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import psutil
+
 from benchmarks.service import site
 from benchmarks.service.load import Load, put, run
 from benchmarks.train.rows import Row, ratios, turns
@@ -25,15 +27,25 @@ def measure(count: int) -> list[Row]:
         count: turns that a median is of.
     """
     with ExitStack() as stack:
-        ours = stack.enter_context(site.podium(PODIUM_CALLS_PER_SECOND="0"))
+        ours = stack.enter_context(site.podium())
+        pair = stack.enter_context(site.podium("--processes", "2"))
         echo, mlflow = stack.enter_context(site.echo()), stack.enter_context(site.mlflow())
+        ledger = psutil.Process(ours.redis.pid)
+        before = _used(ledger)
         found = turns(
             count,
             lambda: create(ours, seconds=_SECONDS),
+            lambda: create(pair, seconds=_SECONDS),
             lambda: _put(echo, "/benchmarks.Echo/CreateJob", ours.images, _SECONDS),
             lambda: run(mlflow, _mlflow_clients(mlflow.address)),
         )
-    return _rows(*found)
+        redis = (_used(ledger) - before) / sum(load.calls for load in found[0])
+    return _rows(*found, redis)
+
+
+def _used(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def create(ours: site.Site, *, seconds: float) -> Load:
@@ -47,11 +59,14 @@ def _put(serving: site.Serving, method: str, images: Path, seconds: float) -> Lo
     return put(serving, method, request, clients=_CLIENTS, seconds=seconds, request_id_field=field)
 
 
-def _rows(ours: Sequence[Load], echo: Sequence[Load], mlflow: Sequence[Load]) -> list[Row]:
+def _rows(
+    ours: Sequence[Load], pair: Sequence[Load], echo: Sequence[Load], mlflow: Sequence[Load], redis: float
+) -> list[Row]:
     what = f"CreateJob, {_CLIENTS} clients, 1 server process"
     rates = [load.rate for load in ours]
     against_echo, echo_spread = ratios(rates, [load.rate for load in echo])
     against_mlflow, mlflow_spread = ratios(rates, [load.rate for load in mlflow])
+    against_one, pair_spread = ratios([load.rate for load in pair], rates)
     slowest = [load.p99 for load in ours]
     return [
         Row(
@@ -85,6 +100,21 @@ def _rows(ours: Sequence[Load], echo: Sequence[Load], mlflow: Sequence[Load]) ->
             ratio=against_mlflow,
             bar=">= 50",
             spread=mlflow_spread,
+        ),
+        Row(
+            what=f"CreateJob, {_CLIENTS} clients, 2 server processes against 1",
+            ours=_said(pair),
+            peer=_said(ours),
+            ratio=against_one,
+            bar="as many as there are cores for",
+            spread=pair_spread,
+        ),
+        Row(
+            what="what Redis itself does for a job, against what the server does",
+            ours=f"{redis * 1e6:,.0f} us of CPU: {1 / redis:,.0f}/s",
+            peer=_said(ours),
+            ratio=redis / statistics.median(load.cpu for load in ours),
+            bar="",
         ),
     ]
 

@@ -24,7 +24,7 @@ def measure(count: int) -> list[Row]:
     Args:
         count: turns that a median is of.
     """
-    with site.podium(PODIUM_CALLS_PER_SECOND="0") as ours, site.echo() as echo:
+    with site.podium() as ours, site.echo() as echo:
         jobs = _jobs(ours)
         answer = _answer(ours, jobs["that runs"])
 

@@ -1,4 +1,4 @@
-"""`python -m podium.server`: the gRPC service, the dispatcher and the reconciler in one process.
+"""`python -m podium.server`: the gRPC service, the dispatcher and the reconciler in one process, or in several.
 
 Settings come from the environment: PODIUM_REDIS_URL, PODIUM_ARTIFACTS, PODIUM_DATA_ROOTS,
 PODIUM_URI_PREFIXES, PODIUM_LEASE_*, PODIUM_GRACE, PODIUM_SHARES, PODIUM_QUOTAS, PODIUM_SHARE_HALF_LIFE,
@@ -9,6 +9,7 @@ and PODIUM_WEBHOOKS.
 import asyncio
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -31,6 +32,14 @@ _MISSING = 'the server needs more than the client: pip install "podium[server]"'
     envvar="PODIUM_METRICS_LISTEN",
     help="Prometheus metrics and health over HTTP there: /metrics, /healthz, /readyz. Nowhere unless said.",
 )
+@click.option(
+    "--processes",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1, max=64),
+    help="Server processes that share the port; the metrics of each next one are on the next port.",
+)
+@click.option("--sibling", is_flag=True, hidden=True)  # one of several: shares its port, and ends with its parent
 def main(
     listen: str,
     reflection: bool,
@@ -38,8 +47,15 @@ def main(
     log_level: str,
     keepalive: float,
     metrics_listen: str | None,
+    processes: int,
+    sibling: bool,
 ) -> None:
     """Serves until SIGTERM or SIGINT."""
+    if processes > 1:
+        words = ["--reflection" if reflection else "--no-reflection", "--log-level", log_level]
+        _serve_together(
+            processes, listen, [*words, "--keepalive", str(keepalive)], log_level, port_file, metrics_listen or None
+        )
     try:
         from podium.jobs.settings import from_environment
         from podium.server import logs
@@ -67,10 +83,35 @@ def main(
         tls=tls,
         metrics_listen=metrics_listen or None,
         webhooks=webhooks,
+        sibling=sibling,
     )
     try:
         asyncio.run(serve(settings, options))
     except OSError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _serve_together(
+    processes: int,
+    listen: str,
+    options: list[str],
+    log_level: str,
+    port_file: Path | None,
+    metrics_listen: str | None,
+) -> NoReturn:
+    from podium.server import logs
+    from podium.server.siblings import Siblings
+
+    async def serve() -> int:
+        siblings = Siblings(
+            processes, listen=listen, options=options, port_file=port_file, metrics_listen=metrics_listen
+        )
+        return await siblings.run()
+
+    try:
+        logs.configure(log_level)
+        sys.exit(asyncio.run(serve()))
+    except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
 
 

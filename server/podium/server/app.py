@@ -6,6 +6,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -56,6 +57,7 @@ from podium.server.services.jobs import LARGEST_PAGE, MOST_WATCHED, Jobs
 from podium.server.services.logs import Logs
 from podium.server.services.metrics import MOST_POINTS, Metrics
 from podium.server.services.tokens import Tokens
+from podium.server.siblings import publish
 from podium.server.tls import ServerTls, is_local
 from podium.server.watch import Hub, Watches
 from podium.server.webhooks import Webhooks, WebhookSettings
@@ -91,6 +93,8 @@ class Options:
     """Seconds that calls in hand get to end."""
     metrics_listen: str | None = None
     """HOST:PORT of metrics and health over HTTP; None: nowhere."""
+    sibling: bool = False
+    """Whether other processes share the port; then the end of standard input is the end of this one, too."""
     sharing: Sharing = field(default_factory=Sharing)
     access: AccessSettings = field(default_factory=AccessSettings)
     tls: ServerTls | None = None
@@ -143,6 +147,7 @@ class App:
             },
             with_reflection=options.with_reflection,
             observers=_observers(observed, self._tracer),
+            shares_port=options.sibling,
             guard=Guard(door=Door(self._keyring, limits, store), audit=self._audit),
         )
 
@@ -231,15 +236,28 @@ async def serve(settings: Settings, options: Options) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    if options.sibling:
+        _end_with_the_parent(stopping)
     app = App(settings, options)
     address = await app.start()
     if options.port_file is not None:
-        _publish(options.port_file, address)
+        publish(options.port_file, address)
     _LOG.info("serving on %s", address)
     await stopping.wait()
     _LOG.info("stopping")
     await app.stop()
     _LOG.info("stopped")
+
+
+def _end_with_the_parent(stopping: asyncio.Event) -> None:
+    loop, pipe = asyncio.get_running_loop(), sys.stdin.fileno()
+
+    def ended() -> None:
+        # Nothing ever comes through the pipe but its end.
+        loop.remove_reader(pipe)
+        stopping.set()
+
+    loop.add_reader(pipe, ended)
 
 
 def _observers(metered: bool, tracer: Tracer | None) -> list[Around]:
@@ -276,9 +294,3 @@ def _info(settings: Settings, access: AccessSettings) -> GetServerInfoResponse:
         max_streams=access.streams_per_caller,
         max_watched_jobs=MOST_WATCHED,
     )
-
-
-def _publish(path: Path, address: str) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(f"{address}\n", encoding="utf-8")
-    beside.replace(path)

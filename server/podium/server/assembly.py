@@ -69,8 +69,6 @@ _OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
     ("grpc.max_connection_age_ms", 30 * 60_000),
     ("grpc.max_connection_age_grace_ms", 60_000),
-    # Two servers on one port would share its callers, unnoticed.
-    ("grpc.so_reuseport", 0),
 )
 
 
@@ -89,6 +87,7 @@ class Assembled:
         servicers: by service name; for an rpc that they lack gRPC itself says UNIMPLEMENTED.
         with_reflection: whether the server describes its contract.
         observers: interceptors that see what comes of everything within.
+        shares_port: whether others may listen on its port, too.
         guard: None: everybody may do everything, and nobody notes it.
     """
 
@@ -99,6 +98,7 @@ class Assembled:
         with_reflection: bool,
         observers: Sequence[Around] = (),
         guard: Guard | None = None,
+        shares_port: bool = False,
     ) -> None:
         interceptors = (
             RequestIdInterceptor(),
@@ -112,7 +112,8 @@ class Assembled:
         self.server = grpc.aio.server(
             # For what is not ours: reflection, and rpcs that there are not.
             interceptors=[one for one in interceptors if isinstance(one, grpc.aio.ServerInterceptor)],
-            options=_OPTIONS,
+            # Two servers that know nothing of one another would share the callers of a port unnoticed.
+            options=(*_OPTIONS, ("grpc.so_reuseport", int(shares_port))),
             maximum_concurrent_rpcs=MAX_CONCURRENT_RPCS,
         )
         self._health = _Health()

@@ -1,0 +1,78 @@
+"""Several server processes on one port."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import psutil
+
+from podium.api.v1 import server_service_pb2 as server_api
+from tests.integration.conftest import ServerProcess
+
+
+def children(server: ServerProcess) -> list[psutil.Process]:
+    return psutil.Process(server._process.pid).children()
+
+
+def callers(process: psutil.Process) -> int:
+    """How many connections of callers a process has."""
+    return sum(one.status == psutil.CONN_ESTABLISHED for one in process.net_connections("tcp"))
+
+
+def ask(server: ServerProcess) -> None:
+    server.catalogue.GetServerInfo(server_api.GetServerInfoRequest(), timeout=20, wait_for_ready=True)
+
+
+def test_two_processes_share_callers_and_a_leader_and_one_that_dies_is_replaced(new_server, eventually):
+    server = new_server("--processes", "2", "--metrics-listen", "127.0.0.1:0")
+    first, second = children(server)
+
+    # The kernel deals them out by their port; that all 40 went to one of the two is as likely as 2 in 2**40.
+    for _ in range(40):
+        ask(server)
+    assert callers(first) + callers(second) == 40
+    assert callers(first) > 0 < callers(second)
+    eventually(lambda: server.log().count(" leads\n") == 1)
+
+    first.kill()
+    ask(server)
+    eventually(lambda: len(children(server)) == 2 and first not in children(server))
+    eventually(lambda: server.log().count(f"serving on {server.address}\n") == 3, 30)
+
+    family = children(server)
+    server.terminate()
+    assert 0 == server.wait()
+    assert not any(process.is_running() for process in family)
+    # All were asked to end, and did so in good order; only the one that was killed had no time to say so.
+    assert 2 == server.log().count(" stopped\n")
+
+
+def test_they_end_with_the_process_that_started_them_whatever_became_of_it(new_server, eventually):
+    server = new_server("--processes", "2")
+    family = children(server)
+    os.kill(server._process.pid, signal.SIGKILL)
+    server._process.wait()
+
+    eventually(lambda: not any(process.is_running() for process in family))
+
+
+def refused(*options: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "podium.server", "--processes", "2", *options]
+    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=60)
+
+
+def test_what_is_wrong_with_the_settings_is_said_once(artifacts_root):
+    ended = refused("--listen", "127.0.0.1:0", PODIUM_ARTIFACTS=str(artifacts_root), PODIUM_GRACE="soon")
+
+    assert 2 == ended.returncode
+    assert 1 == ended.stderr.count("PODIUM_GRACE='soon' is not a number of seconds")
+
+
+def test_a_port_that_others_have_and_a_unix_socket_are_refused(tmp_path):
+
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as other:
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        assert f"cannot listen on {taken}; choose a free port with --listen" in refused("--listen", taken).stderr
+    assert "write HOST:PORT" in refused("--listen", f"unix:{tmp_path}/s").stderr
