@@ -40,7 +40,7 @@ def measure(count: int) -> list[Row]:
             lambda: run(mlflow, _mlflow_clients(mlflow.address)),
         )
         redis = (_used(ledger) - before) / sum(load.calls for load in found[0])
-    return _rows(*found, redis)
+    return _rows(*found, redis=redis)
 
 
 def _used(process: psutil.Process) -> float:
@@ -60,7 +60,7 @@ def _put(serving: site.Serving, method: str, images: Path, seconds: float) -> Lo
 
 
 def _rows(
-    ours: Sequence[Load], pair: Sequence[Load], echo: Sequence[Load], mlflow: Sequence[Load], redis: float
+    ours: Sequence[Load], pair: Sequence[Load], echo: Sequence[Load], mlflow: Sequence[Load], *, redis: float
 ) -> list[Row]:
     what = f"CreateJob, {_CLIENTS} clients, 1 server process"
     rates = [load.rate for load in ours]
