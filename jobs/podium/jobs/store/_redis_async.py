@@ -112,6 +112,7 @@ class _Line(asyncio.Protocol):
         self.connection = connection
         self._loop = asyncio.get_running_loop()
         self._asked: deque[_Asked] = deque()
+        self._unsent: list[bytes] = []
         self._parser = hiredis.Reader(notEnoughData=_NOTHING, replyError=_refused)
         self._patience = patience
         self._watch = self._loop.call_later(patience / 5, self._look_at_the_clock)
@@ -127,8 +128,15 @@ class _Line(asyncio.Protocol):
         """
         asked = _Asked(len(commands), self._loop.create_future(), self._loop.time())
         self._asked.append(asked)
-        self._transport.write(b"".join([hiredis.pack_command(command) for command in commands]))  # type: ignore[arg-type]  # its stub asks for a tuple of one
+        if not self._unsent:
+            # What others ask in this turn of the loop goes along, so that Redis is woken once for all of it.
+            self._loop.call_soon(self._send)
+        self._unsent += map(hiredis.pack_command, commands)  # type: ignore[arg-type]  # its stub asks for tuples of one
         return asked.future
+
+    def _send(self) -> None:
+        self._transport.write(b"".join(self._unsent))
+        self._unsent.clear()
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed(data)
