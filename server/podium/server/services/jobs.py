@@ -54,14 +54,14 @@ class Jobs:
         """
         project = request.project or DEFAULT_PROJECT
         asked = hashlib.sha256(request.spec.SerializeToString(deterministic=True)).hexdigest()
-        if request.request_id and not request.validate_only:
-            # Before admission: the data may have changed since the job was accepted.
-            earlier = self._store.replayed(project, request.request_id, asked)
-            if earlier is not None:
-                facts().target = earlier.id
-                _LOG.info("repeated the request for %s", earlier.id)
-                return self._outlook.explained([earlier])[0]
-        admitted = self._admission.admit(request)
+        try:
+            admitted = self._admission.admit(request)
+        except (InvalidSpecError, NotFoundError):
+            # The data may have changed since the job was accepted.
+            earlier = self._earlier(request, project, asked)
+            if earlier is None:
+                raise
+            return earlier
         if request.validate_only:
             return Job(
                 id="",
@@ -90,6 +90,17 @@ class Jobs:
         facts().target = job.id
         _LOG.info("%s %s", "accepted" if new else "repeated the request for", job.id)
         return self._outlook.explained([job])[0]
+
+    def _earlier(self, request: CreateJobRequest, project: str, asked: str) -> Job | None:
+        """The job that the same request made before, when its spec was still good."""
+        if not request.request_id or request.validate_only:
+            return None
+        earlier = self._store.replayed(project, request.request_id, asked)
+        if earlier is None:
+            return None
+        facts().target = earlier.id
+        _LOG.info("repeated the request for %s", earlier.id)
+        return self._outlook.explained([earlier])[0]
 
     def get(self, job_id: str) -> Job:
         """The job as it stands, with what it waits for."""
