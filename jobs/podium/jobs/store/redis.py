@@ -38,6 +38,8 @@ __all__ = ["RedisAudit", "RedisStore", "RedisTokens", "connect"]
 
 _DAY = 86_400
 _JOBS = 100
+#: Jobs in line whose pool is remembered, of those that somebody looked at last.
+_POOLS = 10_000
 #: So many failures of a machine's hardware are kept, until somebody trusts it again.
 _FAILURES = 100
 _ROWS = 500
@@ -75,6 +77,7 @@ class RedisStore(RedisCensus, RedisHistory, RedisListing, RedisDeletions, RedisN
         self._events_kept = events_kept
         self._unanswered: dict[Assignment, str] = {}
         self._read = {}
+        self._pools: dict[str, str] = {}
 
     def _load(self, job_id: str) -> Record | None:
         return from_fields(self._link.run(self._hash(job_id))[0])
@@ -84,14 +87,23 @@ class RedisStore(RedisCensus, RedisHistory, RedisListing, RedisDeletions, RedisN
 
     def message(self, job_id: str) -> job_pb2.Job:
         """See JobStore.message."""
-        message = whole_message_of(self._link.run(self._hash(job_id))[0])
+        # Who polls a job in line gets its place by the same question: its pool, known from the last time, stays.
+        pool = self._pools.pop(job_id, None)
+        fields, *ranks = self._link.run(self._hash(job_id), *([self._place_of(pool, job_id)] if pool else []))
+        message = whole_message_of(fields)
         if message is None:
             raise no_such_job(job_id)
         if message.state == State.QUEUED.value:
-            (rank,) = self._link.run(("ZRANK", self._keys.pending(message.spec.resources.pool), job_id))
+            pool = self._pools[job_id] = message.spec.resources.pool
+            if len(self._pools) > _POOLS:
+                del self._pools[next(iter(self._pools))]
+            (rank,) = ranks or self._link.run(self._place_of(pool, job_id))
             if rank is not None:
                 message.queue.position = rank + 1
         return message
+
+    def _place_of(self, pool: str, job_id: str) -> Command:
+        return ("ZRANK", self._keys.pending(pool), job_id)
 
     def _request(self, project: str, request_id: str) -> tuple[str, str] | None:
         value = self._link.run(("GET", self._keys.request(project, request_id)))[0]

@@ -18,6 +18,8 @@ from podium.server.dispatcher._snapshots import Snapshots, lasts
 _MOST_NAMED = 3
 #: Seconds for which what was made of a long line is told at most.
 _LONGEST = 5.0
+#: What was found out is told for at least so many seconds: the dispatcher itself looks less often.
+_LEAST = 0.1
 
 
 class Outlook:
@@ -54,7 +56,7 @@ class Outlook:
                 for scene in scenes.values():
                     scene.prepare()
                 cost = time.monotonic() - began
-                self._view = _View(scenes=scenes, until=began + lasts(cost, _LONGEST))
+                self._view = _View(scenes=scenes, until=began + max(lasts(cost, _LONGEST), _LEAST))
             return self._view
 
 
