@@ -51,8 +51,8 @@ class Token:
         return self.project in (project, EVERY_PROJECT)
 
     def ended(self, now: datetime) -> datetime | None:
-        """Since when it is refused; None: it is good."""
-        if self.revoke_time is not None and self.revoke_time <= now:
+        """Since when it is refused; None: it is good. What was revoked is, whatever any clock says."""
+        if self.revoke_time is not None:
             return self.revoke_time
         return self.expire_time if self.expire_time is not None and self.expire_time <= now else None
 

@@ -56,8 +56,8 @@ class Tokens:
             display_name=display_name,
             project=project or DEFAULT_PROJECT,
             role=role,
-            create_time=_whole(now),
-            expire_time=_whole(now + time_to_live) if time_to_live is not None else None,
+            create_time=now,
+            expire_time=now + time_to_live if time_to_live is not None else None,
             created_by=caller.name,
         )
         secret = new_secret(token.id)
@@ -101,7 +101,7 @@ class Tokens:
                 raise FailedPreconditionError(f"{stored.token.name} has ended; make another token instead")
             if stored.digest == digest_of(secret):
                 return stored
-            token = replace(stored.token, former_secret_expire_time=_whole(now + overlap))
+            token = replace(stored.token, former_secret_expire_time=now + overlap)
             return StoredToken(token=token, digest=digest_of(secret), former_digest=stored.digest)
 
         return self._write(token_id, decide).token, secret
@@ -131,7 +131,7 @@ class Tokens:
                     "or revoke the other tokens first",
                     reason="LAST_ADMIN",
                 )
-            return replace(stored, token=replace(stored.token, revoke_time=_whole(now)))
+            return replace(stored, token=replace(stored.token, revoke_time=now))
 
         return self._write(token_id, decide).token
 
@@ -146,8 +146,9 @@ class Tokens:
         raise UnavailableError("the tokens are being written by too many at once; try again")
 
     def _forgotten(self, book: TokenBook) -> Sequence[str]:
-        long_ago = self._clock() - _REMEMBERED
-        return [token_id for token_id, stored in book.tokens.items() if stored.token.ended(long_ago) is not None]
+        now = self._clock()
+        ends = ((token_id, stored.token.ended(now)) for token_id, stored in book.tokens.items())
+        return [token_id for token_id, end in ends if end is not None and end <= now - _REMEMBERED]
 
 
 def _is_root(token: Token) -> bool:
@@ -160,11 +161,6 @@ def _managed(book: TokenBook, caller: Caller, token_id: str) -> StoredToken:
         # Without what was asked for: it might be a secret.
         raise NotFoundError("there is no such token; `podium token ls` lists them", reason="TOKEN_NOT_FOUND")
     return stored
-
-
-def _whole(time: datetime) -> datetime:
-    """Without what people would not write: times of tokens are told to the second."""
-    return time.replace(microsecond=0)
 
 
 def _wrong(field: str, description: str) -> InvalidSpecError:
