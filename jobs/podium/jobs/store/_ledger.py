@@ -43,7 +43,7 @@ from podium.jobs.store import _record
 from podium.jobs.store._archive import Archive
 from podium.jobs.store._base import Assignment, Drain, EventPage, Leases, LogPage, NewJob, StoredEvent, Wish
 from podium.jobs.store._columns import Column, columns_of
-from podium.jobs.store._log import check_lines_kept
+from podium.jobs.store._log import check_lines_kept, logged
 from podium.jobs.store._record import Change, Record
 
 #: A write is tried again as often as others get in between; each of those got something done.
@@ -394,7 +394,7 @@ class Ledger(ABC):
                 raise StaleFenceError(f"the ledger knows no job {job_id}; leave without writing anything")
             if before.stamp == stamp:  # the answer to an earlier try was lost, its effect was not
                 return before
-            change = _record.logged(change_of(before), self._log_kept)
+            change = logged(change_of(before), self._log_kept)
             if change == Change(record=before):
                 return before
             if change.record != before:

@@ -1,4 +1,7 @@
-"""The ledger in the memory of one process: for tests, and for reading what a ledger does."""
+"""The ledger in the memory of one process: for tests, and for reading what a ledger does.
+
+Above 400 lines, as it is the whole of a ledger; that in Redis has a file for each of its parts.
+"""
 
 import itertools
 import secrets

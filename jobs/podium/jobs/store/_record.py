@@ -157,30 +157,6 @@ def created(new: NewJob, job_id: str, number: int, now: datetime) -> Change:
     return _noted(Change(record=Record(job=job, number=number)), [StateChange(to_state=State.QUEUED)], now)
 
 
-#: The log of a job is dropped in parts of this share of what is kept.
-_PARTS = 8
-#: What a line costs beside its text, in bytes.
-_LINE = 32
-
-
-def logged(change: Change, kept: int) -> Change:
-    """The change with its lines counted, and with no more than `kept` bytes of the job's log."""
-    batches = [(at, event.payload) for at, event in change.numbered if isinstance(event.payload, LogBatch)]
-    if not batches:
-        return change
-    record, parts = change.record, list(change.record.log_parts)
-    for sequence, batch in batches:
-        size = sum(len(line.text.encode()) + _LINE for line in batch.lines)
-        if parts and parts[-1][1] < kept // _PARTS:
-            size, sequence = parts[-1][1] + size, parts.pop()[0]
-        parts.append((sequence, size))
-    while len(parts) > 1 and sum(size for _, size in parts) > kept:
-        del parts[0]
-    new = sum(len(batch.lines) for _, batch in batches)
-    lines = None if record.lines is None else record.lines + new
-    return replace(change, record=replace(record, lines=lines, log_parts=tuple(parts)))
-
-
 def cancelled(record: Record, reason: str, force: bool, now: datetime) -> Change:
     """CANCELLED where nothing runs or nothing is to be waited for; else CANCELLING, as an attempt has to be told."""
     state = record.job.state
