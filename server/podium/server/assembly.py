@@ -9,7 +9,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from podium.api.keda import external_scaler_service_pb2
 from podium.api.v1 import (
@@ -33,8 +33,10 @@ from podium.server.interceptors import (
     RequestIdInterceptor,
     ValidationInterceptor,
 )
+from podium.server.interceptors.errors import abort
 from podium.server.observing import ServerState
 from podium.server.probe import STATE_KEY
+from podium.server.unreadable import Foreign, reader
 
 MAX_MESSAGE_BYTES = 4 << 20
 MAX_CONCURRENT_RPCS = 2000
@@ -117,13 +119,18 @@ class Assembled:
             maximum_concurrent_rpcs=MAX_CONCURRENT_RPCS,
         )
         self._health = _Health()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
+        foreign: Any = Foreign(self.server, abort)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, foreign)
         services = (*SERVICES.values(), _SCALER)
         names = [service.full_name for service in services]
         for service in services:
             self.server.add_generic_rpc_handlers((_handlers(service, servicers.get(service.name), interceptors),))
         if with_reflection:
-            reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), self.server)
+            described = (*names, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            # no-untyped-call: the package has no types.
+            reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]
+                reflection.aio.ReflectionServicer(described), foreign
+            )
         self._names = ("", *names)
 
     async def set_health(self, state: ServerState) -> None:
@@ -169,7 +176,7 @@ def _handler(method: MethodDescriptor, behaviour: Any, interceptors: Sequence[Ar
         behaviour = interceptor.wrapped(name, behaviour, streams=method.server_streaming)
     wrap = grpc.unary_stream_rpc_method_handler if method.server_streaming else grpc.unary_unary_rpc_method_handler
     request = message_factory.GetMessageClass(method.input_type)
-    return wrap(behaviour, request_deserializer=request.FromString, response_serializer=_serialized)
+    return wrap(behaviour, request_deserializer=reader(request.FromString), response_serializer=_serialized)
 
 
 def _serialized(response: Message | bytes) -> bytes:

@@ -390,6 +390,8 @@ class Ledger(ABC):
         stamp = secrets.token_hex(8)
         for _ in range(TRIES):
             before = self._load(job_id)
+            if before is None and shown is None:  # deleted since its caller looked
+                raise no_such_job(job_id)
             if before is None:
                 raise StaleFenceError(f"the ledger knows no job {job_id}; leave without writing anything")
             if before.stamp == stamp:  # the answer to an earlier try was lost, its effect was not

@@ -11,6 +11,7 @@ import grpc
 from podium.jobs.errors import InternalError, PodiumError
 from podium.server.interceptors._around import Around, Call
 from podium.server.status import to_status
+from podium.server.unreadable import refuse_unreadable
 
 _LOG = logging.getLogger(__name__)
 
@@ -22,6 +23,7 @@ class ErrorInterceptor(Around):
     async def around(self, call: Call) -> AsyncIterator[None]:
         """Maps what the call raises."""
         try:
+            refuse_unreadable()
             yield
         except PodiumError as error:
             await abort(call.context, error)
