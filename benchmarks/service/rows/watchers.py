@@ -94,7 +94,7 @@ def _rate(found: list[Turn]) -> float:
 
 
 def _watched(ours: site.Site) -> Turn:
-    attempts = [_running(ours, slot) for slot in range(_JOBS)]
+    attempts = [running(ours, slot) for slot in range(_JOBS)]
     requests = []
     for place in range(_WATCHERS):
         job_id = attempts[place % _JOBS].job_id
@@ -122,7 +122,8 @@ def _watched(ours: site.Site) -> Turn:
     )
 
 
-def _running(ours: site.Site, slot: int) -> Assignment:
+def running(ours: site.Site, slot: int) -> Assignment:
+    """A job that an attempt on a slot runs, played by the caller."""
     job, _ = ours.store.create(NewJob(project="default", spec=_SPEC, classes=("cat", "dog")))
     assignment = ours.store.dispatch(job.id, "played", slot)
     ours.store.begin(assignment)
