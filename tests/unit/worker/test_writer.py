@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from podium.jobs import wire
 from podium.jobs.errors import StaleFenceError, UnavailableError
 from podium.jobs.events import LogLine, merge_metrics
 from podium.jobs.job import Progress
@@ -97,6 +98,21 @@ def test_an_outage_delays_points_and_loses_none(ledger, writer):
     writer.flush()
 
     assert list(range(100)) == sorted(ledger.points()["loss"])
+
+
+def test_no_event_is_too_large_for_a_watcher_however_many_points_waited(ledger, writer):
+    ledger.away = 10**9
+    wanted = [f"m{number}" for number in range(60)]
+    for step in range(2000):
+        writer.metrics(step, dict.fromkeys(wanted, step / 2))
+    for step in range(60_000):
+        writer.metrics(step, {"long": 1.0})
+    ledger.away = 0
+    writer.flush()
+
+    assert max(wire.to_proto(payload).ByteSize() for payload in ledger.payloads()) < 1 << 20
+    points = {step: step / 2 for step in range(2000)}
+    assert {**dict.fromkeys(wanted, points), "long": dict.fromkeys(range(60_000), 1.0)} == ledger.points()
 
 
 def test_a_lost_answer_doubles_nothing(ledger, writer):

@@ -7,7 +7,7 @@ checkpoint is registered through the same line, so that whoever sees it sees all
 import functools
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from podium.jobs.errors import StaleFenceError, UnavailableError
@@ -22,6 +22,8 @@ _INTERVAL = 0.5
 #: So many points do not wait for the interval: whoever reports thousands a second is watched as closely as others.
 #: But every write costs the ledger something, so they are some time apart.
 _MANY, _APART = 500, 0.05
+#: Points in one event, which so stays far below the 4 MiB that gRPC takes of a message, however long an outage was.
+_MOST = 50_000
 _LONGEST_PAUSE = 5.0
 #: In characters.
 _LONGEST_LINE = 10_000
@@ -38,16 +40,27 @@ class _Page:
 
     def payloads(self) -> list[MetricBatch | LogBatch | Progress]:
         found: list[MetricBatch | LogBatch | Progress] = []
-        if self.points:
-            series = (
-                MetricSeries(name=name, steps=tuple(steps), values=tuple(values))
-                for name, (steps, values) in self.points.items()
-            )
-            found.append(MetricBatch(series=tuple(series)))
+        found += _batches(self.points)
         found += log_batches(self.lines)
         if self.progress is not None:
             found.append(self.progress)
         return found
+
+
+def _batches(points: Mapping[str, tuple[list[int], list[float]]]) -> Iterator[MetricBatch]:
+    """The points, at most `_MOST` in one event."""
+    batch, room = list[MetricSeries](), _MOST
+    for name, (steps, values) in points.items():
+        for at in range(0, len(steps), _MOST):
+            part = slice(at, at + _MOST)
+            series = MetricSeries(name=name, steps=tuple(steps[part]), values=tuple(values[part]))
+            if len(series.steps) > room:
+                yield MetricBatch(series=tuple(batch))
+                batch, room = [], _MOST
+            batch.append(series)
+            room -= len(series.steps)
+    if batch:
+        yield MetricBatch(series=tuple(batch))
 
 
 class Writer:
