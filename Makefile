@@ -8,7 +8,7 @@ DATA ?=
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lint types walls proto proto-check docs pytest test-chaos bench-topk bench-train bench-pool bench-service up down clean
+.PHONY: help setup demo test check format lint types walls proto proto-check docs pytest test-chaos test-hostile bench-topk bench-train bench-pool bench-service up down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -73,6 +73,9 @@ pytest: setup
 test-chaos: setup ## Kill everything everywhere and ask whether the promises hold, half an hour (ARGS=--help for more)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos $(ARGS)
 	PODIUM_MODEL_EXAMPLES=300 $(BIN)/pytest tests/contract/test_job_store_interleaved.py tests/contract/test_job_store_lockstep.py
+
+test-hostile: setup ## Send a server what nobody should, and ask whether it still serves, some minutes (ARGS=--help for more)
+	$(BIN)/python -m tests.hostile $(ARGS)
 
 # Apart from .venv, so that nothing which only the benchmark needs is ever imported by accident.
 .bench-packages/.installed: benchmarks/requirements.txt benchmarks/requirements-sparse.txt constraints.txt | setup

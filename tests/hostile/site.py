@@ -100,12 +100,16 @@ class Site:
         store.begin(store.dispatch(job_id, NODE, next(self._slots)))
         return job_id
 
-    def serves(self, seconds: float = 10.0) -> bool:
+    def get(self, channel: grpc.Channel, seconds: float = 10.0) -> None:
+        """Asks for a job as a good caller does."""
+        stub = job_service_pb2_grpc.JobServiceStub(channel)
+        stub.GetJob(api.GetJobRequest(job_id=self._witness), timeout=seconds, metadata=self.metadata)
+
+    def serves(self) -> bool:
         """Whether a caller with a connection of its own is answered in time."""
         with self.new_channel() as channel:
             try:
-                stub = job_service_pb2_grpc.JobServiceStub(channel)
-                stub.GetJob(api.GetJobRequest(job_id=self._witness), timeout=seconds, metadata=self.metadata)
+                self.get(channel)
             except grpc.RpcError:
                 return False
         return self.server.alive

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
+from tests.hostile.attacks import ATTACKS
 from tests.hostile.calls import Fuzzer
 from tests.hostile.contract import rpcs
 from tests.hostile.site import Site
@@ -53,3 +54,11 @@ def test_whatever_is_sent_every_rpc_answers_as_documented_and_the_server_lives(s
     assert site.serves()
     assert [] == site.faults()
     assert set() == site.strangers(outcome.created)
+
+
+@pytest.mark.parametrize("attack", ATTACKS[:6], ids=[attack.__name__ for attack in ATTACKS[:6]])
+def test_whoever_attacks_others_are_served(site, attack):
+    attack(site)
+
+    assert site.serves()
+    assert [] == site.faults()

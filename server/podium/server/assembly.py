@@ -40,6 +40,8 @@ from podium.server.unreadable import Foreign, reader
 
 MAX_MESSAGE_BYTES = 4 << 20
 MAX_CONCURRENT_RPCS = 2000
+#: Calls that one connection may have open; more wait at their caller. So that none reaches the limit of all by itself.
+MAX_CONCURRENT_STREAMS = 1000
 
 #: Every service of the contract.
 SERVICES: Mapping[str, ServiceDescriptor] = {
@@ -64,6 +66,9 @@ _OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     # A page of metrics, all series at once, may be more; clients have a limit of their own.
     ("grpc.max_send_message_length", 32 << 20),
+    ("grpc.max_concurrent_streams", MAX_CONCURRENT_STREAMS),
+    # For who connects and says nothing; the default is two minutes.
+    ("grpc.server_handshake_timeout_ms", 20_000),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),

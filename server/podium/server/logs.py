@@ -1,5 +1,6 @@
 """The server's log: each line with the call and the job that it is about."""
 
+import logging
 from collections.abc import Mapping
 
 from podium.jobs import logs
@@ -16,6 +17,13 @@ def configure(level: str) -> None:
         ValueError: PODIUM_LOG_FORMAT is neither text nor json.
     """
     logs.configure(_TEXT, _about, level=level)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_caller_stayed)
+
+
+def _caller_stayed(record: logging.LogRecord) -> bool:
+    """False of what gRPC logs, with a traceback, whenever a caller hangs up early: anybody could fill the log."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or kind.__name__ != "ExecuteBatchError"
 
 
 def _about() -> Mapping[str, object]:
