@@ -7,9 +7,8 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from podium.client._access import NewToken
 from podium.client._catalogue import BackboneInfo, Datasets, ServerInfo, SorterInfo
 from podium.client._channel import open_channel
 from podium.client._job_handle import JobHandle
@@ -18,12 +17,15 @@ from podium.client._tls import Tls
 from podium.client._token import shown
 from podium.client._watch import watch
 from podium.client._wire import Wire
-from podium.jobs.audit import AuditEvent
 from podium.jobs.events import JobEvent
 from podium.jobs.job import Job, Node
 from podium.jobs.spec import JobSpec, Priority
 from podium.jobs.states import State
-from podium.jobs.tokens import Role, Token
+
+if TYPE_CHECKING:
+    from podium.client._access import NewToken
+    from podium.jobs.audit import AuditEvent
+    from podium.jobs.tokens import Role, Token
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -71,6 +70,8 @@ def is_loopback(target: str) -> bool:
     """
     if target.startswith(("unix:", "unix-abstract:")):
         return True
+    import ipaddress  # only for who has a token: a client is quick to import
+
     host = _SCHEME.sub("", target, count=1).rpartition(":")[0].strip("[]")
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback

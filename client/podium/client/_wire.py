@@ -1,12 +1,15 @@
 """The only file that builds requests and reads responses: dataclasses in, dataclasses out, errors of our own tree."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf import json_format
@@ -26,7 +29,6 @@ from podium.api.v1 import (
     server_service_pb2,
     server_service_pb2_grpc,
 )
-from podium.client._access import Access
 from podium.client._catalogue import BackboneInfo, DatasetInfo, Datasets, ParameterInfo, ServerInfo, SorterInfo
 from podium.client._errors import translated
 from podium.client._trace import carried
@@ -36,6 +38,9 @@ from podium.jobs.job import Checkpoint, CheckpointFile, Job, Node
 from podium.jobs.spec import JobSpec, Priority
 from podium.jobs.states import State
 from podium.jobs.wire import DATACLASSES, from_proto, to_proto
+
+if TYPE_CHECKING:
+    from podium.client._access import Access
 
 
 class Wire:
@@ -62,7 +67,13 @@ class Wire:
         self._checkpoints = checkpoint_service_pb2_grpc.CheckpointServiceStub(channel)
         self._nodes = node_service_pb2_grpc.NodeServiceStub(channel)
         self._server = server_service_pb2_grpc.ServerServiceStub(channel)
-        self.access = Access(channel, self._unary)
+
+    @cached_property
+    def access(self) -> Access:
+        """Tokens and the audit trail; loaded when somebody asks for them, as few do."""
+        from podium.client._access import Access
+
+        return Access(self._channel, self._unary)
 
     def close(self) -> None:
         self._closed = True
