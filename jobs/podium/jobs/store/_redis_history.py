@@ -17,7 +17,8 @@ from podium.jobs.store._redis_keys import FIELDS, Keys, from_fields
 from podium.jobs.store._redis_link import Commands, Link
 from podium.jobs.store._redis_log import RedisLog
 
-_ROWS = 500
+#: Points of a page may be ten megabytes where there are more.
+_ROWS = 200
 #: The greatest second half of an id.
 _MOST = 2**64 - 1
 Row: TypeAlias = tuple[bytes, Mapping[bytes, bytes]]

@@ -95,6 +95,7 @@ class _Found:
 
     def _merged(self, name: str, most: int) -> tuple[Steps, Values]:
         parts = self._parts[name]
-        steps, values = (np.concatenate(column) for column in zip(*parts, strict=True))
+        steps = np.concatenate([some for some, _ in parts])
+        values = np.concatenate([some for _, some in parts])
         parts.clear()
         return thinned(*merged(steps, values), most)
