@@ -57,7 +57,7 @@ class _Found:
     def __init__(self, most: int, first: int, last: int) -> None:
         self._most, self._first, self._last = most, first, last
         self._held = 0
-        self._parts: defaultdict[str, list[tuple[Steps, Values]]] = defaultdict(list)
+        self._parts: defaultdict[str, tuple[list[Steps], list[Values]]] = defaultdict(lambda: ([], []))
         self._waiting: defaultdict[str, list[Column]] = defaultdict(list)
 
     def read(self, columns: Iterable[Column]) -> None:
@@ -85,17 +85,24 @@ class _Found:
             if not wanted.all():
                 steps, values = steps[wanted], values[wanted]
             if len(steps):
-                self._parts[name].append((steps, values))
+                self._parts[name][0].append(steps)
+                self._parts[name][1].append(values)
                 self._held += len(steps)
         self._waiting.clear()
         if self._held > self._most:
             share = max(4, self._most // (2 * len(self._parts)))
-            self._parts.update({name: [self._merged(name, share)] for name in self._parts})
-            self._held = sum(len(steps) for ((steps, _),) in self._parts.values())
+            self._held = 0
+            for name, parts in self._parts.items():
+                steps, values = self._merged(name, share)
+                parts[0].append(steps)
+                parts[1].append(values)
+                self._held += len(steps)
 
     def _merged(self, name: str, most: int) -> tuple[Steps, Values]:
         parts = self._parts[name]
-        steps = np.concatenate([some for some, _ in parts])
-        values = np.concatenate([some for _, some in parts])
-        parts.clear()
+        # One after the other, so that there is never a second copy of both.
+        steps = np.concatenate(parts[0])
+        parts[0].clear()
+        values = np.concatenate(parts[1])
+        parts[1].clear()
         return thinned(*merged(steps, values), most)
