@@ -72,12 +72,16 @@ class Program:
         words: its arguments.
         environment: added to this process's own.
         log: what it says.
+        cwd: where it runs; Python looks for modules there first.
     """
 
-    def __init__(self, module: str, words: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, module: str, words: Sequence[str], environment: Mapping[str, str], log: Path, cwd: Path = _ROOT
+    ) -> None:
         self._command = [sys.executable, "-m", module, *words]
         self._environment = {**os.environ, **environment}
         self._log = log
+        self._cwd = cwd
         self._started: subprocess.Popen[bytes] | None = None
 
     @property
@@ -92,7 +96,7 @@ class Program:
     def start(self) -> None:
         with self._log.open("ab") as log:
             self._started = subprocess.Popen(
-                self._command, env=self._environment, cwd=_ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                self._command, env=self._environment, cwd=self._cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
 
     def wait(self, seconds: float) -> None:
@@ -104,10 +108,10 @@ class Program:
 class Server(Program):
     """`python -m podium.server`, on the same address after every start."""
 
-    def __init__(self, name: str, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, name: str, folder: Path, environment: Mapping[str, str], cwd: Path = _ROOT) -> None:
         self._port_file = folder / f"{name}.port"
         self.address = "127.0.0.1:0"
-        super().__init__("podium.server", (), environment, folder / f"{name}.log")
+        super().__init__("podium.server", (), environment, folder / f"{name}.log", cwd)
         self._words = list(self._command)
 
     def start(self) -> None:

@@ -71,7 +71,7 @@ def test_the_target_is_the_slots_of_one_machine(scaler):
     assert ("podium-slots", 8) == (spec.metric_name, spec.target_size)
 
 
-@pytest.mark.parametrize("text", ["", "0", "-8", "8.0", "eight"])
+@pytest.mark.parametrize("text", ["", "0", "-8", "8.0", "eight", "10000", "9" * 400, "9" * 5000])
 def test_a_trigger_without_a_sane_number_of_slots_hears_which_key_to_mend(scaler, text):
     with pytest.raises(grpc.RpcError) as caught:
         scaler.GetMetricSpec(trigger(pool="default", slotsPerMachine=text), timeout=20)

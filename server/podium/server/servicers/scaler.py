@@ -8,6 +8,7 @@ from podium.jobs.errors import FieldViolation, InvalidSpecError
 from podium.server.services.demand import PoolDemand
 
 _METRIC = "podium-slots"
+_MOST_SLOTS = 9999
 
 
 class ExternalScalerServicer:
@@ -37,8 +38,9 @@ class ExternalScalerServicer:
 
 def _slots_per_machine(request: pb.ScaledObjectRef) -> int:
     text = _metadata(request, "slotsPerMachine", "the slots of one machine of the pool")
-    if not text.isdecimal() or int(text) < 1:
-        raise _refused("slotsPerMachine", f"{text!r} is not a whole number from 1")
+    # Longer ones are not even read: Python refuses thousands of digits, and the contract those above 64 bits.
+    if len(text) > len(str(_MOST_SLOTS)) or not text.isdecimal() or not 1 <= int(text) <= _MOST_SLOTS:
+        raise _refused("slotsPerMachine", f"{text!r} is not a whole number from 1 to {_MOST_SLOTS}")
     return int(text)
 
 
