@@ -110,6 +110,19 @@ def from_proto(cls: type[T], message: Message) -> T:
     return cls(**arguments)
 
 
+def unknown_in(message: T) -> T:
+    """What of a message this release does not know, in place: a message without anything else; in no list or map."""
+    given: Any = message
+    left = type(given)()
+    left.CopyFrom(given)
+    for field, value in given.ListFields():
+        left.ClearField(field.name)
+        if isinstance(value, Message) and (within := unknown_in(value)).ByteSize():
+            getattr(left, field.name).CopyFrom(within)
+    found: T = left
+    return found
+
+
 def to_bytes(value: Any) -> bytes:
     """`to_proto`, serialized: the ledger's form."""
     data: bytes = to_proto(value).SerializeToString()

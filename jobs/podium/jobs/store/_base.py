@@ -46,6 +46,8 @@ class NewJob:
     """As `Job.created_by`."""
     trace_parent: str = ""
     """As `Job.trace_parent`."""
+    unknown: bytes = b""
+    """A serialized Job with nothing but those fields of the spec that this release does not know; kept for the next."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -96,6 +96,8 @@ class Change:
     """Whether the spec's priority and labels are to be written too."""
     faulty: str = ""
     """A machine whose hardware has failed."""
+    unknown: bytes = b""
+    """Of a new job: as `NewJob.unknown`."""
 
     @property
     def numbered(self) -> list[tuple[int, JobEvent]]:
@@ -154,7 +156,8 @@ def created(new: NewJob, job_id: str, number: int, now: datetime) -> Change:
         created_by=new.created_by,
         trace_parent=new.trace_parent,
     )
-    return _noted(Change(record=Record(job=job, number=number)), [StateChange(to_state=State.QUEUED)], now)
+    born = Change(record=Record(job=job, number=number), unknown=new.unknown)
+    return _noted(born, [StateChange(to_state=State.QUEUED)], now)
 
 
 def cancelled(record: Record, reason: str, force: bool, now: datetime) -> Change:

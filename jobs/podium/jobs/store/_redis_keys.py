@@ -11,7 +11,7 @@ from podium.jobs import wire
 from podium.jobs.job import Attempt, Job
 from podium.jobs.states import State
 from podium.jobs.store._base import Wish
-from podium.jobs.store._record import Record
+from podium.jobs.store._record import Change, Record
 
 #: Set at creation and never written again, so that what a newer version wrote into a spec survives an older one.
 _BORN = frozenset({"id", "project", "spec", "classes", "create_time", "created_by", "trace_parent"})
@@ -184,8 +184,9 @@ class Keys:
         return f"{self.prefix}bell"
 
 
-def to_fields(record: Record, *, new: bool) -> Mapping[str, bytes | str]:
+def to_fields(change: Change, *, new: bool) -> Mapping[str, bytes | str]:
     """The fields to write: what a job is born with only when it is new, ended attempts only when one more has ended."""
+    record = change.record
     attempts = record.job.attempts
     ended = sum(attempt.end_time is not None for attempt in attempts)
     now = wire.to_proto(replace(record.job, attempts=attempts[ended:]), only=_NOW)
@@ -195,7 +196,8 @@ def to_fields(record: Record, *, new: bool) -> Mapping[str, bytes | str]:
         past = job_pb2.Job(attempts=map(wire.to_proto, attempts[:ended]))
         values["past"] = past.SerializeToString()
     if new:
-        values["born"] = wire.to_proto(record.job, only=_BORN).SerializeToString()
+        # Two messages of one type, one after the other, are their union.
+        values["born"] = wire.to_proto(record.job, only=_BORN).SerializeToString() + change.unknown
     return values
 
 

@@ -132,7 +132,7 @@ class RedisStore(RedisCensus, RedisHistory, RedisListing, RedisDeletions, RedisN
         guards: Commands = []
         commands: Commands = []
         if change.record != before:
-            fields = dict(to_fields(change.record, new=before is None))
+            fields = dict(to_fields(change, new=before is None))
             if change.amended:
                 fields["born"] = amended(self._link.run(("HGET", self._keys.job(job.id), "born"))[0], change.record)
             commands.append(("HSET", self._keys.job(job.id), *(word for item in fields.items() for word in item)))

@@ -24,6 +24,8 @@ DEFAULT_PAGE = 50
 LARGEST_PAGE = 1000
 #: Jobs on one WatchJobs, as the contract's own rule has it.
 MOST_WATCHED = 1000
+#: Bytes of a spec's fields that this release does not know. It keeps them, so there is an end to it.
+_MOST_UNKNOWN = 64 << 10
 #: As many labels as the contract lets a spec have.
 _MOST_LABELS = 64
 #: The words of an order -> whether it begins with the oldest job.
@@ -79,6 +81,7 @@ class Jobs:
             asked=asked,
             created_by=_creator(),
             trace_parent=TRACE_PARENT.get(),
+            unknown=_unknown(request),
         )
         try:
             job, new = self._store.create(new_job)
@@ -217,3 +220,13 @@ def _creator() -> str:
 
 def _wrong(field: str, description: str) -> InvalidSpecError:
     return InvalidSpecError([FieldViolation(field=field, description=description)])
+
+
+def _unknown(request: CreateJobRequest) -> bytes:
+    spec = wire.unknown_in(request.spec)
+    size = spec.ByteSize()
+    if size > _MOST_UNKNOWN:
+        raise InvalidSpecError(
+            [FieldViolation(field="spec", description=f"{size} bytes of it are fields that this server does not know")]
+        )
+    return job_pb2.Job(spec=spec).SerializeToString() if size else b""
