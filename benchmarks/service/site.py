@@ -124,7 +124,9 @@ def mlflow() -> Iterator[Serving]:
         probe.close()
         store = ("--backend-store-uri", f"sqlite:///{name}/mlflow.db", "--artifacts-destination", f"{name}/artifacts")
         command = [str(_MLFLOW / "mlflow"), "server", "--workers", "1", "--port", str(port), *store]
-        with _process(command, Path(name) / "log", {"PYTHONPATH": ""}) as process:
+        # By default it has 15 connections, and with more clients all of them wait for one another.
+        environment = {"PYTHONPATH": "", "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "128"}
+        with _process(command, Path(name) / "log", environment) as process:
             address = f"http://127.0.0.1:{port}"
             _until(lambda: _answers(f"{address}/health"), process, Path(name) / "log")
             yield Serving(address=address, process=process, log=Path(name) / "log")
