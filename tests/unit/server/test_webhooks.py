@@ -1,4 +1,7 @@
-"""Webhooks: what is sent, to whom it is not, what becomes of a receiver that is away, and how it tells a fake."""
+"""Webhooks: what is sent, to whom it is not, what becomes of a receiver that is away, and how it tells a fake.
+
+Long, because all of it is asked of one courier with one receiver.
+"""
 
 import ipaddress
 import re

@@ -1,16 +1,17 @@
 """The ledger: one interface, one implementation in memory, one in Redis (podium.jobs.store.redis)."""
 
 from podium.jobs.store._archive import Archive
-from podium.jobs.store._base import (
+from podium.jobs.store._base import Bell, JobStore
+from podium.jobs.store._columns import Column
+from podium.jobs.store._ledger import no_such_checkpoint, no_such_job, utc_now
+from podium.jobs.store._memory import MemoryStore
+from podium.jobs.store._terms import (
     Assignment,
-    Bell,
     Bookmark,
     Census,
-    Column,
     Deletion,
     Drain,
     EventPage,
-    JobStore,
     Leases,
     LogPage,
     NewJob,
@@ -19,8 +20,6 @@ from podium.jobs.store._base import (
     Usage,
     Wish,
 )
-from podium.jobs.store._ledger import no_such_checkpoint, no_such_job, utc_now
-from podium.jobs.store._memory import MemoryStore
 from podium.jobs.store._tokens import StoredToken, TokenBook
 
 __all__ = [

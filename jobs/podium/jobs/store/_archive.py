@@ -24,8 +24,8 @@ from typing import Any
 from podium.api.v1.event_pb2 import JobEvent
 from podium.jobs.artifacts import ArtifactStore
 from podium.jobs.errors import DataLossError, PodiumError, UnavailableError
-from podium.jobs.store._base import EventPage, LogPage, StoredEvent, StoredLines
 from podium.jobs.store._log import a_page, lines_in
+from podium.jobs.store._terms import EventPage, LogPage, StoredEvent, StoredLines
 
 #: 1 did not count lines.
 _FORMATS = (1, 2)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from podium.jobs.errors import FailedPreconditionError, UnavailableError
 from podium.jobs.job import Checkpoint, Job
-from podium.jobs.store._base import Deletion
 from podium.jobs.store._ledger import TRIES, Ledger
+from podium.jobs.store._terms import Deletion
 
 
 @dataclass(frozen=True, kw_only=True)

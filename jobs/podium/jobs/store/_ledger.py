@@ -41,10 +41,10 @@ from podium.jobs.spec import Priority
 from podium.jobs.states import State
 from podium.jobs.store import _record
 from podium.jobs.store._archive import Archive
-from podium.jobs.store._base import Assignment, Drain, EventPage, Leases, LogPage, NewJob, StoredEvent, Wish
 from podium.jobs.store._columns import Column, columns_of
 from podium.jobs.store._log import check_lines_kept, logged
 from podium.jobs.store._record import Change, Record
+from podium.jobs.store._terms import Assignment, Drain, EventPage, Leases, LogPage, NewJob, StoredEvent, Wish
 
 #: A write is tried again as often as others get in between; each of those got something done.
 TRIES = 100

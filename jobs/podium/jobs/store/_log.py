@@ -6,8 +6,8 @@ from dataclasses import replace
 from podium.api.v1.event_pb2 import JobEvent
 from podium.jobs.errors import OutOfRangeError
 from podium.jobs.events import LogBatch
-from podium.jobs.store._base import LogPage, StoredEvent, StoredLines
 from podium.jobs.store._record import Change
+from podium.jobs.store._terms import LogPage, StoredEvent, StoredLines
 
 #: The log of a job is dropped in parts of this share of what is kept.
 _PARTS = 8

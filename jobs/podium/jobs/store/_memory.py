@@ -18,21 +18,7 @@ from podium.jobs.job import Cause, Checkpoint, Job, Node, Slot
 from podium.jobs.notices import Notice
 from podium.jobs.states import State
 from podium.jobs.store._archive import Archive
-from podium.jobs.store._base import (
-    Assignment,
-    Bell,
-    Bookmark,
-    Census,
-    Deletion,
-    Drain,
-    EventPage,
-    JobPage,
-    Leases,
-    LogPage,
-    StoredEvent,
-    Usage,
-    Wanted,
-)
+from podium.jobs.store._base import Bell
 from podium.jobs.store._deleting import Deleting, Removal
 from podium.jobs.store._ledger import (
     LOG_KEPT,
@@ -49,6 +35,20 @@ from podium.jobs.store._ledger import (
 from podium.jobs.store._log import a_page
 from podium.jobs.store._notices import notices_of
 from podium.jobs.store._record import Change, Record
+from podium.jobs.store._terms import (
+    Assignment,
+    Bookmark,
+    Census,
+    Deletion,
+    Drain,
+    EventPage,
+    JobPage,
+    Leases,
+    LogPage,
+    StoredEvent,
+    Usage,
+    Wanted,
+)
 
 _REQUESTS_KEPT = timedelta(days=7)
 _NODES_KEPT = timedelta(days=1)

@@ -16,7 +16,7 @@ from podium.jobs.events import JobEvent, LogBatch, LogLine, MetricBatch, Payload
 from podium.jobs.job import Attempt, Cause, Checkpoint, Job, JobError, Member, Progress, slots_in_words
 from podium.jobs.spec import Priority
 from podium.jobs.states import HOLDING_A_SLOT, MOVES, State
-from podium.jobs.store._base import Assignment, NewJob, Wish
+from podium.jobs.store._terms import Assignment, NewJob, Wish
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from podium.jobs.job import Cause
 from podium.jobs.spec import Priority
 from podium.jobs.states import State
-from podium.jobs.store._base import Census
 from podium.jobs.store._record import Change, Record, places_in_line
 from podium.jobs.store._redis_link import Command, Commands
 from podium.jobs.store._redis_nodes import RedisNodes
+from podium.jobs.store._terms import Census
 
 #: So many pools without machines are looked at; whoever submits jobs to more must not slow down who counts them.
 _STRANGE_POOLS = 1000

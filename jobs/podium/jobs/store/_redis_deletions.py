@@ -4,11 +4,11 @@ import json
 from collections.abc import Mapping, Sequence, Set
 from datetime import UTC, datetime
 
-from podium.jobs.store._base import Deletion
 from podium.jobs.store._deleting import Deleting, Removal
 from podium.jobs.store._record import Change, Record
 from podium.jobs.store._redis_keys import Keys
 from podium.jobs.store._redis_link import Commands, Link
+from podium.jobs.store._terms import Deletion
 
 
 class RedisDeletions(Deleting):

@@ -10,12 +10,12 @@ from podium.jobs import wire
 from podium.jobs.errors import NotFoundError
 from podium.jobs.events import JobEvent, LogBatch, MetricBatch
 from podium.jobs.job import Checkpoint
-from podium.jobs.store._base import EventPage, StoredEvent
 from podium.jobs.store._ledger import by_step, no_such_checkpoint, no_such_job
 from podium.jobs.store._record import Change, Record
 from podium.jobs.store._redis_keys import FIELDS, Keys, from_fields
 from podium.jobs.store._redis_link import Commands, Link
 from podium.jobs.store._redis_log import RedisLog
+from podium.jobs.store._terms import EventPage, StoredEvent
 
 #: Points of a page may be ten megabytes where there are more.
 _ROWS = 200

@@ -10,8 +10,8 @@ from podium.api.v1 import job_pb2
 from podium.jobs import wire
 from podium.jobs.job import Attempt, Job
 from podium.jobs.states import State
-from podium.jobs.store._base import Wish
 from podium.jobs.store._record import Change, Record
+from podium.jobs.store._terms import Wish
 
 #: Set at creation and never written again, so that what a newer version wrote into a spec survives an older one.
 _BORN = frozenset({"id", "project", "spec", "classes", "create_time", "created_by", "trace_parent"})

@@ -6,11 +6,11 @@ from typing import Any, TypeAlias
 
 from podium.jobs.job import Job, QueueInfo
 from podium.jobs.states import State
-from podium.jobs.store._base import JobPage, Wanted
 from podium.jobs.store._ledger import Ledger, parse_cursor
 from podium.jobs.store._record import Record
 from podium.jobs.store._redis_keys import FIELDS, Keys, from_fields, message_of
 from podium.jobs.store._redis_link import Command, Link
+from podium.jobs.store._terms import JobPage, Wanted
 
 _ROWS = 100
 #: What may be looked at for one page: a job that its state rules out costs 1, one that is read costs more.

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from operator import itemgetter
 
 from podium.api.v1 import event_pb2
-from podium.jobs.store._base import LogPage, StoredEvent, StoredLines
 from podium.jobs.store._ledger import Ledger, no_such_job
 from podium.jobs.store._log import a_page, lines_in
 from podium.jobs.store._redis_keys import Keys
 from podium.jobs.store._redis_link import Commands, Link
+from podium.jobs.store._terms import LogPage, StoredEvent, StoredLines
 
 _ROWS = 500
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from podium.jobs import wire
 from podium.jobs.job import Node
-from podium.jobs.store._base import Drain, Leases
 from podium.jobs.store._ledger import no_such_node, node_state
 from podium.jobs.store._redis_keys import Keys
 from podium.jobs.store._redis_link import Link, pages
+from podium.jobs.store._terms import Drain, Leases
 
 _DAY = 86_400
 _NODES = 100

@@ -5,11 +5,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TypeAlias
 
 from podium.jobs.notices import Notice, from_json, to_json
-from podium.jobs.store._base import Bookmark
 from podium.jobs.store._notices import NOTICES_KEPT, notices_of
 from podium.jobs.store._record import Change
 from podium.jobs.store._redis_keys import Keys
 from podium.jobs.store._redis_link import Commands, Link
+from podium.jobs.store._terms import Bookmark
 
 _Row: TypeAlias = tuple[bytes, Mapping[bytes, bytes]]
 

@@ -20,7 +20,7 @@ from podium.jobs.errors import UnavailableError
 from podium.jobs.job import Job
 from podium.jobs.states import State
 from podium.jobs.store._archive import Archive
-from podium.jobs.store._base import Assignment, Bell, Leases, Usage
+from podium.jobs.store._base import Bell
 from podium.jobs.store._ledger import LOG_KEPT, Outcome, new_job_id, no_such_job, utc_now
 from podium.jobs.store._record import Change, Record
 from podium.jobs.store._redis_audit import RedisAudit
@@ -33,6 +33,7 @@ from podium.jobs.store._redis_link import Command, Commands, Link, Move, connect
 from podium.jobs.store._redis_listing import RedisListing
 from podium.jobs.store._redis_notices import RedisNotices
 from podium.jobs.store._redis_tokens import RedisTokens
+from podium.jobs.store._terms import Assignment, Leases, Usage
 
 __all__ = ["RedisAudit", "RedisStore", "RedisTokens", "connect"]
 
