@@ -3,7 +3,9 @@
 Every call of the ledger runs in a thread that stops before each of its commands. A step lets one of them run one
 command: as it should, with its answer lost and the command sent again as redis-py does, or with the caller killed just
 before or just after it. What must hold, holds after every step. PODIUM_MODEL_EXAMPLES runs as many random histories as
-it says, in place of the few that are the same each time. Long, because a model is one machine: its rules share its state.
+it says, in place of the few that are the same each time.
+
+Long, because a model is one machine: its rules share its state.
 """
 
 import itertools
