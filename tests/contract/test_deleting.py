@@ -67,6 +67,22 @@ class TestAJob:
         assert [other] == [job.id for job in store.list(project="default")[0]]
         assert [] == list(store.known([job_id])) == list(store.ended(before=world.clock.now, limit=9))
 
+    @pytest.mark.parametrize("change", ["cancel", "pause", "resume"])
+    def test_that_is_deleted_while_somebody_changes_it_is_not_found(self, world, monkeypatch, change: str) -> None:
+        store, look = world.store, world.store._known
+        job_id = ended(store)
+
+        def look_and_lose(job_id: str) -> object:
+            found = look(job_id)
+            monkeypatch.undo()
+            store.delete(job_id)
+            return found
+
+        monkeypatch.setattr(store, "_known", look_and_lose)
+        with pytest.raises(NotFoundError) as caught:
+            getattr(store, change)(job_id, *(["why"] if change != "resume" else []))
+        assert "JOB_NOT_FOUND" == caught.value.reason
+
     def test_stands_on_the_list_of_deletions_until_that_is_concluded(self, world) -> None:
         first, second = ended(world.store), ended(world.store, name="b")
         for job_id in (second, first):
