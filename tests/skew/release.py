@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -14,6 +15,8 @@ _ROOMS = ("proto/gen", "jobs", "topk", "server", "worker", "client")
 
 def there() -> bool:
     """Whether there is a history that has the release; a source archive has none, nor may a shallow clone."""
+    if shutil.which("git") is None:
+        return False
     command = ["git", "cat-file", "-e", f"{COMMIT}^{{commit}}"]
     asked = subprocess.run(command, cwd=HERE, capture_output=True, check=False)
     return asked.returncode == 0
