@@ -151,8 +151,8 @@ def test_a_slow_reader_misses_nothing_and_slows_nobody(server, store, running):
     taken = [next(slow) for _ in range(4)]
     with ThreadPoolExecutor(1) as pool:
         quickly = pool.submit(lambda: history(quick))
-        text = "x" * 500_000
-        for batch in range(1, 61):  # 30 MB, far above what is queued for one watcher
+        text = "x" * 100_000
+        for batch in range(1, 61):  # 6 MB: far above what is queued for one watcher, and less than is kept of a log
             store.append(assignment, batch, [LogBatch(lines=(LogLine(text=text),))])
         store.finish(assignment, State.SUCCEEDED, reason="done")
         everything = list(range(1, 60 + JOB_EVENTS + 1))
