@@ -65,7 +65,7 @@ class Writer:
         if "spec" in kind.DESCRIPTOR.fields_by_name and chance < 0.9:
             message.spec.CopyFrom(self._spec)  # type: ignore[attr-defined]  # of CreateJobRequest alone
             for _ in range(self._random.choice((0, 1, 1, 2, 5))):
-                self._change(message.spec)  # type: ignore[attr-defined]
+                self._change(message.spec)  # type: ignore[attr-defined]  # as above
         data = message.SerializeToString()
         return data if chance < 0.6 else self._random.choice(_DAMAGES)(data, self._random)
 

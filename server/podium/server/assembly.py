@@ -132,8 +132,7 @@ class Assembled:
             self.server.add_generic_rpc_handlers((_handlers(service, servicers.get(service.name), interceptors),))
         if with_reflection:
             described = (*names, health.SERVICE_NAME, reflection.SERVICE_NAME)
-            # no-untyped-call: the package has no types.
-            reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]
+            reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]  # has no types
                 reflection.aio.ReflectionServicer(described), foreign
             )
         self._names = ("", *names)
