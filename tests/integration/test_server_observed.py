@@ -51,7 +51,7 @@ def test_rpcs_that_there_are_not_are_one_series_whatever_they_are_called(server,
             unknown(b"", timeout=20)
 
     eventually(lambda: server.scrape()("grpc_server_handled_total", **other) == before + 3)
-    assert "Up" not in server.ask("/metrics")[1]
+    assert "Made" not in server.ask("/metrics")[1]
 
 
 def test_what_a_caller_makes_up_forges_no_line_of_the_log(server, refused, eventually):
