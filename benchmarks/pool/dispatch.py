@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.train.rows import Row
+from benchmarks.rows import Row
 from podium.jobs.job import Member, Node, NodeState, Slot
 from podium.jobs.settings import Settings
 from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven, Priority, Resources

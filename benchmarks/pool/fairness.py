@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from benchmarks.train.rows import Row
+from benchmarks.rows import Row
 from podium.jobs.job import Node, NodeState, Slot
 from podium.jobs.settings import Settings
 from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven, Resources

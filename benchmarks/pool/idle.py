@@ -8,7 +8,7 @@ import itertools
 import tempfile
 from pathlib import Path
 
-from benchmarks.train.rows import Row
+from benchmarks.rows import Row
 from podium.jobs.job import Job
 from podium.jobs.states import State
 from tests.chaos.depth import submit

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import redis
 
-from benchmarks.train.rows import Row
+from benchmarks.rows import Row
 from podium.jobs.artifacts import ArtifactStore
 from podium.jobs.events import LogBatch, LogLine, MetricBatch, MetricSeries
 from podium.jobs.job import Checkpoint, Progress

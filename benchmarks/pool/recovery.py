@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.train.rows import Row
+from benchmarks.rows import Row
 from podium.jobs.events import MetricBatch
 from podium.jobs.job import Job
 from podium.jobs.states import State

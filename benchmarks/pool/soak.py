@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.train.rows import Row
+from benchmarks.rows import Row
 from podium.jobs.errors import PodiumError
 from podium.jobs.job import Job
 from podium.jobs.states import State

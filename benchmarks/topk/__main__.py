@@ -1,20 +1,18 @@
 """Times every top-k loss against cross entropy, torch.topk and difftopk, in one run: python -m benchmarks.topk."""
 
 import argparse
-import datetime
-import os
 import re
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
+from benchmarks import frame
 from benchmarks.topk import report
 from benchmarks.topk.contenders import CROSS_ENTROPY, SIZES, TORCH_TOPK, Contender, Size, contenders
 from benchmarks.topk.measure import THREADS, Probe, copy_bandwidth, interleave, prepare, probe, set_up_process
 
 _TABLE_WIDTH = 140
-_RESULTS = Path(__file__).parents[1] / "results"
 
 
 def main() -> None:
@@ -39,7 +37,7 @@ def main() -> None:
 
     if arguments.only or arguments.size:
         return
-    path = arguments.results / f"topk-{report.slug(report.device_name(device))}.md"
+    path = arguments.results / frame.file_of("topk", device.type).name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(report.document(head, tables, bandwidth))
     console.print(f"Written: {path.name}", highlight=False)
@@ -72,9 +70,8 @@ def _chosen(pattern: str) -> dict[str, Contender]:
 
 def _head(device: torch.device) -> str:
     # With more work than cores, threads wait for one another and short calls take many times as long.
-    load = f"; {THREADS} threads; load of the machine before: {os.getloadavg()[0]:.1f}" if device.type == "cpu" else ""
-    day = datetime.datetime.now(datetime.UTC).date()
-    return f"{report.device_name(device)}{load}; PyTorch {torch.__version__}; {day}"
+    load = f"; {THREADS} threads; load of the machine before: {frame.load()}" if device.type == "cpu" else ""
+    return f"{frame.device_name(device.type)}{load}; PyTorch {torch.__version__}; {frame.today()}"
 
 
 def _arguments() -> argparse.Namespace:
@@ -88,7 +85,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--size", default="", metavar="TEXT", help="only sizes with this in their title; writes no file"
     )
-    parser.add_argument("--results", type=Path, default=_RESULTS, help="where the Markdown file goes")
+    parser.add_argument("--results", type=Path, default=frame.RESULTS, help="where the Markdown file goes")
     arguments = parser.parse_args()
     if arguments.device == "auto":
         arguments.device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,13 +1,9 @@
 """The table of a size, for the terminal and as Markdown."""
 
-import platform
-import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import torch
 from rich import box
 from rich.table import Table
 
@@ -41,20 +37,6 @@ class Row:
     def median(self) -> float | None:
         """Seconds a call, None for one that cannot run."""
         return statistics.median(self.seconds) if self.seconds else None
-
-
-def device_name(device: torch.device) -> str:
-    """Return what the device is called by its maker."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
-    return found[1].strip() if found else platform.machine()
-
-
-def slug(name: str) -> str:
-    """Return the name as part of a file name."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def cells(size: Size, rows: Mapping[str, Row], bandwidth: float | None) -> list[list[str]]:

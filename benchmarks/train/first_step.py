@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from benchmarks.train.rows import Row, turns
+from benchmarks.rows import Row, turns
 from podium.client import Client, JobHandle
 from podium.client.local import Stack, StackConfig
 from podium.jobs.events import MetricBatch

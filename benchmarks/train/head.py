@@ -12,7 +12,7 @@ import timm
 import torch
 from PIL import Image
 
-from benchmarks.train.rows import Row, ratios, turns
+from benchmarks.rows import Row, ratios, turns
 from podium.jobs.spec import AdamW, ImageFolder, JobSpec, LinearHead, OddEven
 from podium.worker.fit.data import Split, shuffled
 from podium.worker.fit.learners import HeadLearner

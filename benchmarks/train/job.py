@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.train.rows import Row, ratios, turns
+from benchmarks.rows import Row, ratios, turns
 from podium.jobs.artifacts import ArtifactStore
 from podium.jobs.job import Node, NodeState, Slot
 from podium.jobs.settings import Settings

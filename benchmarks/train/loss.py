@@ -9,7 +9,7 @@ import torchvision
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.train.rows import Row, turns
+from benchmarks.rows import Row, turns
 from podium.topk import OddEven, TopKCrossEntropy
 
 _BATCH, _SIDE, _CLASSES, _CALLS = 64, 224, 1000, 20

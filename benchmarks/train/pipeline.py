@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from benchmarks.train.rows import HEAD, Row, ratios, turns
+from benchmarks.rows import HEAD, Row, ratios, turns
 from podium.jobs.datasets import index
 from podium.jobs.spec import Augmentation, Interpolation, Preprocessing, Resize
 from podium.worker.fit.data import IndexedImages, Memory, Pipeline, Split

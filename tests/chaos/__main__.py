@@ -5,7 +5,6 @@ The order is random: by PODIUM_CHAOS_SEED, which is printed.
 """
 
 import argparse
-import datetime
 import os
 import queue
 import random
@@ -19,10 +18,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
-from benchmarks.topk import report
+from benchmarks import frame
 from tests.chaos import table
 from tests.chaos.depth import DEPTH
 from tests.chaos.matrix import Case, cases
@@ -31,8 +29,6 @@ from tests.chaos.run import run
 from tests.chaos.site import Site
 from tests.chaos.table import Result
 from tests.chaos.weather import WEATHER
-
-_RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
 
 @dataclass(frozen=True)
@@ -64,13 +60,11 @@ def main() -> None:
             shutil.copytree(folder, kept, ignore=shutil.ignore_patterns("*.sock"), dirs_exist_ok=True)
             console.print(f"What the processes said is kept in {kept}", highlight=False)
     minutes = (time.monotonic() - began) / 60
-    device = report.device_name(torch.device("cpu"))
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    head = f"{device}, {os.cpu_count()} CPU cores, {today}, {minutes:.0f} minutes, seed {seed}."
+    head = f"{frame.device_name()}, {os.cpu_count()} CPU cores, {frame.today()}, {minutes:.0f} minutes, seed {seed}."
     text = table.markdown(results, head)
     console.print(text, highlight=False, markup=False, soft_wrap=True)
     if not arguments.words:
-        path = _RESULTS / f"chaos-{report.slug(device)}.md"
+        path = frame.file_of("chaos")
         path.write_text(text, encoding="utf-8")
         console.print(f"Written: {path.name}", highlight=False)
     sys.exit(any(result.violations for result in results))

@@ -3,29 +3,17 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
 import psutil
-from PIL import Image
 
 from podium.jobs.job import Job
-from podium.jobs.spec import (
-    AdamW,
-    CheckpointPolicy,
-    Evaluation,
-    FullFineTuning,
-    ImageFolder,
-    Interpolation,
-    JobSpec,
-    Preprocessing,
-    Resources,
-    Subset,
-)
+from podium.jobs.spec import AdamW, CheckpointPolicy, Evaluation, Resources
 from podium.jobs.states import State
 from podium.jobs.store import Leases
 from tests.chaos.checks import PROMISES, Wanted
 from tests.chaos.rest import gather, unrest
 from tests.chaos.site import Site, stop, until
 from tests.chaos.watcher import Watcher
+from tests.tiny import tiny_images, tiny_spec
 
 #: 24 images, 18 of them for training, in batches of 6.
 _EPOCHS, _STEPS = 20, 60
@@ -101,21 +89,13 @@ def _trained(site: Site, *, gpus: int) -> Job:
 
 def submit(site: Site, *, gpus: int, epochs: int = _EPOCHS) -> Job:
     """A job that is trained for real, three steps an epoch, on a tiny model."""
-    half = (0.5, 0.5, 0.5)
     images = site.folder / "images"
     if not images.exists():
-        _draw(images)
-    spec = JobSpec(
-        backbone="timm/test_resnet",
-        tuning=FullFineTuning(),
-        dataset=ImageFolder(train=str(images), val_fraction=0.25),
-        preprocessing=Preprocessing(image_size=32, interpolation=Interpolation.BILINEAR, mean=half, std=half),
-        k={1: 0.5, 2: 0.5},
-        m=3,
-        sorter=Subset(),
+        tiny_images(images)
+    spec = tiny_spec(
+        str(images),
         optimizer=AdamW(learning_rate=3e-3),
         epochs=epochs,
-        batch_size=6,
         evaluation=Evaluation(top_k=(1, 2), every_epochs=10),
         checkpoints=CheckpointPolicy(every_steps=INTERVAL),
         resources=Resources(gpus=gpus),
@@ -167,13 +147,3 @@ def _product(site: Site, job: Job) -> str:
     """The digest of the weights that a job has handed over."""
     last = site.store.checkpoints(job.id)[-1]
     return next(file.sha256 for file in last.files if file.name == "model.safetensors")
-
-
-def _draw(folder: Path) -> None:
-    chance = np.random.default_rng(0)
-    for label in range(3):
-        (folder / f"class{label}").mkdir(parents=True)
-        for number in range(8):
-            pixels = chance.integers(0, 120, (32, 32, 3), dtype=np.uint8)
-            pixels[..., label] += 130
-            Image.fromarray(pixels).save(folder / f"class{label}" / f"{number}.png")

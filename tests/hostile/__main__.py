@@ -4,7 +4,6 @@ The requests are made from PODIUM_HOSTILE_SEED, which is printed.
 """
 
 import argparse
-import datetime
 import os
 import random
 import sys
@@ -14,14 +13,12 @@ from collections import Counter
 from pathlib import Path
 
 import click
-import torch
 
-from benchmarks.topk import report
+from benchmarks import frame
 from tests.hostile.attacks import ATTACKS, Harm
 from tests.hostile.calls import Fuzzer
 from tests.hostile.site import Site
 
-_RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 #: Rounds that fill caches and pools; afterwards nothing is to grow.
 _WARM_UP = 2
 #: MiB and descriptors by which later rounds may differ: an allocator keeps some, a pool opens a connection more.
@@ -44,11 +41,10 @@ def main() -> None:
             click.echo(f"round {number + 1}: {campaign.figures[-1]}, found: {campaign.found()}")
         found = campaign.found()
         minutes = (time.monotonic() - began) / 60
-        device = report.device_name(torch.device("cpu"))
-        today = datetime.datetime.now(datetime.UTC).date().isoformat()
-        text = campaign.markdown(f"{device}, {os.cpu_count()} CPU cores, {today}, {minutes:.0f} minutes, seed {seed}.")
+        device = f"{frame.device_name()}, {os.cpu_count()} CPU cores"
+        text = campaign.markdown(f"{device}, {frame.today()}, {minutes:.0f} minutes, seed {seed}.")
     click.echo(text)
-    (_RESULTS / f"hostile-{report.slug(device)}.md").write_text(text, encoding="utf-8")
+    frame.file_of("hostile").write_text(text, encoding="utf-8")
     sys.exit(bool(found))
 
 

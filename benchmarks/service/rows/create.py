@@ -7,9 +7,9 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.rows import Row, ratios, turns
 from benchmarks.service import site
 from benchmarks.service.load import Load, put, run
-from benchmarks.train.rows import Row, ratios, turns
 from podium.api.v1 import job_service_pb2 as pb
 from podium.api.v1.sorter_pb2 import OddEven
 from podium.api.v1.spec_pb2 import ImageFolder, JobSpec, LinearHead, Weights

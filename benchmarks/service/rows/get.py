@@ -5,9 +5,9 @@ from functools import partial
 
 import grpc
 
+from benchmarks.rows import Row, ratios, turns
 from benchmarks.service import site
 from benchmarks.service.load import Load, put
-from benchmarks.train.rows import Row, ratios, turns
 from podium.api.v1 import job_service_pb2 as pb
 from podium.api.v1.job_service_pb2_grpc import JobServiceStub
 from podium.jobs.job import Node, NodeState, Slot

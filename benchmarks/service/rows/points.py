@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from benchmarks.rows import Row, ratios, turns
 from benchmarks.service import site
 from benchmarks.service.rows.watchers import running
 from benchmarks.service.watchers import Seen, Watching
-from benchmarks.train.rows import Row, ratios, turns
 from podium.api.v1 import job_service_pb2 as pb
 from podium.jobs.states import State
 from podium.worker.stop import StopFlag

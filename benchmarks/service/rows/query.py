@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
+from benchmarks.rows import Row, turns
 from benchmarks.service import site
 from benchmarks.service.load import Load, put
 from benchmarks.service.rows.points import read_back
 from benchmarks.service.rows.watchers import running
-from benchmarks.train.rows import Row, turns
 from podium.api.v1 import metric_service_pb2 as pb
 from podium.jobs.events import MetricBatch, MetricSeries
 

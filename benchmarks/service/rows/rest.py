@@ -2,9 +2,9 @@
 
 import time
 
+from benchmarks.rows import Row
 from benchmarks.service import site
 from benchmarks.service.rows.create import create
-from benchmarks.train.rows import Row
 
 _SECONDS = 20.0
 _SETTLED = 2.0

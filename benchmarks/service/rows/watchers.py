@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import redis
 
+from benchmarks.rows import Row, ratios, turns
 from benchmarks.service import site
 from benchmarks.service.watchers import Seen, Watching
-from benchmarks.train.rows import Row, ratios, turns
 from podium.api.v1 import event_pb2
 from podium.api.v1 import job_service_pb2 as pb
 from podium.jobs.events import LogBatch, LogLine, MetricBatch

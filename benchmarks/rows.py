@@ -1,4 +1,4 @@
-"""What a benchmark of training finds: rows of one table."""
+"""What a benchmark against a bar finds: rows of one table."""
 
 import statistics
 from collections.abc import Callable, Sequence
