@@ -1,4 +1,4 @@
-"""What every ledger can do. One conformance suite (tests/contract/test_job_store.py) holds the implementations to it.
+"""What every ledger can do. One conformance suite (tests/contract/test_job_store*.py) holds them all to it.
 
 The ledger is the truth; queues and processes are hints. All methods block; an event loop calls them in a thread.
 
