@@ -18,7 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from podium.jobs.settings import Settings
-from podium.jobs.store._redis_link import Command, options, reaching
+from podium.jobs.store._redis_link import Command, options
 
 #: Seconds before a command is tried again whose connection broke, as `connect` does it.
 _PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
@@ -26,7 +26,11 @@ _PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
 _PATIENCE = 5.0
 _NOTHING = object()
 #: What redis-py makes of the first word of an error, where it matters which error it is.
-_ERRORS = {"NOSCRIPT": redis.exceptions.NoScriptError, "LOADING": redis.BusyLoadingError}
+_ERRORS = {
+    "NOSCRIPT": redis.exceptions.NoScriptError,
+    "LOADING": redis.BusyLoadingError,
+    "OOM": redis.exceptions.OutOfMemoryError,
+}
 
 
 class AsyncLink:
@@ -44,7 +48,7 @@ class AsyncLink:
         )
         self._patience = patience
         self._line: _Line | None = None
-        self._connecting = asyncio.Lock()
+        self._connecting: asyncio.Task[_Line] | None = None
 
     async def run(self, *commands: Command) -> list[Any]:
         """The answers of commands that run one after the other, others' perhaps in between.
@@ -52,18 +56,16 @@ class AsyncLink:
         They are repeated when the connection breaks, so they must bear repetition.
 
         Raises:
-            UnavailableError: Redis is away, or takes no writes.
-            redis.ResponseError: a command is wrong.
+            redis.RedisError: as redis-py; which of them mean that Redis is away, `reaching` knows.
         """
-        with reaching():
-            for pause in _PAUSES:
-                try:
-                    return await self._once(commands)
-                except redis.ConnectionError as error:
-                    if isinstance(error, redis.AuthenticationError):
-                        raise
-                    await asyncio.sleep(pause * random.uniform(0.5, 1.5))
-            return await self._once(commands)
+        for pause in _PAUSES:
+            try:
+                return await self._once(commands)
+            except redis.ConnectionError as error:
+                if isinstance(error, redis.AuthenticationError):
+                    raise
+                await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+        return await self._once(commands)
 
     async def _once(self, commands: Sequence[Command]) -> list[Any]:
         line = self._line
@@ -76,16 +78,32 @@ class AsyncLink:
         return answers
 
     async def _connected(self) -> "_Line":
-        async with self._connecting:
-            if self._line is None or self._line.broken:
-                await self.close()
-                connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py
+        # One try for all who wait, as each of their own would take its time; it goes on whoever of them leaves.
+        if self._connecting is None or self._connecting.done():
+            self._connecting = asyncio.create_task(self._connect())
+        return await asyncio.shield(self._connecting)
+
+    async def _connect(self) -> "_Line":
+        await self._hang_up()
+        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py
+        try:
+            # redis-py has a limit for the way to Redis, and none for the answer to a password.
+            async with asyncio.timeout(self._patience):
                 await connection.connect()  # type: ignore[no-untyped-call]  # redis-py
-                self._line = _Line(connection, self._patience)
-            return self._line
+        except TimeoutError as error:
+            await connection.disconnect(nowait=True)
+            raise redis.TimeoutError("no connection") from error
+        self._line = _Line(connection, self._patience)
+        return self._line
 
     async def close(self) -> None:
         """Hangs up."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.wait([self._connecting])
+        await self._hang_up()
+
+    async def _hang_up(self) -> None:
         if self._line is not None:
             self._line.end(redis.ConnectionError("the connection was closed"))
             await self._line.connection.disconnect(nowait=True)
@@ -126,12 +144,16 @@ class _Line(asyncio.Protocol):
         In place of them redis.ConnectionError: the connection broke before all were there; redis.TimeoutError: Redis
         does not answer.
         """
+        if self.broken:
+            raise redis.ConnectionError("the connection was lost")
+        # First, as it may fail: half a question would have everybody after it take the answers of others.
+        packed = b"".join(map(hiredis.pack_command, commands))  # type: ignore[arg-type]  # its stub asks for tuples of one
         asked = _Asked(len(commands), self._loop.create_future(), self._loop.time())
         self._asked.append(asked)
         if not self._unsent:
             # What others ask in this turn of the loop goes along, so that Redis is woken once for all of it.
             self._loop.call_soon(self._send)
-        self._unsent += map(hiredis.pack_command, commands)  # type: ignore[arg-type]  # its stub asks for tuples of one
+        self._unsent.append(packed)
         return asked.future
 
     def _send(self) -> None:

@@ -1,7 +1,7 @@
 """Redis for a RedisStore whose methods are called within `podium.jobs.blocking.on_loop`: no threads, one connection."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import redis
@@ -25,7 +25,7 @@ class _LoopClient:
     def __init__(self, settings: Settings) -> None:
         self._link = AsyncLink(settings)
         # It is never connected: redis-py alone knows what becomes of each command's answer.
-        self._callbacks: dict[str, Callable[..., Any]] = connect(settings).response_callbacks
+        self.response_callbacks: Mapping[str, Callable[..., Any]] = connect(settings).response_callbacks
 
     def pipeline(self, transaction: bool) -> "_Pipeline":
         return _Pipeline(self, transaction)
@@ -33,7 +33,7 @@ class _LoopClient:
     def register_script(self, script: str) -> Callable[..., Any]:
         sha = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
-        def run(keys: Sequence[Word], args: Sequence[Word]) -> Any:
+        def run(keys: Sequence[Word] = (), args: Sequence[Word] = ()) -> Any:
             words = (len(keys), *keys, *args)
             try:
                 return self.ask([("EVALSHA", sha, *words)])[0]
@@ -48,7 +48,7 @@ class _LoopClient:
 
     def understood(self, command: Command, answer: Any) -> Any:
         """The answer as redis-py gives it."""
-        callback = self._callbacks.get(str(command[0]))
+        callback = self.response_callbacks.get(str(command[0]))
         return answer if callback is None else callback(answer)
 
     def close(self) -> None:
