@@ -3,7 +3,7 @@
 import pytest
 
 from podium.jobs import retries
-from podium.jobs.errors import FailedPreconditionError
+from podium.jobs.errors import FailedPreconditionError, StaleFenceError
 from podium.jobs.events import LogBatch, LogLine, StateChange
 from podium.jobs.job import Cause
 from podium.jobs.states import State
@@ -92,6 +92,16 @@ def test_last_words_are_in_the_log_before_the_move(store) -> None:
     assert LogBatch(lines=lines) == said.payload
     assert ["StateChange"] * 2 == [type(event.payload).__name__ for event in moved]
     assert {1} == {event.attempt for event in (said, *moved)}
+
+
+def test_an_attempt_that_has_lost_its_job_has_no_last_words(store) -> None:
+    assignment = start(store)
+    store.recover(assignment, "its lease ran out")
+    before = history(store, assignment.job_id)
+    with pytest.raises(StaleFenceError):
+        store.recover(assignment, "stalled", cause=Cause.STALLED, lines=(LogLine(text="stack of rank 0"),))
+
+    assert before == history(store, assignment.job_id)
 
 
 def test_every_attempt_stays_visible(world) -> None:

@@ -27,6 +27,7 @@ from tests.tiny import tiny_images, tiny_spec
 LEASES = Leases(attempt=6, starting=60, node=6)
 NODE = "here"
 MARK = "marked-password"
+_ROOT = str(Path(__file__).parents[3])
 
 
 class Site:
@@ -54,6 +55,8 @@ class Site:
             "PODIUM_ARTIFACTS": self.settings.artifacts,
             "PODIUM_LEASE_ATTEMPT": str(LEASES.attempt),
             "PODIUM_LEASE_NODE": str(LEASES.node),
+            # Trainers are taken from the tests.
+            "PYTHONPATH": os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH")))),
         }
         self.store.remove_node(node)
         command = (sys.executable, "-m", "podium.worker", "--node", node, "--cpu-slots", str(slots))

@@ -11,6 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
+from podium.jobs import wire
+from podium.jobs.events import JobEvent, LogBatch
 from podium.jobs.job import Attempt, Cause, Job
 from podium.jobs.spec import CheckpointPolicy, Resources
 from podium.jobs.states import State
@@ -24,7 +26,6 @@ LEASES = Leases(attempt=6, starting=60, node=6)
 ADDRESSES = {"n1": "127.0.0.1", "n2": "127.0.0.2"}
 BOTH = Resources(nodes=2)
 DRILL, PATIENT = "tests.integration.worker.drill", "tests.integration.worker.patient"
-_ROOT = str(Path(__file__).parents[3])
 
 
 class Pool:
@@ -43,8 +44,8 @@ class Pool:
             reconcile_every=0.2,
         )
 
-    def start(self, node: str, **environment: str) -> Any:
-        return self.site.start_agent(node=node, PODIUM_ADDRESS=ADDRESSES[node], PYTHONPATH=_ROOT, **environment)
+    def start(self, node: str, slots: int = 1, **environment: str) -> Any:
+        return self.site.start_agent(slots, node=node, PODIUM_ADDRESS=ADDRESSES[node], **environment)
 
     def of(self, node: str) -> list[psutil.Process]:
         """Everything that runs on a machine."""
@@ -136,6 +137,29 @@ def test_whatever_befalls_one_of_two_machines_ends_the_attempt_on_both_and_says_
     for ended in (lost, died):
         assert (Cause.NODE_LOST, "the machine n2 was lost") == (ended.cause, ended.outcome)
     assert Cause.PREEMPTED is drained.cause
+
+
+def test_a_job_that_hangs_on_two_machines_has_the_stacks_of_every_rank_in_its_log_and_is_killed(pool, site, images):
+    for node in ADDRESSES:
+        pool.start(node, slots=2, PODIUM_TRAINER="tests.chaos.trainer")
+    both = Resources(nodes=2, gpus=2)
+    job = site.create(images, display_name="steps 9, hang 5", resources=both, stall_timeout_seconds=12)
+    pool.running(job, 1)
+    ranks = {int(one.environ()["RANK"]): one for one in site.processes("podium.worker.rank")}
+    ranks[3].suspend()
+    stalled = pool.ended(job, 1)
+    site.store.cancel(job.id, "enough", force=True)
+
+    events = [wire.from_bytes(JobEvent, one.data) for one in site.store.events(job.id, after=0).events]
+    lines = [line for event in events if isinstance(event.payload, LogBatch) for line in event.payload.lines]
+    said = {rank: [line.text for line in lines if line.rank == rank] for rank in range(4)}
+    assert Cause.STALLED is stalled.cause
+    assert any("in _fail" in text for text in said[0])
+    for rank, node in enumerate(["n1", "n1", "n2"]):
+        assert f"rank {rank} on {node} (process {ranks[rank].pid}):" in said[rank]
+        assert any("in run_as_rank" in text for text in said[rank])
+    assert [f"rank 3 on n2 (process {ranks[3].pid}) is stopped by a signal, and does not say where it is"] == said[3]
+    assert not psutil.wait_procs(ranks.values(), timeout=20)[1]
 
 
 def _digest(folder: Path) -> str:

@@ -1,4 +1,7 @@
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,7 @@ from podium.jobs.datasets import scan_classes
 from podium.jobs.job import Job
 from podium.jobs.spec import AdamW
 from podium.jobs.states import State
+from podium.worker.pulse import FOLDER
 from tests.tiny import tiny_images, tiny_spec
 
 
@@ -40,3 +44,32 @@ def job() -> Callable[..., Job]:
         return Job(id="job-1", project="p", spec=spec, state=State.RUNNING, classes=tuple(scan_classes(train)))
 
     return make
+
+
+@pytest.fixture
+def hanging(tmp_path: Path) -> "Iterator[Callable[..., subprocess.Popen[bytes]]]":
+    """Starts a process of an attempt that says where it hangs, and returns when it can be asked.
+
+    Its code, in which it hangs, prints a line when that is so; its folder is `tmp_path` unless it is named.
+    """
+    started = []
+
+    def start(
+        name: str, code: str = "print(flush=True); input()", folder: Path = tmp_path
+    ) -> "subprocess.Popen[bytes]":
+        show = f"from podium.worker.stacks import show_on_signal; show_on_signal({name!r})\n"
+        process = subprocess.Popen(
+            [sys.executable, "-c", show + code],
+            env=os.environ | {FOLDER: str(folder)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        started.append(process)
+        assert process.stdout is not None
+        process.stdout.readline()
+        return process
+
+    yield start
+    for process in started:
+        with process:  # closes the pipes and waits
+            process.kill()

@@ -17,8 +17,8 @@ from podium.worker.memory import MemoryWatch
 from podium.worker.patience import insist
 from podium.worker.processes import death_of, describe_exit, kill, wait_status
 from podium.worker.pulse import Listener
+from podium.worker.roll_call import call_roll
 from podium.worker.spare import Spare
-from podium.worker.stacks import collect
 from podium.worker.watchdog import Ending, Watchdog
 
 _LOG = logging.getLogger(__name__)
@@ -44,11 +44,14 @@ class AttemptProcess:
         self._node = node
         self._memory = MemoryWatch()
         self._watchdog = Watchdog(assignment, node, grace, Listener(process.folder))
+        self._job: Job | None = None
         self._over = False
 
     def see(self, job: Job) -> None:
         """Learns how the job stands; what was learned last counts while the ledger is away."""
         self._watchdog.see(job)
+        if job.attempt == self._assignment.attempt:
+            self._job = job
 
     def ask(self) -> None:
         """Asks the attempt to save its work and give its job back; any number of times. For signal handlers."""
@@ -70,8 +73,8 @@ class AttemptProcess:
         while (code := _ended(process)) is None and ending is None:
             meanwhile(time.monotonic() - started)
             if (ending := self._judged()) is not None:
-                if ending.cause is Cause.STALLED:
-                    lines = collect(self._process.folder)
+                if ending.cause is Cause.STALLED and self._job is not None:
+                    lines = call_roll(self._process.folder, self._job)
                 process.kill()
                 process.wait()
         self._over = True

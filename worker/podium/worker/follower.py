@@ -20,9 +20,11 @@ from podium.jobs.store import Assignment, JobStore
 from podium.worker.launch import Place, exits, launch
 from podium.worker.memory import MemoryWatch
 from podium.worker.processes import folder_prefix, remove_abandoned
+from podium.worker.pulse import attempt_folder
 from podium.worker.rank_line import Line
 from podium.worker.relay import relaying
 from podium.worker.rendezvous import Invitation
+from podium.worker.stacks import collect
 from podium.worker.stop import StopFlag
 
 _LOG = logging.getLogger(__name__)
@@ -70,8 +72,8 @@ class Follower:
         invitation, line = self._meet()
         memory = MemoryWatch()
         remove_abandoned(self._mark)
-        prefix = folder_prefix(self._mark)
-        with _hearing(line) as over, tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as name:
+        temporary = tempfile.TemporaryDirectory(prefix=folder_prefix(self._mark), ignore_cleanup_errors=True)
+        with _hearing(line, self._node) as over, temporary as name:
             folder = Path(name)
             with relaying(folder / "line", invitation.call):
                 place = self._place(job, invitation)
@@ -143,14 +145,18 @@ def _how(codes: Mapping[int, int], memory: MemoryWatch) -> dict[str, Any]:
 
 
 @contextmanager
-def _hearing(line: Line) -> Iterator[threading.Event]:
-    """An event that is set when the other end is gone. The line ends with the block."""
-    over = threading.Event()
+def _hearing(line: Line, node: str) -> Iterator[threading.Event]:
+    """An event that is set when the other end is gone. Tells it where the processes here hang, when it asks."""
+    over, folder = threading.Event(), attempt_folder()
 
     def listen() -> None:
-        while line.receive() is not None:
-            pass
-        over.set()
+        try:
+            for message in line:
+                if message["kind"] == "stacks" and folder is not None:
+                    with suppress(OSError):  # it no longer wants to know
+                        line.send("stacks", told=collect(folder, f" on {node}"))
+        finally:
+            over.set()
 
     listener = threading.Thread(target=listen, name="line", daemon=True)
     listener.start()

@@ -3,11 +3,13 @@
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 from podium.jobs.job import Cause
 from podium.jobs.store import Leases
 from podium.worker.job_context import StopReason
 from podium.worker.rank_line import Message
+from podium.worker.roll_call import hand_over
 from podium.worker.stop import StopFlag
 
 
@@ -18,13 +20,20 @@ class Membership:
         nodes: the other machines.
         stop: raised where one of them asks for it.
         leases: how long silence means nothing.
+        folder: shared with the supervisor, which is handed what they say of their stacks; None: nobody asks.
         clock: seconds that never go backwards.
     """
 
     def __init__(
-        self, nodes: Sequence[str], stop: StopFlag, leases: Leases, *, clock: Callable[[], float] = time.monotonic
+        self,
+        nodes: Sequence[str],
+        stop: StopFlag,
+        leases: Leases,
+        *,
+        folder: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._stop, self._leases, self._clock = stop, leases, clock
+        self._nodes, self._stop, self._leases, self._folder, self._clock = nodes, stop, leases, folder, clock
         self._guard = threading.Lock()
         began = clock()
         self._expected = {node: began + leases.starting for node in nodes}
@@ -44,6 +53,8 @@ class Membership:
             match message:
                 case {"kind": "stop", "reason": str(reason)}:
                     self._stop.request(StopReason(reason))
+                case {"kind": "stacks", "told": dict(told)} if self._folder is not None:
+                    hand_over(self._folder, self._nodes.index(node) + 1, told)
                 case {"kind": "ended", "well": bool(well), "exits": dict(exits), "cause": str(cause)}:
                     self._ended(node, well, {int(rank): int(code) for rank, code in exits.items()}, Cause[cause])
         with self._guard:

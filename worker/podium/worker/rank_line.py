@@ -11,11 +11,12 @@ and asks, to be told an "answer" or "refused":
     save        the answer is a folder; then "written", answered when the checkpoint is committed, or "unwritten"
 
 The other machines of an attempt on several (see `follower`) have a line each too. It begins with "here", where a rank's
-does with "hello", and only they speak on it:
+does with "hello", and they say on it:
 
     alive       every second
     stop        the machine asks the whole attempt to save its work and end
     ended       how its ranks did, when they have
+    stacks      where its processes hang, when the attempt has said "stacks" to it (see `roll_call`)
 
 The attempt says "stop" to ranks unasked, so that a rank may look before every step without asking. A rank whose line
 ends has lost its attempt and dies; a rank that ends it without a last word has died. No torch here, and no ledger.

@@ -21,7 +21,9 @@ from podium.worker.job_context import JobContext, Stopped, StopReason
 from podium.worker.launch import Place, exits, launch
 from podium.worker.membership import Membership
 from podium.worker.processes import describe_exit, folder_prefix, remove_abandoned
+from podium.worker.pulse import attempt_folder
 from podium.worker.rendezvous import Rendezvous
+from podium.worker.roll_call import is_called
 from podium.worker.stop import StopFlag
 from podium.worker.switchboard import Switchboard, Word
 
@@ -93,7 +95,8 @@ class Ranks:
         attempt, self._each = job.attempts[-1], job.spec.resources.gpus
         self._nodes = [member.node for member in attempt.members]
         self._name = f"{job.id}-{attempt.number}"
-        self._membership = Membership(self._nodes[1:], stop, leases)
+        self._folder = attempt_folder()
+        self._membership = Membership(self._nodes[1:], stop, leases, folder=self._folder)
         self._switchboard = Switchboard(job, context, self._membership)
         self._stop, self._mark, self._environment, self._rendezvous = stop, mark, environment, rendezvous
         self._patience = leases.node + _FOR_THE_RECONCILER
@@ -135,11 +138,13 @@ class Ranks:
         )
 
     def _attend(self, launcher: "subprocess.Popen[bytes]", folder: Path) -> None:
-        """Passes on the wish to stop until all ranks are gone, or are to be."""
+        """Passes on the wish to stop, and the call for stacks, until all ranks are gone, or are to be."""
         while self._switchboard.broken is None and self._stop.reason is not StopReason.FENCED:
             if self._is_over(_ended(launcher), folder):
                 return
             self._switchboard.pass_on(self._stop.reason)
+            if self._folder is not None and is_called(self._folder):
+                self._switchboard.call_roll()
 
     def _is_over(self, ended: bool, folder: Path) -> bool:
         """Whether the ranks have ended, and it is known how.

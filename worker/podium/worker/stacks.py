@@ -9,28 +9,25 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from podium.jobs.events import Level, LogLine
 from podium.worker.pulse import FOLDER, attempt_folder
 
 _NAME = re.compile(r"stacks-(\d+)-(.*)")
 #: How long processes have to write, in seconds.
 _PATIENCE = 2.0
 _TICK = 0.05
-#: At most so many lines of each process, and of all together, each of so many characters.
-_LINES, _ALL_LINES, _CHARACTERS = 300, 2000, 300
 
 
 def show_on_signal(name: str) -> None:
     """Has SIGUSR1 write this process's stacks: for its supervisor, or to stderr where it has none.
 
     Args:
-        name: what to call the process, such as "rank 1".
+        name: what to call the process, such as "rank 1". No two of an attempt on a machine have the same.
     """
     folder = attempt_folder()
     if folder is None:
@@ -41,57 +38,68 @@ def show_on_signal(name: str) -> None:
     faulthandler.register(signal.SIGUSR1, file=descriptor, all_threads=True)
 
 
-def collect(folder: Path) -> list[LogLine]:
-    """Asks every process of an attempt for its stacks; returns them as lines of its log, the process named above each.
+def collect(folder: Path, where: str = "") -> dict[str, str]:
+    """Asks every process of an attempt on this machine for its stacks, for two seconds at most.
 
     Args:
         folder: shared with the processes.
+        where: to be said after the name of each, such as " on n1".
+
+    Returns:
+        What each says, by its name; the first line names it, and says so where it does not answer.
     """
-    files = sorted(folder.glob("stacks-*"))
-    named = [(int(found[1]), found[2], file) for file in files if (found := _NAME.fullmatch(file.name))]
-    _wait([file for pid, _, file in named if _asked(pid, folder)])
-    now = datetime.now(UTC)
-    return [
-        LogLine(text=line, level=Level.ERROR, time=now, rank=_rank(name))
-        for pid, name, file in named
-        for line in _told(pid, name, file)
-    ][:_ALL_LINES]
+    found = sorted(folder.glob("stacks-*"))
+    witnesses = [
+        _Witness(pid=int(match[1]), name=match[2], file=file, before=file.stat().st_size)
+        for file in found
+        if (match := _NAME.fullmatch(file.name))
+    ]
+    _wait([witness for witness in witnesses if witness.ask(folder)])
+    return {witness.name: witness.tell(where) for witness in witnesses}
 
 
-def _rank(name: str) -> int:
-    """The rank that a process was named after; 0 where it is none."""
-    number = name.removeprefix("rank ")
-    return int(number) if number != name and number.isdecimal() else 0
+@dataclass(frozen=True, kw_only=True)
+class _Witness:
+    """A process that was asked, with the file that it answers in, which may hold earlier answers."""
+
+    pid: int
+    name: str
+    file: Path
+    before: int
+
+    def ask(self, folder: Path) -> bool:
+        """Whether it was asked, and runs. A number that belongs to a stranger by now is left alone."""
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(self.pid)
+            if process.environ().get(FOLDER) == str(folder):
+                process.send_signal(signal.SIGUSR1)
+                return _state(self.pid) == "runs"
+        return False
+
+    @property
+    def size(self) -> int:
+        """How much it has answered, in bytes."""
+        return self.file.stat().st_size - self.before
+
+    def tell(self, where: str) -> str:
+        """What it has answered, or why it has not."""
+        text = self.file.read_bytes()[self.before :].decode(errors="replace").strip()
+        name = f"{self.name}{where} (process {self.pid})"
+        if not text:
+            return f"{name} {_state(self.pid)}, and does not say where it is"
+        # The main thread comes last, and is what is looked for.
+        threads = sorted(text.split("\n\n"), key=lambda thread: not thread.startswith("Current"))
+        return "\n\n".join([f"{name}:\n{threads[0]}", *threads[1:]])
 
 
-def _asked(pid: int, folder: Path) -> bool:
-    """Whether a process was asked, and runs. A number that belongs to a stranger by now is left alone."""
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(pid)
-        if process.environ().get(FOLDER) == str(folder):
-            process.send_signal(signal.SIGUSR1)
-            return _state(pid) == "runs"
-    return False
-
-
-def _wait(files: list[Path]) -> None:
-    """Until all of them have been written, and are not being written any more."""
-    end, sizes = time.monotonic() + _PATIENCE, [0] * len(files)
+def _wait(witnesses: Sequence[_Witness]) -> None:
+    """Until all of them have answered, and are not answering any more."""
+    end, sizes = time.monotonic() + _PATIENCE, [0] * len(witnesses)
     while time.monotonic() < end:
         time.sleep(_TICK)
-        before, sizes = sizes, [file.stat().st_size for file in files]
+        before, sizes = sizes, [witness.size for witness in witnesses]
         if all(sizes) and sizes == before:
             return
-
-
-def _told(pid: int, name: str, file: Path) -> Iterator[str]:
-    lines = file.read_bytes().decode(errors="replace").splitlines()
-    if lines:
-        yield f"{name} (process {pid}):"
-    else:
-        yield f"{name} (process {pid}) {_state(pid)}, and does not say where it is"
-    for line in lines[:_LINES]:
-        yield line[:_CHARACTERS]
 
 
 def _state(pid: int) -> str:

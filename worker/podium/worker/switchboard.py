@@ -44,6 +44,7 @@ class Switchboard:
         self._membership = membership
         self._lines: list[Line] = []
         self._distant: list[Line] = []
+        self._machines: list[Line] = []
         self._over = False
         self._told: StopReason | None = None
         self.words: list[Word] = []
@@ -58,6 +59,13 @@ class Switchboard:
                 self._told = reason
                 for line in self._lines:
                     _tell(line, reason)
+
+    def call_roll(self) -> None:
+        """Has the other machines say where their ranks are."""
+        with self._guard:
+            for line in self._machines:
+                with contextlib.suppress(OSError):  # gone already
+                    line.send("stacks")
 
     @contextlib.contextmanager
     def listening(self, path: Path, rendezvous: Rendezvous | None = None) -> Iterator[None]:
@@ -103,6 +111,8 @@ class Switchboard:
             case {"kind": "hello", "rank": int(rank)}:
                 self._serve_rank(rank, line)
             case {"kind": "here", "node": str(node)} if self._membership is not None:
+                with self._guard:
+                    self._machines.append(line)
                 self._membership.listen(node, line)
         line.close()
 
