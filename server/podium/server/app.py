@@ -170,7 +170,7 @@ class App:
         self._leader.start()
         # So that whoever asks as soon as it serves is told that it does, where the ledger is there.
         await asyncio.to_thread(self._lookout.wait, 1.0)
-        await self._tell_health()
+        self._tell_health()
         self._health = asyncio.create_task(self._keep_telling_health())
         return address
 
@@ -183,17 +183,17 @@ class App:
         self._listener.start()
         _LOG.info("metrics and health on http://%s", self._listener.address)
 
-    async def _tell_health(self) -> None:
+    def _tell_health(self) -> None:
         """Has the health service say how the server is."""
         if (state := self._lookout.state) is not self._told:
-            await self._assembled.set_health(state)
+            self._assembled.set_health(state)
             _LOG.info("health: %s", state.value)
             self._told = state
 
     async def _keep_telling_health(self) -> None:
         while True:
             await asyncio.sleep(_HEALTH_EVERY)
-            await self._tell_health()
+            self._tell_health()
 
     def _bind(self, listen: str) -> str:
         server, tls = self._assembled.server, self._options.tls
@@ -211,7 +211,7 @@ class App:
         """Tells health checks first, then watchers, then waits for calls in hand."""
         self._lookout.drain()
         self._health.cancel()
-        await self._tell_health()
+        self._tell_health()
         self._hub.drain()
         # Together: while Redis hangs, the leader's last step takes long.
         await asyncio.gather(asyncio.to_thread(self._leader.stop), self._assembled.server.stop(self._options.grace))

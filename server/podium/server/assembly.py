@@ -8,7 +8,7 @@ import grpc
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from podium.api.keda import external_scaler_service_pb2
@@ -24,6 +24,7 @@ from podium.api.v1 import (
 )
 from podium.server.access import Door
 from podium.server.audit import AuditWriter
+from podium.server.health import Health
 from podium.server.interceptors import (
     AccessInterceptor,
     Around,
@@ -35,7 +36,6 @@ from podium.server.interceptors import (
 )
 from podium.server.interceptors.errors import abort
 from podium.server.observing import ServerState
-from podium.server.probe import STATE_KEY
 from podium.server.unreadable import Foreign, reader
 
 MAX_MESSAGE_BYTES = 4 << 20
@@ -123,11 +123,11 @@ class Assembled:
             options=(*_OPTIONS, ("grpc.so_reuseport", int(shares_port))),
             maximum_concurrent_rpcs=MAX_CONCURRENT_RPCS,
         )
-        self._health = _Health()
-        foreign: Any = Foreign(self.server, abort)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, foreign)
         services = (*SERVICES.values(), _SCALER)
         names = [service.full_name for service in services]
+        self._health = Health(names)
+        foreign: Any = Foreign(self.server, abort)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, foreign)
         for service in services:
             self.server.add_generic_rpc_handlers((_handlers(service, servicers.get(service.name), interceptors),))
         if with_reflection:
@@ -135,29 +135,10 @@ class Assembled:
             reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]  # has no types
                 reflection.aio.ReflectionServicer(described), foreign
             )
-        self._names = ("", *names)
 
-    async def set_health(self, state: ServerState) -> None:
-        """Tells health checks how the server is; the same for every service, as all of them need the ledger."""
-        self._health.state = state
-        if state is ServerState.DRAINING:
-            await self._health.enter_graceful_shutdown()
-            return
-        serving = state is ServerState.SERVING
-        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in self._names:
-            await self._health.set(name, status)
-
-
-class _Health(health.aio.HealthServicer):
-    """The standard service; what is behind a NOT_SERVING stands in the trailing metadata, for `probe`."""
-
-    state = ServerState.STARTING
-
-    async def Check(self, request: health_pb2.HealthCheckRequest, context: Any) -> Any:
-        """See grpc.health.v1."""
-        context.set_trailing_metadata(((STATE_KEY, self.state.value),))
-        return await super().Check(request, context)
+    def set_health(self, state: ServerState) -> None:
+        """Tells health checks how the server is."""
+        self._health.set(state)
 
 
 def _handlers(
