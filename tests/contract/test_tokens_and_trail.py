@@ -119,7 +119,8 @@ class TestTokens:
         assert "tok-0123456789abcdef" == token_id_of(secret)
         assert None is token_id_of(secret[:-1])
         assert None is token_id_of("podium_")
-        assert "revoke tok-0123456789abcdef!" == without_secrets(f"revoke {secret}!")
+        for part in (secret, secret[:-3], f"{secret}x"):
+            assert "revoke tok-0123456789abcdef!" == without_secrets(f"revoke {part}!")
 
 
 class TestTrail:

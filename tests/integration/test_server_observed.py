@@ -15,6 +15,7 @@ from podium.api.v1 import job_service_pb2 as api
 from podium.jobs.events import LogBatch, LogLine
 from podium.jobs.job import Node, NodeState, Slot
 from podium.jobs.states import State
+from podium.jobs.tokens import new_secret
 from podium.server.probe import main as probe
 from tests.integration.conftest import METERED, ServerProcess
 
@@ -61,6 +62,15 @@ def test_what_a_caller_makes_up_forges_no_line_of_the_log(server, refused, event
     eventually(lambda: "rpc=JobService/GetJob" in server.log()[before:])
 
     assert forged not in server.log()
+
+
+def test_a_secret_that_somebody_gives_for_a_jobs_id_is_not_in_the_log(server, refused, eventually):
+    secret = new_secret("tok-0123456789abcdef")
+    before = len(server.log())
+    refused(server.jobs.GetJob, api.GetJobRequest(job_id=secret))
+    eventually(lambda: "job=tok-0123456789abcdef NOT_FOUND" in server.log()[before:])
+
+    assert secret not in server.log()
 
 
 def test_what_waits_runs_and_ends_is_told_by_pool(server, store, request_for, eventually):

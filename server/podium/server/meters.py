@@ -48,6 +48,12 @@ WEBHOOK_TRIES = Counter(
     registry=REGISTRY,
 )
 
+AUDIT_LEFT_OUT = Counter(
+    "podium_audit_refusals_left_out",
+    "Refused calls that were not written, as there were too many of them.",
+    registry=REGISTRY,
+)
+
 AUDIT_LOST = Counter(
     "podium_audit_events_lost",
     "Audit events that were not written, as the ledger was away too long.",

@@ -7,6 +7,7 @@ from podium.api.v1 import audit_service_pb2, job_service_pb2, node_service_pb2, 
 from podium.jobs.audit import AuditEvent
 from podium.jobs.store.redis import RedisAudit
 from podium.jobs.tokens import digest_of
+from podium.server import meters
 from podium.server.audit import AuditWriter
 from tests.integration.access.conftest import ADMIN, OPERATOR, SUBMITTER, VIEWER, eventually
 
@@ -51,6 +52,30 @@ def test_every_change_and_every_refusal_is_in_the_trail_and_what_changed_nothing
         assert all(event.HasField("time") for event in events)
         assert "resnet" not in str(events)
         assert "private" not in str(events)
+
+    play(scenario)
+
+
+def test_whoever_is_refused_without_end_pushes_nothing_out_of_the_trail(play):
+    async def scenario(serve):
+        anonymous = await serve(audit_kept=100)
+        token, secret = await anonymous.make("root")
+        root = anonymous.with_secret(secret)
+        viewer = anonymous.with_secret((await root.make("eye", "vision", VIEWER))[1])
+        left_out = meters.AUDIT_LEFT_OUT._value.get()
+
+        request = node_service_pb2.DrainNodeRequest(node_id="n1")
+        await asyncio.gather(*(viewer.refused(viewer.nodes.DrainNode, request) for _ in range(500)))
+        await anonymous.refused(anonymous.nodes.DrainNode, request)
+
+        async def of_the_stranger():
+            events = await root.trail(page_size=1000)
+            return events if "UNAUTHENTICATED" in [event.status for event in events] else None
+
+        events = await eventually(of_the_stranger)
+        assert token.id == events[-1].target
+        assert 10 == sum(event.status == "PERMISSION_DENIED" for event in events)
+        assert 490 == meters.AUDIT_LEFT_OUT._value.get() - left_out
 
     play(scenario)
 

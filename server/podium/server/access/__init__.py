@@ -3,7 +3,7 @@
 from podium.server.access._caller import ANONYMOUS, Caller, Facts, begin_facts, facts
 from podium.server.access._door import DEFAULT_PROJECT, Door
 from podium.server.access._keyring import Keyring
-from podium.server.access._limits import Limits
+from podium.server.access._limits import Buckets, Limits, host_of
 from podium.server.access._ownership import Ownership
 from podium.server.access._rules import RULES, Of, Rule
 from podium.server.access._settings import AccessSettings, access_from_environment
@@ -11,6 +11,7 @@ from podium.server.access._settings import AccessSettings, access_from_environme
 __all__ = [
     "ANONYMOUS",
     "AccessSettings",
+    "Buckets",
     "Caller",
     "DEFAULT_PROJECT",
     "Door",
@@ -24,4 +25,5 @@ __all__ = [
     "access_from_environment",
     "begin_facts",
     "facts",
+    "host_of",
 ]

@@ -25,12 +25,21 @@ class Buckets:
 
     Args:
         rate: calls a second; 0: as many as they like.
+        burst: seconds' worth of calls that a caller who was silent may make at once; of one call at least.
         clock: the time, in seconds.
         most: callers that are remembered.
     """
 
-    def __init__(self, rate: int, *, clock: Callable[[], float] = time.monotonic, most: int = _MOST) -> None:
+    def __init__(
+        self,
+        rate: float,
+        *,
+        burst: float = BURST,
+        clock: Callable[[], float] = time.monotonic,
+        most: int = _MOST,
+    ) -> None:
         self._interval = 1 / rate if rate else 0.0
+        self._burst = max(burst, self._interval)
         self._clock = clock
         self._most = most
         self._full: dict[str, float] = {}
@@ -41,8 +50,8 @@ class Buckets:
             return 0.0
         now = self._clock()
         full = max(self._full.get(who, now), now) + self._interval
-        if full - now > max(BURST, self._interval):
-            return full - now - BURST
+        if full - now > self._burst:
+            return full - now - self._burst
         self._full[who] = full
         if len(self._full) > self._most:
             self._forget(now)

@@ -10,7 +10,8 @@ import grpc
 from podium.jobs.audit import AuditEvent
 from podium.jobs.store import utc_now
 from podium.jobs.tokens import without_secrets
-from podium.server.access import RULES, Facts, begin_facts
+from podium.server import meters
+from podium.server.access import RULES, Buckets, Facts, begin_facts, host_of
 from podium.server.audit import AuditWriter
 from podium.server.context import REQUEST_ID
 from podium.server.interceptors._around import Around, Call
@@ -21,6 +22,9 @@ _REFUSED = frozenset({grpc.StatusCode.UNAUTHENTICATED.name, grpc.StatusCode.PERM
 _DONE = frozenset({"OK", "CANCELLED", "DEADLINE_EXCEEDED", "UNAVAILABLE", "UNKNOWN", "INTERNAL"})
 #: The longest that a target may be by the contract, which has not been checked yet where a call is refused.
 _LONGEST = 253
+#: Refusals that are noted, a minute: of one caller, and of all of them at this server. With no end to them whoever is
+#: refused could push out of the trail what others did, and it keeps as many events as it keeps.
+_OF_ONE, _OF_ALL, _MINUTE = 10, 60, 60.0
 _PROJECT = re.compile(r"[a-z0-9*-]{1,63}")
 
 
@@ -33,17 +37,30 @@ class AuditInterceptor(Around):
 
     def __init__(self, writer: AuditWriter) -> None:
         self._writer = writer
+        self._of_one = Buckets(_OF_ONE / _MINUTE, burst=_MINUTE)
+        self._of_all = Buckets(_OF_ALL / _MINUTE, burst=_MINUTE)
 
     def around(self, call: Call) -> AbstractAsyncContextManager[None]:
         """Notes the call after its end."""
-        return _Noted(self._writer, call)
+        return _Noted(self, call)
+
+    def note(self, call: Call, known: Facts, status: str) -> None:
+        """Notes a call that has ended, where it is to be."""
+        if status in _REFUSED:
+            token = known.caller.token
+            if self._of_one.take(token.id if token else host_of(call.context.peer())) or self._of_all.take(""):
+                meters.AUDIT_LEFT_OUT.inc()
+                return
+        elif not (status in _DONE and _changes(call)):
+            return
+        self._writer.record(_event(call, known, status))
 
 
 class _Noted:
     # A class, not a generator: every call passes here, and this is a third of the time.
 
-    def __init__(self, writer: AuditWriter, call: Call) -> None:
-        self._writer = writer
+    def __init__(self, interceptor: AuditInterceptor, call: Call) -> None:
+        self._interceptor = interceptor
         self._call = call
 
     async def __aenter__(self) -> None:
@@ -52,9 +69,7 @@ class _Noted:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        status = outcome(self._call, error)
-        if status in _REFUSED or (status in _DONE and _changes(self._call)):
-            self._writer.record(_event(self._call, self._known, status))
+        self._interceptor.note(self._call, self._known, outcome(self._call, error))
 
 
 def _changes(call: Call) -> bool:
@@ -63,13 +78,12 @@ def _changes(call: Call) -> bool:
 
 
 def _event(call: Call, known: Facts, status: str) -> AuditEvent:
-    target = without_secrets(known.target[:_LONGEST]) if "podium_" in known.target else known.target[:_LONGEST]
     return AuditEvent(
         time=utc_now(),
         actor=known.caller.name,
         project=known.project if _PROJECT.fullmatch(known.project) else "",
         method=call.method,
-        target=target,
+        target=without_secrets(known.target)[:_LONGEST],
         status=status,
         request_id=REQUEST_ID.get(),
         peer=unquote(call.context.peer()),

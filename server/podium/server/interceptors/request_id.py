@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from podium.jobs.tokens import without_secrets
 from podium.server.context import JOB, REQUEST_ID, RPC
 from podium.server.interceptors._around import Around, Call
 from podium.server.interceptors._outcome import outcome
@@ -28,7 +29,7 @@ class RequestIdInterceptor(Around):
         RPC.set(call.method)
         job_id = getattr(call.request, "job_id", "")
         # Not checked yet, and it is written into the log.
-        JOB.set(job_id if _WELL_FORMED.fullmatch(job_id) else "")
+        JOB.set(without_secrets(job_id) if _WELL_FORMED.fullmatch(job_id) else "")
         call.context.set_trailing_metadata(((KEY, request_id),))
         start = time.monotonic()
         error: BaseException | None = None
