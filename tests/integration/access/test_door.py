@@ -2,6 +2,10 @@
 
 import asyncio
 import logging
+import os
+import signal
+from collections.abc import AsyncGenerator
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -9,7 +13,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from podium.jobs.errors import UnavailableError
+from podium.jobs.errors import UnauthenticatedError, UnavailableError
 from podium.jobs.store.redis import RedisTokens
 from podium.jobs.tokens import Role, digest_of
 from podium.server.access import ANONYMOUS, Keyring
@@ -58,6 +62,32 @@ def test_a_server_that_is_open_to_other_machines_says_so_loudly_at_its_start(pla
 
     with caplog.at_level(logging.WARNING, "podium.server.app"):
         play(scenario)
+
+
+def test_a_stream_ends_when_its_token_expires_also_while_redis_hangs(redis_server, redis_client):
+    async def scenario() -> None:
+        tokens = RedisTokens(redis_client)
+        service, soon = Tokens(tokens), timedelta(seconds=0.5)
+        _, secret = service.create(ANONYMOUS, display_name="a", project="*", role=Role.ADMIN, time_to_live=soon)
+        keyring = Keyring(tokens, look=0.05)
+        await keyring.start()
+        caller = keyring.holder(secret)
+        assert caller is not None
+
+        async def silence() -> AsyncGenerator[None, None]:
+            await asyncio.Event().wait()
+            yield
+
+        os.kill(redis_server.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(UnauthenticatedError, match="expired"):
+                async with asyncio.timeout(2):
+                    await anext(keyring.leashed(silence(), caller))
+        finally:
+            os.kill(redis_server.pid, signal.SIGCONT)
+            await keyring.stop()
+
+    asyncio.run(scenario())
 
 
 def test_a_server_that_has_not_heard_from_redis_for_long_takes_no_token_but_the_operators(redis_server, redis_client):

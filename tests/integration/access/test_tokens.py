@@ -34,6 +34,25 @@ def test_without_any_token_everybody_may_do_everything_and_from_the_first_one_on
     play(scenario)
 
 
+def test_a_server_that_knew_a_token_stays_closed_when_redis_loses_its_data(play, redis_client):
+    async def scenario(serve):
+        anonymous = await serve()
+        root = anonymous.with_secret((await anonymous.make())[1])
+        await root.ask(root.catalogue.GetServerInfo, INFO)
+        redis_client.flushall()
+
+        async def forgotten():
+            try:
+                await root.ask(root.catalogue.GetServerInfo, INFO)
+            except grpc.aio.AioRpcError as error:
+                return "TOKEN_UNKNOWN" == refusal(error).reason
+
+        await eventually(forgotten)
+        assert "TOKEN_MISSING" == (await anonymous.refused(anonymous.catalogue.GetServerInfo, INFO)).reason
+
+    play(scenario)
+
+
 def test_the_first_token_must_be_an_admin_of_all_projects(play):
     async def scenario(serve):
         anonymous = await serve()
@@ -129,6 +148,37 @@ def test_a_silent_watch_ends_within_five_seconds_after_its_token_was_revoked_and
         assert 5 > at - asked
         # The server is well, and others' watches are.
         assert "QUEUED" in str((await root.ask(root.jobs.GetJob, job_service_pb2.GetJobRequest(job_id=job_id))).job)
+
+    play(scenario)
+
+
+def test_a_watch_ends_when_who_opened_it_would_not_be_let_in_any_more(play, request_for):
+    async def scenario(serve):
+        anonymous = await serve()
+        job_id = (await anonymous.ask(anonymous.jobs.CreateJob, request_for())).job.id
+        request = job_service_pb2.WatchJobRequest(job_id=job_id)
+
+        async def end_of(watch: Any) -> Any:
+            try:
+                while await watch.read() is not grpc.aio.EOF:
+                    pass
+            except grpc.aio.AioRpcError as error:
+                return refusal(error).reason
+
+        of_nobody = anonymous.open(anonymous.jobs.WatchJob, request)
+        await of_nobody.read()
+        token, former = await anonymous.make()
+        root = anonymous.with_secret(former)
+        of_the_former = root.open(root.jobs.WatchJob, request)
+        await of_the_former.read()
+        rotate = token_service_pb2.RotateTokenRequest(token_id=token.id, overlap=Duration(seconds=0))
+        root = anonymous.with_secret((await root.ask(root.tokens.RotateToken, rotate)).secret)
+        of_the_new = root.open(root.jobs.WatchJob, request)
+        await of_the_new.read()
+
+        async with asyncio.timeout(5):
+            assert ["TOKEN_MISSING", "TOKEN_UNKNOWN"] == [await end_of(of_nobody), await end_of(of_the_former)]
+        assert not of_the_new.done()
 
     play(scenario)
 

@@ -1,7 +1,7 @@
 """Who calls, and what the audit trail is to know of the call in hand."""
 
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from podium.jobs.tokens import EVERY_PROJECT, Role, Token
 
@@ -12,6 +12,8 @@ class Caller:
 
     token: Token | None = None
     """None: the server asks for none, and the caller may do everything."""
+    digest: bytes = field(default=b"", repr=False)
+    """Of the secret of `token` that it showed: a token may have had others."""
     of_the_operator: bool = False
     """Whether it showed the secret of PODIUM_ADMIN_TOKEN_FILE, which can always mend what others break."""
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from podium.jobs.errors import PermissionDeniedError, UnauthenticatedError
+from podium.jobs.errors import PermissionDeniedError
 from podium.jobs.store import JobStore
 from podium.jobs.tokens import EVERY_PROJECT, Role
 from podium.server.access._caller import ANONYMOUS, Caller, facts
-from podium.server.access._keyring import Keyring
+from podium.server.access._keyring import Keyring, token_missing, token_unknown
 from podium.server.access._limits import Limits, host_of
 from podium.server.access._ownership import Ownership
 from podium.server.access._rules import RULES, Of, Rule
@@ -56,10 +56,7 @@ class Door:
     async def _holder(self, secret: str, peer: str) -> Caller:
         if not secret:
             self.limits.failure(peer)
-            raise UnauthenticatedError(
-                "this server asks for a token; set PODIUM_TOKEN, or PODIUM_TOKEN_FILE to a file that has it",
-                reason="TOKEN_MISSING",
-            )
+            raise token_missing()
         caller = self.keyring.holder(secret)
         if caller is None:
             self.limits.failure(peer)
@@ -67,10 +64,7 @@ class Door:
             await self.keyring.look()
             caller = self.keyring.holder(secret)
         if caller is None:
-            raise UnauthenticatedError(
-                "this server knows no such token; look whether PODIUM_TOKEN is whole, and of this server",
-                reason="TOKEN_UNKNOWN",
-            )
+            raise token_unknown()
         return caller
 
     async def admit(self, method: str, request: Any, caller: Caller) -> None:

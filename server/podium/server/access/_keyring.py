@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -70,6 +70,7 @@ class Keyring:
         self._admin_digest = admin_digest
         self._clock = clock
         self._book = TokenBook()
+        self._closed = admin_digest is not None
         self._heard = -math.inf
         self._looking = asyncio.Lock()
         # Of its own: the calls' threads may all wait for a ledger that hangs.
@@ -104,25 +105,34 @@ class Keyring:
                 loop = asyncio.get_running_loop()
                 self._book = await loop.run_in_executor(self._thread, self._read, self._book)
                 self._heard = began
+                # For good: that the ledger has lost its data is no reason to let everybody in.
+                self._closed = self._closed or self._book.version > 0
 
     def _read(self, known: TokenBook) -> TokenBook:
         return known if self._tokens.version() == known.version else self._tokens.read()
 
     async def _keep_looking(self) -> None:
+        look: asyncio.Task[None] | None = None
         while True:
             await asyncio.sleep(self._look_every)
-            try:
-                await self.look()
-            except UnavailableError as error:
-                _LOG.warning("the tokens cannot be looked at: %s", error.message)
-            except Exception:
-                _LOG.exception("the tokens cannot be read")
+            if look is None or look.done():
+                look = asyncio.create_task(self._look_and_tell())
+            # Streams end in time also while the ledger hangs: a token expires by the clock.
+            await asyncio.wait([look], timeout=self._look_every)
             self._end_streams()
+
+    async def _look_and_tell(self) -> None:
+        try:
+            await self.look()
+        except UnavailableError as error:
+            _LOG.warning("the tokens cannot be looked at: %s", error.message)
+        except Exception:
+            _LOG.exception("the tokens cannot be read")
 
     @property
     def open(self) -> bool:
         """Whether this server is sure that it needs no tokens."""
-        return self._admin_digest is None and not self._book.version and self._heard != -math.inf
+        return not self._closed and self._heard != -math.inf
 
     @property
     def asks(self) -> bool:
@@ -131,9 +141,9 @@ class Keyring:
         Raises:
             UnavailableError: this server has not heard from the ledger yet.
         """
-        if self._heard == -math.inf and self._admin_digest is None:
+        if self._heard == -math.inf and not self._closed:
             raise _not_heard()
-        return not self.open
+        return self._closed
 
     def holder(self, secret: str) -> Caller | None:
         """Who shows this secret; None: it is of no token that is known here.
@@ -152,15 +162,16 @@ class Keyring:
             return None
         if (error := _ended(stored.token, now)) is not None:
             raise error
-        return Caller(stored.token)
+        return Caller(stored.token, digest=shown)
 
     # Streams
 
     async def leashed(self, responses: AsyncGenerator[T, None], caller: Caller) -> AsyncGenerator[T, None]:
-        """The responses, for as long as the caller's token is good.
+        """The responses, for as long as the caller would be let in.
 
         Raises:
-            UnauthenticatedError: it was revoked or has expired meanwhile.
+            UnauthenticatedError: its token was revoked, has expired, or has another secret; or it has none, and there
+                are tokens now.
         """
         leash = _Leash(caller, asyncio.current_task())
         self._leashes.add(leash)
@@ -190,16 +201,40 @@ class Keyring:
             leash.waits = False
 
     def _end_streams(self) -> None:
-        now = self._clock()
         for leash in self._leashes:
-            token = leash.caller.token
-            stored = self._book.tokens.get(token.id) if token else None
-            if token is None or leash.error is not None or leash.caller.of_the_operator:
-                continue
-            # A token that is no longer listed ended long ago.
-            leash.error = _ended(stored.token if stored else replace(token, revoke_time=now), now)
-            if leash.error is not None and leash.waits and leash.task is not None:
-                leash.task.cancel()
+            # Once: a second cancel would be taken for one by somebody else.
+            if leash.error is None and (error := self._no_longer(leash.caller)) is not None:
+                leash.error = error
+                if leash.waits and leash.task is not None:
+                    leash.task.cancel()
+
+    def _no_longer(self, caller: Caller) -> PodiumError | None:
+        """Why somebody who was let in would not be now; None: they would."""
+        if caller.of_the_operator:
+            return None
+        if caller.token is None:
+            return token_missing() if self._closed else None
+        stored, now = self._book.tokens.get(caller.token.id), self._clock()
+        if stored is not None and (error := _ended(stored.token, now)) is not None:
+            return error
+        # What is no longer listed ended long ago.
+        return None if stored is not None and stored.opens(caller.digest, now) else token_unknown()
+
+
+def token_missing() -> UnauthenticatedError:
+    """A call without a token, where one is needed."""
+    return UnauthenticatedError(
+        "this server asks for a token; set PODIUM_TOKEN, or PODIUM_TOKEN_FILE to a file that has it",
+        reason="TOKEN_MISSING",
+    )
+
+
+def token_unknown() -> UnauthenticatedError:
+    """A call with a secret that opens nothing, or no longer."""
+    return UnauthenticatedError(
+        "this server knows no such token; look whether PODIUM_TOKEN is whole, and of this server",
+        reason="TOKEN_UNKNOWN",
+    )
 
 
 def _ended(token: Token, now: datetime) -> PodiumError | None:

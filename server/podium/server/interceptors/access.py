@@ -58,8 +58,7 @@ class AccessInterceptor(Around, grpc.aio.ServerInterceptor):
         self, method: str, behaviour: Callable[..., AsyncGenerator[Message, None]]
     ) -> Callable[..., AsyncGenerator[Message, None]]:
         def answer(request: Message, context: Any) -> AsyncGenerator[Message, None]:
-            responses, caller = behaviour(request, context), facts().caller
-            return responses if caller.token is None else self._door.keyring.leashed(responses, caller)
+            return self._door.keyring.leashed(behaviour(request, context), facts().caller)
 
         return super()._stream(method, answer)
 
