@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -52,6 +51,28 @@ class Spell:
     facts: Mapping[str, str | int] = field(default_factory=dict)
 
 
+class Serving:
+    """The span of a call in hand.
+
+    Args:
+        span: OpenTelemetry's.
+        trace_parent: its own traceparent, empty where it is not sampled.
+    """
+
+    def __init__(self, span: Span, trace_parent: str) -> None:
+        self._span = span
+        self.trace_parent = trace_parent
+
+    def end(self, status: str) -> None:
+        """Ends it, with the name of the call's status."""
+        from opentelemetry.trace import Status, StatusCode
+
+        self._span.set_attribute("rpc.response.status_code", status)
+        if status in _FAULTS:
+            self._span.set_status(Status(StatusCode.ERROR))
+        self._span.end()
+
+
 class Tracer:
     """Makes spans and sends them where OTEL_EXPORTER_OTLP_* says, in a thread of its own.
 
@@ -66,28 +87,19 @@ class Tracer:
         self._tracer = provider.get_tracer("podium")
         self._wire = TraceContextTextMapPropagator()
 
-    @contextmanager
-    def serving(self, method: str, trace_parent: str, outcome: Callable[[], str]) -> Iterator[str]:
-        """The span of a call that a server answers; yields its own traceparent, empty where it is not sampled.
+    def serving(self, method: str, trace_parent: str) -> Serving:
+        """The span of a call that a server answers.
 
         Args:
             method: such as "podium.api.v1.JobService/GetJob".
             trace_parent: the caller's; empty or made up: the span begins a trace of its own.
-            outcome: the name of the call's status, asked for when it is over.
         """
-        from opentelemetry.trace import SpanKind, Status, StatusCode
+        from opentelemetry.trace import SpanKind
 
         service, _, name = method.rpartition("/")
         facts = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name}
         span = self._tracer.start_span(method, self._context(trace_parent), SpanKind.SERVER, facts)
-        try:
-            yield self._carried(span)
-        finally:
-            status = outcome()
-            span.set_attribute("rpc.response.status_code", status)
-            if status in _FAULTS:
-                span.set_status(Status(StatusCode.ERROR))
-            span.end()
+        return Serving(span, self._carried(span))
 
     def tell(self, spell: Spell, trace_parent: str) -> None:
         """Sends a span that is over, and its parts, as a part of somebody else's trace."""

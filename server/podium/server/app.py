@@ -36,7 +36,7 @@ from podium.server.dispatcher import (
     Snapshots,
     Upkeep,
 )
-from podium.server.interceptors import Around, MeteringInterceptor, TracingInterceptor
+from podium.server.interceptors import Metering, Observer, Tracing
 from podium.server.observing import Figures, Listener, Lookout, ServerState, pages
 from podium.server.servicers import (
     AuditServicer,
@@ -260,8 +260,8 @@ def _end_with_the_parent(stopping: asyncio.Event) -> None:
     loop.add_reader(pipe, ended)
 
 
-def _observers(metered: bool, tracer: Tracer | None) -> list[Around]:
-    return [*([MeteringInterceptor()] if metered else []), *([TracingInterceptor(tracer)] if tracer else [])]
+def _observers(metered: bool, tracer: Tracer | None) -> list[Observer]:
+    return [*([Metering()] if metered else []), *([Tracing(tracer)] if tracer else [])]
 
 
 def _servicers(

@@ -26,14 +26,13 @@ from podium.server.access import Door
 from podium.server.audit import AuditWriter
 from podium.server.health import Health
 from podium.server.interceptors import (
-    AccessInterceptor,
-    Around,
-    AuditInterceptor,
-    DeadlineInterceptor,
-    ErrorInterceptor,
-    RequestIdInterceptor,
-    ValidationInterceptor,
+    Access,
+    Audit,
+    Chain,
+    Observer,
+    RequestIds,
 )
+from podium.server.interceptors.deadline import LONGEST
 from podium.server.interceptors.errors import abort
 from podium.server.observing import ServerState
 from podium.server.unreadable import Foreign, reader
@@ -93,8 +92,9 @@ class Assembled:
     Args:
         servicers: by service name; for an rpc that they lack gRPC itself says UNIMPLEMENTED.
         with_reflection: whether the server describes its contract.
-        observers: interceptors that see what comes of everything within.
+        observers: see what comes of everything within.
         shares_port: whether others may listen on its port, too.
+        longest: seconds that a call which answers once may take.
         guard: None: everybody may do everything, and nobody notes it.
     """
 
@@ -103,22 +103,14 @@ class Assembled:
         servicers: Mapping[str, object],
         *,
         with_reflection: bool,
-        observers: Sequence[Around] = (),
+        observers: Sequence[Observer] = (),
         guard: Guard | None = None,
         shares_port: bool = False,
+        longest: float = LONGEST,
     ) -> None:
-        interceptors = (
-            RequestIdInterceptor(),
-            *observers,
-            *((AuditInterceptor(guard.audit),) if guard else ()),
-            ErrorInterceptor(),
-            DeadlineInterceptor(),
-            *((AccessInterceptor(guard.door),) if guard else ()),
-            ValidationInterceptor(),
-        )
+        access = Access(guard.door) if guard else None
+        chain = Chain((RequestIds(), *observers, *((Audit(guard.audit),) if guard else ())), access, longest)
         self.server = grpc.aio.server(
-            # For what is not ours: reflection, and rpcs that there are not.
-            interceptors=[one for one in interceptors if isinstance(one, grpc.aio.ServerInterceptor)],
             # Two servers that know nothing of one another would share the callers of a port unnoticed.
             options=(*_OPTIONS, ("grpc.so_reuseport", int(shares_port))),
             maximum_concurrent_rpcs=MAX_CONCURRENT_RPCS,
@@ -126,42 +118,41 @@ class Assembled:
         services = (*SERVICES.values(), _SCALER)
         names = [service.full_name for service in services]
         self._health = Health(names)
-        foreign: Any = Foreign(self.server, abort)
+        # Health is nobody's business and everybody's; reflection asks for a token.
+        foreign: Any = Foreign(self.server, abort, guard.door.identify if guard else None)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, foreign)
         for service in services:
-            self.server.add_generic_rpc_handlers((_handlers(service, servicers.get(service.name), interceptors),))
+            self.server.add_generic_rpc_handlers((_handlers(service, servicers.get(service.name), chain),))
         if with_reflection:
             described = (*names, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]  # has no types
                 reflection.aio.ReflectionServicer(described), foreign
             )
+        unknown = [one for one in observers if isinstance(one, grpc.GenericRpcHandler)]
+        # Last, as gRPC asks one after the other: they see the rpcs that there are not.
+        self.server.add_generic_rpc_handlers(unknown)
 
     def set_health(self, state: ServerState) -> None:
         """Tells health checks how the server is."""
         self._health.set(state)
 
 
-def _handlers(
-    service: ServiceDescriptor, servicer: object | None, interceptors: Sequence[Around]
-) -> grpc.GenericRpcHandler:
+def _handlers(service: ServiceDescriptor, servicer: object | None, chain: Chain) -> grpc.GenericRpcHandler:
     built = {method.name: getattr(servicer, method.name, None) for method in service.methods}
     return grpc.method_handlers_generic_handler(
         service.full_name,
-        {
-            method.name: _handler(method, built[method.name], interceptors)
-            for method in service.methods
-            if built[method.name]
-        },
+        {method.name: _handler(method, built[method.name], chain) for method in service.methods if built[method.name]},
     )
 
 
-def _handler(method: MethodDescriptor, behaviour: Any, interceptors: Sequence[Around]) -> Any:
-    for interceptor in reversed(interceptors):
-        name = f"{method.containing_service.name}/{method.name}"
-        behaviour = interceptor.wrapped(name, behaviour, streams=method.server_streaming)
-    wrap = grpc.unary_stream_rpc_method_handler if method.server_streaming else grpc.unary_unary_rpc_method_handler
+def _handler(method: MethodDescriptor, behaviour: Any, chain: Chain) -> Any:
+    name, streams = f"{method.containing_service.name}/{method.name}", method.server_streaming
+    wrap = grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
+    around = chain.streaming if streams else chain.answering
     request = message_factory.GetMessageClass(method.input_type)
-    return wrap(behaviour, request_deserializer=reader(request.FromString), response_serializer=_serialized)
+    return wrap(
+        around(name, behaviour), request_deserializer=reader(request.FromString), response_serializer=_serialized
+    )
 
 
 def _serialized(response: Message | bytes) -> bytes:

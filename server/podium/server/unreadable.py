@@ -4,14 +4,15 @@ gRPC reads a request before any code of ours sees it, in the task of its call. S
 message, is noted beside it, and is refused by the first interceptor that may refuse.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from podium.jobs.errors import FieldViolation, InvalidSpecError
+from podium.jobs.errors import FieldViolation, InvalidSpecError, PodiumError
 
 _UNREADABLE: ContextVar[str] = ContextVar("unreadable", default="")
 
@@ -45,11 +46,15 @@ class Foreign:
     Args:
         server: what serves them.
         abort: ends a call with the status of an error.
+        admit: awaited with the context of a call that streams both ways, before anything else; raises why not.
     """
 
-    def __init__(self, server: grpc.aio.Server, abort: Callable[..., Any]) -> None:
+    def __init__(
+        self, server: grpc.aio.Server, abort: Callable[..., Any], admit: Callable[[Any], Awaitable[object]] | None
+    ) -> None:
         self._server = server
         self._abort = abort
+        self._admit = admit
 
     def add_generic_rpc_handlers(self, handlers: object) -> None:
         """Nothing: the same handlers come by name."""
@@ -63,13 +68,17 @@ class Foreign:
         read = reader(handler.request_deserializer)
         if handler.request_streaming:
 
-            def stream(requests: Any, context: Any) -> Any:
-                return handler.stream_stream(self._checked(requests, context), context)
+            async def stream(requests: Any, context: Any) -> AsyncGenerator[Message, None]:
+                if self._admit is not None:
+                    await self._refusing(self._admit(context), context)
+                async with aclosing(handler.stream_stream(self._checked(requests, context), context)) as responses:
+                    async for response in responses:
+                        yield response
 
             return grpc.stream_stream_rpc_method_handler(stream, read, handler.response_serializer)
 
         async def answer(request: Message, context: Any) -> Any:
-            await self._check(context)
+            await self._refusing(_readable(), context)
             return await (handler.unary_stream or handler.unary_unary)(request, context)
 
         wrap = (
@@ -79,11 +88,15 @@ class Foreign:
 
     async def _checked(self, requests: Any, context: Any) -> AsyncIterator[Message]:
         async for request in requests:
-            await self._check(context)
+            await self._refusing(_readable(), context)
             yield request
 
-    async def _check(self, context: Any) -> None:
+    async def _refusing(self, check: Awaitable[object], context: Any) -> None:
         try:
-            refuse_unreadable()
-        except InvalidSpecError as error:
+            await check
+        except PodiumError as error:
             await self._abort(context, error)
+
+
+async def _readable() -> None:
+    refuse_unreadable()

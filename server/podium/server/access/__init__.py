@@ -1,7 +1,7 @@
 """Who calls, what they may do, and how much of it: tokens, the table of rules, limits."""
 
 from podium.server.access._caller import ANONYMOUS, Caller, Facts, begin_facts, facts
-from podium.server.access._door import DEFAULT_PROJECT, Door
+from podium.server.access._door import DEFAULT_PROJECT, Door, counted_as
 from podium.server.access._keyring import Keyring
 from podium.server.access._limits import Buckets, Limits, host_of
 from podium.server.access._ownership import Ownership
@@ -24,6 +24,7 @@ __all__ = [
     "Rule",
     "access_from_environment",
     "begin_facts",
+    "counted_as",
     "facts",
     "host_of",
 ]

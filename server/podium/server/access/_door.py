@@ -39,19 +39,19 @@ class Door:
         known = facts()
         known.target, known.project = target_of(request), named_project(RULES[method], request)
 
-    async def identify(self, context: Any, request: Message | None = None) -> tuple[Caller, str]:
-        """Who calls, and under what name they are counted.
+    async def identify(self, context: Any, request: Message | None = None) -> Caller:
+        """Who calls.
 
         Raises:
             UnauthenticatedError: no token, or one that is not good.
             ResourceExhaustedError: too many calls, or too many without a good token.
             UnavailableError: whether the token is good cannot be told now.
         """
-        peer = host_of(context.peer())
-        caller = await self._holder(_secret(context, request), peer) if self.keyring.asks else ANONYMOUS
-        name = caller.token.id if caller.token else peer
-        self.limits.call(name)
-        return caller, name
+        caller = ANONYMOUS
+        if self.keyring.asks:
+            caller = await self._holder(_secret(context, request), host_of(context.peer()))
+        self.limits.call(counted_as(caller, context))
+        return caller
 
     async def _holder(self, secret: str, peer: str) -> Caller:
         if not secret:
@@ -105,6 +105,11 @@ _ROLES = {
     Role.SUBMITTER: "submitters and admins",
     Role.ADMIN: "admins",
 }
+
+
+def counted_as(caller: Caller, context: Any) -> str:
+    """The name under which a caller's calls and streams are counted."""
+    return caller.token.id if caller.token else host_of(context.peer())
 
 
 def target_of(request: Any) -> str:

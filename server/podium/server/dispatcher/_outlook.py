@@ -7,9 +7,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from math import inf
+from typing import NamedTuple
 
+from podium.api.v1 import job_pb2
+from podium.jobs import wire
 from podium.jobs.blocking import in_thread
 from podium.jobs.job import Job, NodeState, QueueInfo
+from podium.jobs.spec import Resources
 from podium.server.dispatcher._forecast import Forecast, forecast
 from podium.server.dispatcher._plan import Held, Plan, plan
 from podium.server.dispatcher._pool import Demand, Pool, demand_of
@@ -42,10 +46,26 @@ class Outlook:
         """
         if not any(job.queue for job in jobs):
             return list(jobs)
+        view = self._current()
+        return [
+            replace(job, queue=view.about(_waiter(job, job.spec.resources, job.retry_time), job.queue))
+            if job.queue
+            else job
+            for job in jobs
+        ]
+
+    def explain(self, message: job_pb2.Job) -> None:
+        """As `explained`, of one job as a message, in place: half of what the other way around would take."""
+        if not message.HasField("queue"):
+            return
+        retry_time = message.retry_time.ToDatetime(tzinfo=UTC) if message.HasField("retry_time") else None
+        waiter = _waiter(message, wire.from_proto(Resources, message.spec.resources), retry_time)
+        queue = self._current().about(waiter, QueueInfo(position=message.queue.position))
+        message.queue.CopyFrom(wire.to_proto(queue))
+
+    def _current(self) -> "_View":
         view = self._view
-        if time.monotonic() > view.until:
-            view = in_thread(self._look)
-        return [replace(job, queue=view.about(job, job.queue)) if job.queue else job for job in jobs]
+        return view if time.monotonic() <= view.until else in_thread(self._look)
 
     def _look(self) -> "_View":
         # One at a time, as the others want to know the same.
@@ -60,6 +80,21 @@ class Outlook:
             return self._view
 
 
+class _Waiter(NamedTuple):
+    """A queued job, as far as somebody who explains has to know it."""
+
+    id: str
+    project: str
+    pool: str
+    demand: Demand
+    state_reason: str
+    retry_time: datetime | None
+
+
+def _waiter(job: Job | job_pb2.Job, wanted: Resources, retry_time: datetime | None) -> _Waiter:
+    return _Waiter(job.id, job.project, wanted.pool, demand_of(wanted), job.state_reason, retry_time)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _View:
     """All pools at one moment."""
@@ -68,10 +103,9 @@ class _View:
     until: float
     """By time.monotonic(): when it is too old to be told."""
 
-    def about(self, job: Job, queue: QueueInfo) -> QueueInfo:
-        name = job.spec.resources.pool
+    def about(self, job: _Waiter, queue: QueueInfo) -> QueueInfo:
         # A pool that no machine is in is in no snapshot.
-        scene = self.scenes.get(name) or _Scene(Pool(name=name))
+        scene = self.scenes.get(job.pool) or _Scene(Pool(name=job.pool))
         return scene.about(job, queue)
 
 
@@ -99,7 +133,7 @@ class _Scene:
     def _forecast(self) -> Mapping[str, Forecast]:
         return forecast(self._pool)
 
-    def about(self, job: Job, queue: QueueInfo) -> QueueInfo:
+    def about(self, job: _Waiter, queue: QueueInfo) -> QueueInfo:
         foreseen = self._forecast.get(job.id)
         start = foreseen.start if foreseen else inf
         if (held := self._plan.held.get(job.id)) is not None:
@@ -110,8 +144,8 @@ class _Scene:
             estimated_start_time=datetime.fromtimestamp(start, UTC) if start < inf else None,
         )
 
-    def _reason(self, job: Job, foreseen: Forecast | None) -> str:
-        pool, demand = self._pool, demand_of(job)
+    def _reason(self, job: _Waiter, foreseen: Forecast | None) -> str:
+        pool, demand = self._pool, job.demand
         if not pool.ready:
             return self._nobody
         if (lacking := self._lacking(demand)) is not None:
@@ -150,7 +184,7 @@ class _Scene:
             self._rooms[demand] = _has_room(self._pool, demand)
         return self._rooms[demand]
 
-    def _beyond(self, job: Job, demand: Demand) -> bool:
+    def _beyond(self, job: _Waiter, demand: Demand) -> bool:
         quota = self._pool.sharing.quotas.get(job.project)
         return quota is not None and self._pool.held.get(job.project, 0) + demand.slots > quota
 

@@ -8,7 +8,7 @@ from math import inf
 from typing import NamedTuple
 
 from podium.jobs.job import Attempt, Job, Member, Node, NodeState, Progress, Slot
-from podium.jobs.spec import Priority
+from podium.jobs.spec import Priority, Resources
 from podium.jobs.store import Assignment, Leases
 from podium.server.dispatcher._shares import Sharing
 
@@ -103,9 +103,8 @@ class Pool:
         return held
 
 
-def demand_of(job: Job) -> Demand:
-    """What a job needs, from its spec."""
-    wanted = job.spec.resources
+def demand_of(wanted: Resources) -> Demand:
+    """What a job needs."""
     return Demand(wanted.gpus, wanted.nodes, wanted.gpu_model.lower(), wanted.min_memory_gib)
 
 
@@ -117,7 +116,7 @@ def waiting(job: Job, number: int, leases: Leases) -> Waiting:
         project=job.project,
         rank=job.spec.priority.value,
         number=number,
-        demand=demand_of(job),
+        demand=demand_of(job.spec.resources),
         seconds=_bound(job, leases),
         retry=job.retry_time.timestamp() if job.retry_time else 0.0,
         since=began.timestamp() if began else 0.0,

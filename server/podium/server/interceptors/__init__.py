@@ -5,24 +5,12 @@ the audit trail, because they tell what comes of everything within. Errors next,
 Then the deadline, so that all that follows is bounded; who calls and whether they may; then the rules of the contract.
 """
 
-from podium.server.interceptors._around import Around
-from podium.server.interceptors.access import AccessInterceptor
-from podium.server.interceptors.audit import AuditInterceptor
-from podium.server.interceptors.deadline import DeadlineInterceptor
-from podium.server.interceptors.errors import ErrorInterceptor
-from podium.server.interceptors.metering import MeteringInterceptor
-from podium.server.interceptors.request_id import RequestIdInterceptor
-from podium.server.interceptors.tracing import TracingInterceptor
-from podium.server.interceptors.validation import ValidationInterceptor
+from podium.server.interceptors._call import Observer
+from podium.server.interceptors.access import Access
+from podium.server.interceptors.audit import Audit
+from podium.server.interceptors.chain import Chain
+from podium.server.interceptors.metering import Metering
+from podium.server.interceptors.request_id import RequestIds
+from podium.server.interceptors.tracing import Tracing
 
-__all__ = [
-    "Around",
-    "AccessInterceptor",
-    "AuditInterceptor",
-    "DeadlineInterceptor",
-    "ErrorInterceptor",
-    "MeteringInterceptor",
-    "RequestIdInterceptor",
-    "TracingInterceptor",
-    "ValidationInterceptor",
-]
+__all__ = ["Access", "Audit", "Chain", "Metering", "Observer", "RequestIds", "Tracing"]

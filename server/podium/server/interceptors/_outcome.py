@@ -2,7 +2,7 @@
 
 import asyncio
 
-from podium.server.interceptors._around import Call
+from podium.server.interceptors._call import Call
 
 
 def full_method(call: Call) -> str:

@@ -2,38 +2,27 @@
 
 import logging
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 
 from podium.jobs.errors import InternalError, PodiumError
-from podium.server.interceptors._around import Around, Call
 from podium.server.status import to_status
-from podium.server.unreadable import refuse_unreadable
 
 _LOG = logging.getLogger(__name__)
 
 
-class ErrorInterceptor(Around):
-    """The only place that ends a call with a status."""
-
-    @asynccontextmanager
-    async def around(self, call: Call) -> AsyncIterator[None]:
-        """Maps what the call raises."""
-        try:
-            refuse_unreadable()
-            yield
-        except PodiumError as error:
-            await abort(call.context, error)
-        except grpc.aio.AbortError:
-            raise
-        except Exception:
-            reference = secrets.token_hex(8)
-            _LOG.exception("a fault of ours, reference %s", reference)
-            message = f"a fault of the server, not of the request; report it with the reference {reference}"
-            await abort(call.context, InternalError(message, metadata={"reference": reference}))
+async def conclude(context: Any, error: Exception) -> NoReturn:
+    """Ends a call that raised. The only place that ends one with a status of ours."""
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    if not isinstance(error, PodiumError):
+        reference = secrets.token_hex(8)
+        _LOG.error("a fault of ours, reference %s", reference, exc_info=error)
+        message = f"a fault of the server, not of the request; report it with the reference {reference}"
+        error = InternalError(message, metadata={"reference": reference})
+    await abort(context, error)
+    raise AssertionError("a call goes on after its end")
 
 
 async def abort(context: Any, error: PodiumError) -> None:

@@ -1,36 +1,43 @@
 """Counts calls by method and status, and how long they take."""
 
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from functools import cache
-from types import TracebackType
 from typing import Any
 
 import grpc
 from prometheus_client import Counter
 
 from podium.server import meters
-from podium.server.interceptors._around import Around, Call
+from podium.server.interceptors._call import Call, Observer
 from podium.server.interceptors._outcome import full_method, outcome
 
 
-class MeteringInterceptor(Around, grpc.aio.ServerInterceptor):
+class Metering(Observer, grpc.GenericRpcHandler):
     """Health and reflection are not counted; rpcs that there are not count as "other"."""
 
-    def around(self, call: Call) -> AbstractAsyncContextManager[None]:
+    def before(self, call: Call) -> tuple["_Meters", float]:
         """Counts the call."""
-        return _Metered(call, _of_method(full_method(call), call.streams))
+        its = _of_method(full_method(call), call.streams)
+        its.started.inc()
+        if its.open is not None:
+            its.open.inc()
+        return its, time.perf_counter()
 
-    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
-        """Counts a call that has no handler."""
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            # Whoever calls makes names up, and each would be a series of its own.
-            other = _of_method("other/other", False)
-            other.started.inc()
-            other.handled("UNIMPLEMENTED").inc()
-        return handler
+    def after(self, call: Call, kept: tuple["_Meters", float], error: BaseException | None) -> None:
+        """Counts its status, and how long it took."""
+        its, start = kept
+        its.handled(outcome(call, error)).inc()
+        if its.open is not None:
+            its.open.dec()
+        if its.seconds is not None:
+            its.seconds.observe(time.perf_counter() - start)
+
+    def service(self, handler_call_details: Any) -> None:
+        """Counts a call that has no handler; gRPC asks the last of its generic handlers when no other has one."""
+        # Whoever calls makes names up, and each would be a series of its own.
+        other = _of_method("other/other", False)
+        other.started.inc()
+        other.handled("UNIMPLEMENTED").inc()
 
 
 class _Meters:
@@ -54,26 +61,3 @@ class _Meters:
 
 # As many as the contract has methods: only calls that have a handler come here.
 _of_method = cache(_Meters)
-
-
-class _Metered:
-    """One call. A class, as it costs less than a generator in contextlib."""
-
-    def __init__(self, call: Call, its: _Meters) -> None:
-        self._call = call
-        self._its = its
-
-    async def __aenter__(self) -> None:
-        self._its.started.inc()
-        if self._its.open is not None:
-            self._its.open.inc()
-        self._start = time.perf_counter()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._its.handled(outcome(self._call, error)).inc()
-        if self._its.open is not None:
-            self._its.open.dec()
-        if self._its.seconds is not None:
-            self._its.seconds.observe(time.perf_counter() - self._start)

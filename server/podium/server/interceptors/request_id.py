@@ -4,12 +4,10 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from podium.jobs.tokens import without_secrets
 from podium.server.context import JOB, REQUEST_ID, RPC
-from podium.server.interceptors._around import Around, Call
+from podium.server.interceptors._call import Call, Observer
 from podium.server.interceptors._outcome import outcome
 
 KEY = "x-request-id"
@@ -18,12 +16,11 @@ _LOG = logging.getLogger(__name__)
 _WELL_FORMED = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 
 
-class RequestIdInterceptor(Around):
+class RequestIds(Observer):
     """Takes the caller's x-request-id, or makes one; sends it back in the trailing metadata."""
 
-    @asynccontextmanager
-    async def around(self, call: Call) -> AsyncIterator[None]:
-        """Logs the call's end with its id, rpc, job and status."""
+    def before(self, call: Call) -> float:
+        """Has everything that is logged from now on carry the id, the rpc and the job."""
         request_id = _given(call) or secrets.token_hex(8)
         REQUEST_ID.set(request_id)
         RPC.set(call.method)
@@ -31,15 +28,11 @@ class RequestIdInterceptor(Around):
         # Not checked yet, and it is written into the log.
         JOB.set(without_secrets(job_id) if _WELL_FORMED.fullmatch(job_id) else "")
         call.context.set_trailing_metadata(((KEY, request_id),))
-        start = time.monotonic()
-        error: BaseException | None = None
-        try:
-            yield
-        except BaseException as raised:
-            error = raised
-            raise
-        finally:
-            _LOG.info("%s in %.1f ms", outcome(call, error), (time.monotonic() - start) * 1000)
+        return time.monotonic()
+
+    def after(self, call: Call, kept: float, error: BaseException | None) -> None:
+        """Logs the call's end."""
+        _LOG.info("%s in %.1f ms", outcome(call, error), (time.monotonic() - kept) * 1000)
 
 
 def _given(call: Call) -> str:

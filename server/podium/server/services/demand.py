@@ -43,7 +43,7 @@ class PoolDemand:
         """What a job needs never changes, so it is read once while the job waits: a long line takes seconds to read."""
         line, known = self._store.pending(pool), self._needs.get(pool, {})
         new = self._store.known([job_id for job_id in line if job_id not in known])
-        needs = known | {job.id: demand_of(job) for job in new}
+        needs = known | {job.id: demand_of(job.spec.resources) for job in new}
         # A new dict, since another call may be reading the old one.
         current = {job_id: needs[job_id] for job_id in line if job_id in needs}
         if current:

@@ -112,9 +112,7 @@ class Jobs:
     def message(self, job_id: str) -> job_pb2.Job:
         """As `get`, for who only passes it on."""
         message = self._store.message(job_id)
-        if message.HasField("queue"):
-            explained = self._outlook.explained([wire.from_proto(Job, message)])[0]
-            message.queue.CopyFrom(wire.to_proto(explained.queue))
+        self._outlook.explain(message)
         return message
 
     def page(self, request: ListJobsRequest) -> tuple[list[Job], str]:

@@ -1,0 +1,109 @@
+"""Puts around an rpc what happens around every call, once, when the server is put together.
+
+gRPC's own interceptors would be put together anew at every call, and a context manager for each part costs twice as
+much as these lines, which every call passes.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing, nullcontext
+from typing import Any
+
+from google.protobuf.message import Message
+
+from podium.server.interceptors._call import Call, Observer
+from podium.server.interceptors.access import Access
+from podium.server.interceptors.deadline import LONGEST, allowed, too_late
+from podium.server.interceptors.errors import conclude
+from podium.server.interceptors.validation import refuse_invalid
+from podium.server.unreadable import refuse_unreadable
+
+Answers = Callable[[Message, Any], Awaitable[Message]]
+Streams = Callable[[Message, Any], AsyncGenerator[Message, None]]
+
+
+class Chain:
+    """What happens around every call, in the order of docs/architecture.md.
+
+    Args:
+        observers: the first one sees everything that the others do.
+        access: lets calls in; None: everybody may do everything.
+        longest: seconds that a call which answers once may take.
+    """
+
+    def __init__(self, observers: Sequence[Observer], access: Access | None = None, longest: float = LONGEST) -> None:
+        self._observers = observers
+        self._access = access
+        self._longest = longest
+
+    def answering(self, method: str, behaviour: Answers) -> Answers:
+        """The behaviour of an rpc that answers once, with everything around it.
+
+        Args:
+            method: as `Call.method`.
+            behaviour: answers.
+        """
+
+        async def answer(request: Message, context: Any) -> Message:
+            call = Call(method, False, request, context)
+            kept = self._begun(call)
+            error: BaseException | None = None
+            try:
+                seconds = allowed(context, self._longest)
+                try:
+                    async with asyncio.timeout(seconds) as limit:
+                        await self._admit(call)
+                        return await behaviour(request, context)
+                except TimeoutError as late:
+                    if not limit.expired():
+                        raise
+                    raise too_late(seconds) from late
+            except Exception as raised:
+                error = raised
+                return await conclude(context, raised)
+            except BaseException as raised:
+                error = raised
+                raise
+            finally:
+                self._ended(call, kept, error)
+
+        return answer
+
+    def streaming(self, method: str, behaviour: Streams) -> Streams:
+        """As `answering`, of an rpc that streams. It has no limit of time: it ends when its caller goes."""
+
+        async def answer(request: Message, context: Any) -> AsyncGenerator[Message, None]:
+            call = Call(method, True, request, context)
+            kept = self._begun(call)
+            error: BaseException | None = None
+            try:
+                await self._admit(call)
+                with self._access.slot(call) if self._access else nullcontext():
+                    responses = behaviour(request, context)
+                    # gRPC closes only this generator; the one within must not wait for the garbage collector.
+                    async with aclosing(self._access.leashed(responses) if self._access else responses) as leashed:
+                        async for response in leashed:
+                            yield response
+            except Exception as raised:
+                error = raised
+                await conclude(context, raised)
+            except BaseException as raised:
+                error = raised
+                raise
+            finally:
+                self._ended(call, kept, error)
+
+        return answer
+
+    async def _admit(self, call: Call) -> None:
+        refuse_unreadable()
+        if self._access is not None:
+            await self._access.admit(call)
+        refuse_invalid(call)
+
+    def _begun(self, call: Call) -> list[Any]:
+        return [observer.before(call) for observer in self._observers]
+
+    def _ended(self, call: Call, kept: Sequence[Any], error: BaseException | None) -> None:
+        for observer, its in zip(reversed(self._observers), reversed(kept), strict=True):
+            observer.after(call, its, error)
