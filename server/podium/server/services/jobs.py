@@ -91,7 +91,8 @@ class Jobs:
             raise
         JOB.set(job.id)
         facts().target = job.id
-        _LOG.info("%s %s", "accepted" if new else "repeated the request for", job.id)
+        if not new:
+            _LOG.info("repeated the request for %s", job.id)
         return self._outlook.explained([job])[0]
 
     def _earlier(self, request: CreateJobRequest, project: str, asked: str) -> Job | None:
