@@ -7,6 +7,7 @@ from pathlib import Path
 import grpc
 
 from podium.client._tls import Tls
+from podium.client._token import is_loopback
 
 #: Every unary call but those of ONCE is safe to repeat: reading changes nothing, asking twice for a state (to pause,
 #: resume, change, cancel, drain) is asking once, and CreateJob carries a request id.
@@ -65,10 +66,15 @@ def open_channel(target: str, tls: Tls | None = None) -> grpc.Channel:
     Raises:
         ValueError: a file of `tls` cannot be read; names it.
     """
+    options: list[tuple[str, int | str]] = [*_OPTIONS]
+    if is_loopback(target):
+        # gRPC takes http_proxy's proxy also to this machine, and with it whatever we say in the clear, as a token.
+        options.append(("grpc.enable_http_proxy", 0))
     if tls is None:
-        return grpc.insecure_channel(target, options=_OPTIONS)
-    name = (("grpc.ssl_target_name_override", tls.server_name),) if tls.server_name else ()
-    return grpc.secure_channel(target, _credentials(tls), options=(*_OPTIONS, *name))
+        return grpc.insecure_channel(target, options=options)
+    if tls.server_name:
+        options.append(("grpc.ssl_target_name_override", tls.server_name))
+    return grpc.secure_channel(target, _credentials(tls), options=options)
 
 
 def _credentials(tls: Tls) -> grpc.ChannelCredentials:

@@ -41,10 +41,12 @@ def main(address: str) -> int:
 
 def _channel(address: str) -> grpc.Channel:
     ca, cert, key = (_content(name) for name in ("PODIUM_TLS_CA", "PODIUM_TLS_CLIENT_CERT", "PODIUM_TLS_CLIENT_KEY"))
+    # A server is probed from where it is, by no proxy of the environment.
+    options: list[tuple[str, int | str]] = [("grpc.enable_http_proxy", 0)]
     if ca is None:
-        return grpc.insecure_channel(address)
-    name = os.environ.get("PODIUM_TLS_SERVER_NAME", "")
-    options = [("grpc.ssl_target_name_override", name)] if name else []
+        return grpc.insecure_channel(address, options=options)
+    if name := os.environ.get("PODIUM_TLS_SERVER_NAME", ""):
+        options.append(("grpc.ssl_target_name_override", name))
     return grpc.secure_channel(address, grpc.ssl_channel_credentials(ca, key, cert), options=options)
 
 

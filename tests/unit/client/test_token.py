@@ -1,9 +1,14 @@
 """Where a token comes from, and where it is never sent."""
 
+import select
+import socket
+from typing import Any
+
 import pytest
 
 from podium.client import Client, FailedPreconditionError, Role, Tls, Token
 from podium.client._access import NewToken
+from podium.client._channel import open_channel
 from podium.client._token import is_loopback, shown, token_from_environment
 
 SECRET = "podium_0123456789abcdef_" + "s" * 43
@@ -34,6 +39,21 @@ def test_a_token_is_not_sent_where_others_can_read_it(target, monkeypatch):
     assert () == shown(None, target, encrypted=False, environ={})
     with Client(target, token=SECRET, tls=Tls()):
         pass
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_the_way_to_this_machine_leads_over_no_proxy_of_the_environment(host, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as proxy:
+        for name in ("grpc_proxy", "http_proxy", "https_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        for name in ("no_proxy", "no_grpc_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        with open_channel(f"{host}:{server.getsockname()[1]}") as channel:
+            call: Any = channel.unary_unary("/podium.api.v1.TokenService/GetCaller")
+            under_way = call.future(b"")
+
+            assert [server] == select.select([server, proxy], [], [], 20)[0]
+            under_way.cancel()
 
 
 @pytest.mark.parametrize(
