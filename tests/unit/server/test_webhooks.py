@@ -168,6 +168,21 @@ def test_a_notice_that_is_refused_holds_up_no_other_job(secret_file):
         assert [refused, *others, refused] == [notice.job_id for notice in receiver.notices][:4]
 
 
+def test_a_notice_that_is_refused_for_hours_does_not_keep_another_job_waiting(secret_file):
+    with receiving(*[500] * 30) as receiver:
+        courier = Post(receiver.url, secret_file)
+        courier.cancelled()
+        for _ in range(12):
+            courier.work()
+            courier.clock.ahead += 700
+        courier.work()
+        receiver.answers = []
+        other = courier.cancelled()
+        courier.work()
+
+        assert other == receiver.notices[-1].job_id
+
+
 def test_what_is_told_of_one_job_comes_in_order(secret_file):
     with receiving(500) as receiver:
         courier = Post(receiver.url, secret_file)
@@ -257,12 +272,31 @@ def test_the_name_is_resolved_once_and_the_connection_goes_to_the_address_that_w
     assert ["93.184.215.14"] == connected
 
 
+def test_a_name_of_many_addresses_takes_no_longer_than_one_request_may(monkeypatch):
+    monkeypatch.setattr(_post, "WHOLE", 0.3)
+    monkeypatch.setattr(_post, "STEP", 0.2)
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"93.184.215.{number}", 443)) for number in range(200)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    tried = []
+
+    def connect(address, *_arguments, **_options):
+        tried.append(address)
+        time.sleep(0.1)
+        raise TimeoutError
+
+    monkeypatch.setattr("urllib3.util.connection.create_connection", connect)
+    with pytest.raises(Undelivered, match="cannot be reached"):
+        post("https://hooks.example.com/", b"", {}, allow_private=False)
+
+    assert len(tried) <= 4
+
+
 @pytest.mark.parametrize(
     "address",
     [
         *("127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0"),
-        *("224.0.0.1", "239.1.1.1", "255.255.255.255", "240.0.0.1", "192.0.2.1"),
-        *("::1", "::", "fe80::1", "fc00::1", "fd00:ec2::254", "ff02::1", "2001:db8::1"),
+        *("224.0.0.1", "239.1.1.1", "255.255.255.255", "240.0.0.1", "192.0.2.1", "192.0.0.192"),
+        *("::1", "::", "fe80::1", "fc00::1", "fd00:ec2::254", "fec0::1", "ff02::1", "2001:db8::1"),
         *("::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::"),
         "2001:0:4136:e378:8000:63bf:80ff:fffe",  # Teredo, of 127.0.0.1
     ],

@@ -159,10 +159,12 @@ class Courier:
             del self._letters[letter.place]
             self._counted("given_up")
             return
-        # The receiver as a whole is left alone for a while, too: it may be down, with many notices waiting for it.
-        self._failures += 1
-        self._paused_until = now + self._pause(self._failures)
         letter.due = now + self._pause(letter.tries)
+        if letter.tries == 1:
+            # The receiver as a whole is left alone for a while, too: it may be down, with many notices waiting for it.
+            # One that is refused again and again says nothing of the others.
+            self._failures += 1
+            self._paused_until = now + self._pause(self._failures)
         self._counted("failed")
         _LOG.warning("webhook %s: %s is tried again: %s", name, letter.notice.id, error)
 

@@ -4,6 +4,7 @@ import contextlib
 import ipaddress
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 from urllib.parse import SplitResult, urlsplit
@@ -17,6 +18,9 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 STEP, WHOLE = 5.0, 15.0
 #: Addresses in which gateways of IPv6 networks wrap those of IPv4.
 _WRAPPED = ipaddress.IPv6Network("64:ff9b::/96")
+#: Not of the internet, whatever this version of Python knows: one cloud's metadata are at 192.0.0.192, and site-local
+#: addresses of IPv6 are given up, and still routed where somebody has them.
+_OURS = (ipaddress.ip_network("192.0.0.0/24"), ipaddress.ip_network("fec0::/10"))
 
 
 class Undelivered(Exception):
@@ -35,15 +39,20 @@ def post(url: str, body: bytes, headers: Mapping[str, str], *, allow_private: bo
     """
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-    trouble = ""
+    trouble, end = "it took too long", time.monotonic() + WHOLE
     for address in _resolved(host, port, allow_private):
+        if (left := end - time.monotonic()) <= 0:
+            break
         connection = _connection(parts, str(address), port)
-        with contextlib.closing(connection), _at_most(WHOLE, connection):
+        with contextlib.closing(connection), _at_most(left, connection):
             try:
                 connection.connect()
             except (HTTPError, OSError) as error:
                 trouble = _in_words(error)
                 continue
+            if time.monotonic() >= end:
+                # Its time was over before there was a connection to break.
+                break
             status = _status(connection, parts, body, headers)
         if not 200 <= status < 300:
             raise Undelivered(
@@ -73,7 +82,8 @@ def is_public(address: Address) -> bool:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(inner)
-    return address.is_global and not address.is_multicast and not address.is_reserved
+    special = address.is_multicast or address.is_reserved or any(address in network for network in _OURS)
+    return address.is_global and not special
 
 
 def _connection(parts: SplitResult, address: str, port: int) -> HTTPConnection:
