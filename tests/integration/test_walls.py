@@ -173,6 +173,8 @@ def test_all_that_a_worker_asks_of_the_ledger_is_within_its_rights(site):
     [
         *((who, word) for who in NAME for word in ("FLUSHALL", "CONFIG GET *", "KEYS *", "ACL LIST", "SHUTDOWN")),
         *((who, word) for who in NAME for word in ("DEBUG SLEEP 0", "MODULE LIST", "REPLICAOF NO ONE", "GET other")),
+        # They tell of keys that the user may not read, or put keys where others look.
+        *((who, word) for who in NAME for word in ("SCAN 0", "RANDOMKEY", "MOVE podium:job:1 2")),
         *(("worker", f"EXISTS podium:{key}") for key in ("tokens", "audit", "leader", "usage", "request:p:1")),
         ("worker", "SUBSCRIBE podium:another"),
     ],
