@@ -139,15 +139,19 @@ def test_a_page_that_there_is_not_is_404_and_names_those_that_there_are(listenin
     assert (404, b"there is /\n") == ask(listening().address, "/etc/passwd")
 
 
-def test_callers_who_say_nothing_keep_a_port_from_others_for_a_moment_only(listening):
+@pytest.mark.parametrize("word", [b"", b"G"])
+def test_callers_who_say_nothing_or_a_letter_now_and_then_keep_a_port_from_others_for_a_moment_only(listening, word):
     listener = listening(most=2, patience=0.3)
     host, port = listener.address.split(":")
-    silent = [socket.create_connection((host, int(port))) for _ in range(2)]
+    hostile = [socket.create_connection((host, int(port))) for _ in range(2)]
     turned_away, deadline = 0, monotonic() + 10
     while not answers(listener.address):
         turned_away += 1
         assert monotonic() < deadline
-    for one in silent:
+        for one in hostile:
+            with suppress(OSError):
+                one.sendall(word)
+    for one in hostile:
         one.close()
 
     assert turned_away

@@ -3,6 +3,7 @@
 http.server is not for the open Internet, and neither is this port: docs/observability.md.
 """
 
+import contextlib
 import logging
 import socket
 import socketserver
@@ -33,7 +34,7 @@ class Listener:
         listen: HOST:PORT; port 0 takes a free one.
         pages: by path.
         most: callers at a time; whoever comes then is turned away.
-        patience: seconds that a caller may take to ask, and to read.
+        patience: seconds that a caller may take, from connecting to the last byte read.
 
     Raises:
         OSError: the address cannot be bound.
@@ -72,11 +73,6 @@ class _Server(ThreadingHTTPServer):
         self._patience = patience
         super().__init__(address, _Handler)
 
-    def get_request(self) -> tuple[Any, Any]:
-        request, address = super().get_request()
-        request.settimeout(self._patience)
-        return request, address
-
     def server_bind(self) -> None:
         # Not HTTPServer's own, which asks DNS for a name that nobody uses.
         socketserver.TCPServer.server_bind(self)
@@ -88,13 +84,23 @@ class _Server(ThreadingHTTPServer):
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
+        # Not a timeout of the socket, which whoever sends a letter now and then never meets.
+        over = threading.Timer(self._patience, _break, [request])
+        over.daemon = True
+        over.start()
         try:
             super().process_request_thread(request, client_address)
         finally:
+            over.cancel()
             self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         _LOG.debug("a caller of the metrics port went away", exc_info=True)
+
+
+def _break(request: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        request.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):
