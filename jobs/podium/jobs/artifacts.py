@@ -18,7 +18,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from io import BufferedReader
 from pathlib import Path
@@ -156,18 +156,21 @@ class ArtifactStore:
         return file
 
     def remove(self, job_id: str, checkpoint_id: str) -> None:
-        """Deletes a checkpoint; one that is not there is deleted already."""
+        """Deletes a checkpoint; one that is not there is deleted already.
+
+        Raises:
+            OSError: the storage refuses. Nobody finds the checkpoint any more, or all of it is still there; removing it
+                again goes on.
+        """
         directory = self._checkpoints(job_id) / check_name(checkpoint_id)
-        if not directory.exists():
-            return
-        aside = self._job(job_id) / "tmp" / f"0-{secrets.token_hex(8)}"
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            # In one step out of the readers' sight, so that nobody finds half of it.
-            directory.rename(aside)
-        except FileNotFoundError:
-            return
-        shutil.rmtree(aside, ignore_errors=True)
+        # Always of this name, so that who removes it again finds what was cut short.
+        aside = self._job(job_id) / "tmp" / f"0-{checkpoint_id}"
+        if directory.exists():
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):  # somebody else removes it as well
+                # In one step out of the readers' sight, so that nobody finds half of it.
+                directory.rename(aside)
+        _delete(aside)
 
     def remove_job(self, job_id: str) -> None:
         """Deletes everything of a job; of one that has nothing, it is deleted already.
@@ -175,12 +178,7 @@ class ArtifactStore:
         Raises:
             OSError: the storage refuses; some of it may be left.
         """
-        directory = self._job(job_id)
-        while directory.exists():
-            try:
-                shutil.rmtree(directory)
-            except FileNotFoundError:  # somebody else deletes as well
-                continue
+        _delete(self._job(job_id))
 
     def sweep_staging(self, job_id: str, *, before_attempt: int | None = None) -> int:
         """Deletes what killed attempts left behind, and returns how many directories that were.
@@ -369,6 +367,14 @@ def _damaged(manifest: Manifest, name: str, what: str) -> DataLossError:
         f"{name} of {manifest.id} {what}; an earlier checkpoint can be used instead",
         metadata={"checkpoint_id": manifest.id, "file": name},
     )
+
+
+def _delete(directory: Path) -> None:
+    while directory.exists():
+        try:
+            shutil.rmtree(directory)
+        except FileNotFoundError:  # somebody else deletes as well
+            continue
 
 
 def _attempt_of(directory: Path) -> int:

@@ -1,5 +1,6 @@
 """Who deletes the bytes of what was deleted."""
 
+import contextlib
 import logging
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -115,6 +116,29 @@ def test_whoever_leads_next_finishes_what_was_cut_short(site: Site, monkeypatch:
     site.next_leader().delete()
 
     assert set() == site.folders()
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), PermissionError(13, "Permission denied")])
+def test_a_checkpoint_that_was_moved_aside_and_not_deleted_is_deleted_in_the_end(
+    site: Site, monkeypatch: pytest.MonkeyPatch, end: BaseException
+) -> None:
+    job_id, (first, second) = site.ended()
+    site.store.delete_checkpoint(first.id)
+
+    def fails(path: object, ignore_errors: bool = False) -> None:
+        if not (ignore_errors and isinstance(end, OSError)):
+            raise end
+
+    monkeypatch.setattr("shutil.rmtree", fails)
+    site.later(600)
+    with contextlib.suppress(KeyboardInterrupt):
+        site.deleter.delete()
+    assert [first.id] == [one.checkpoint_id for one in site.store.deletions()]
+    monkeypatch.undo()
+
+    assert 1 == site.next_leader().delete()
+    models = (site.artifacts.root / "jobs" / job_id).rglob("model")
+    assert [second.id] == [path.parent.name for path in models]
 
 
 def test_a_storage_that_refuses_one_keeps_none_waiting_and_is_tried_again(

@@ -143,7 +143,8 @@ class Checkpoints:
         self._artifacts.sweep_staging(self._job.id, before_attempt=self._assignment.attempt)
         for manifest in self._artifacts.manifests(self._job.id):
             if manifest.id not in listed and manifest.fence < self._assignment.fence:
-                self._artifacts.remove(self._job.id, manifest.id)
+                with contextlib.suppress(OSError):  # what stays is cleared up after the job's end
+                    self._artifacts.remove(self._job.id, manifest.id)
 
     def _first_whole(self, candidates: Iterable[Checkpoint]) -> Saved | None:
         for checkpoint in candidates:
