@@ -7,6 +7,8 @@ import pytest
 
 from podium.api.v1 import job_pb2
 from podium.api.v1 import job_service_pb2 as job_api
+from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, Softmax
+from podium.jobs.store import NewJob
 
 
 def test_pages_hold_every_job_once_newest_first(server, request_for):
@@ -20,6 +22,20 @@ def test_pages_hold_every_job_once_newest_first(server, request_for):
 
     assert made[::-1] == seen
     assert 3 == pages
+
+
+def test_a_page_of_large_jobs_is_short_enough_for_whoever_asks(server, store):
+    """gRPC's own limit for who sets none is 4 MiB."""
+    classes = tuple(f"{number:05}".ljust(100, "x") for number in range(10_000))
+    spec = JobSpec(backbone="resnet50", tuning=LinearHead(), dataset=ImageFolder(train="/data"), sorter=Softmax())
+    made = [store.create(NewJob(project="default", spec=spec, classes=classes))[0].id for _ in range(5)]
+    seen, token = [], ""
+    while not seen or token:
+        page = server.jobs.ListJobs(job_api.ListJobsRequest(page_token=token), timeout=20)
+        seen += [job.id for job in page.jobs]
+        token = page.next_page_token
+
+    assert made[::-1] == seen
 
 
 def test_a_page_token_is_good_for_its_own_list_only(server, request_for, refused):

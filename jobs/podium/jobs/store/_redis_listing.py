@@ -16,6 +16,8 @@ _ROWS = 100
 #: What may be looked at for one page: a job that its state rules out costs 1, one that is read costs more.
 _PATIENCE = 6_000
 _READ = 3
+#: Bytes of jobs on a page, or one job: who sets no limit of its own takes no message of more than 4 MiB.
+_MOST_BYTES = 3 << 20
 Fields = list[Any]
 Jobs: TypeAlias = list[Job]
 
@@ -38,10 +40,11 @@ class RedisListing(Ledger):
     ) -> JobPage:
         """See JobStore.list."""
         found: list[Record] = []
-        patience = _PATIENCE
+        patience, room = _PATIENCE, _MOST_BYTES
         for number, fields in self._listed(project, parse_cursor(cursor), oldest_first, states):
             if fields and _matches(fields, states, wanted) and (record := from_fields(fields)):
-                if len(found) == limit:
+                room -= sum(map(len, filter(None, fields)))
+                if len(found) == limit or (found and room < 0):
                     return self._all_placed(found), str(found[-1].number)
                 found.append(record)
             patience -= _READ if fields else 1
