@@ -97,6 +97,48 @@ def test_the_ledger_is_read_once_for_all_watchers():
     assert reads <= 6
 
 
+def test_who_joins_where_others_are_further_reads_on_first_and_who_is_further_itself_gets_nothing_twice():
+    async def scenario() -> list[list[int]]:
+        store = MemoryStore()
+        hub = Hub(store, look=0.05)
+        hub.start()
+        assignment = running(store)
+        first, ahead = hub.subscribe(), hub.subscribe()
+        assert hub.join(assignment.job_id, 3, first)
+        store.append(assignment, 1, [MetricBatch.at(step, {"loss": 1.0}) for step in range(2)])
+        got = [frame.sequence for frame in await first.take(10) or ()]
+        assert not hub.join(assignment.job_id, 3, hub.subscribe())
+        assert hub.join(assignment.job_id, 7, ahead)
+        store.append(assignment, 2, [MetricBatch.at(step, {"loss": 1.0}) for step in range(2, 5)])
+        got += [frame.sequence for frame in await first.take(10) or ()]
+        rest = [frame.sequence for frame in await ahead.take(10) or ()]
+        for subscription in (first, ahead):
+            hub.leave(subscription)
+        await hub.stop()
+        return [got, rest]
+
+    assert [[4, 5, 6, 7, 8], [8]] == asyncio.run(scenario())
+
+
+def test_a_watcher_is_brought_the_rest_of_a_job_whose_history_has_moved_meanwhile(tmp_path):
+    async def scenario() -> tuple[list[int], int]:
+        store = MemoryStore(archive=Archive(ArtifactStore(str(tmp_path))))
+        assignment = running(store)
+        hub = Hub(store, look=0.05)
+        subscription = hub.subscribe()
+        assert hub.join(assignment.job_id, 3, subscription)
+        job = store.finish(assignment, State.SUCCEEDED, reason="done")
+        store.archive(job.id)
+        hub.start()
+        frames = await subscription.take(10) or ()
+        await hub.stop()
+        return [frame.sequence for frame in frames], job.sequence
+
+    rest, last = asyncio.run(scenario())
+
+    assert list(range(4, last + 1)) == rest
+
+
 def test_draining_ends_watches_and_refuses_new_ones():
     async def scenario() -> None:
         store = MemoryStore()

@@ -130,7 +130,7 @@ class Change:
         held, after = before.job.attempts, self.record.job
         if held and held[-1].end_time is None and (ended := after.attempts[len(held) - 1]).end_time is not None:
             counted.append(ended.cause)
-        if after.terminal and not before.job.terminal:
+        if after.terminal:  # not before: nothing follows an end
             counted.append(after.state)
         return tuple(counted)
 
