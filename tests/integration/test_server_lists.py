@@ -29,7 +29,8 @@ def test_a_page_of_large_jobs_is_short_enough_for_whoever_asks(server, store):
     classes = tuple(f"{number:05}".ljust(100, "x") for number in range(10_000))
     spec = JobSpec(backbone="resnet50", tuning=LinearHead(), dataset=ImageFolder(train="/data"), sorter=Softmax())
     made = [store.create(NewJob(project="default", spec=spec, classes=classes))[0].id for _ in range(5)]
-    seen, token = [], ""
+    seen: list[str] = []
+    token = ""
     while not seen or token:
         page = server.jobs.ListJobs(job_api.ListJobsRequest(page_token=token), timeout=20)
         seen += [job.id for job in page.jobs]
