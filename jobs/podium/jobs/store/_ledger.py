@@ -169,8 +169,7 @@ class Ledger(ABC):
         digest = new.asked or wire.digest(new.spec)
         job_id, number, stamp = self._new_id(), self._next_number(), secrets.token_hex(8)
         while True:
-            change = _record.created(new, job_id, number, self._clock())
-            change = replace(change, record=replace(change.record, stamp=stamp))
+            change = _record.created(new, job_id, number, stamp, self._clock())
             # OVERTAKEN: an earlier try of this very call got through, since the id is its own.
             request = (new.request_id, digest) if new.request_id else None
             if self._commit(None, change, request=request) is not Outcome.REFUSED:

@@ -144,8 +144,8 @@ class Change:
         return all(to in MOVES[state] for state, to in itertools.pairwise(states))
 
 
-def created(new: NewJob, job_id: str, number: int, now: datetime) -> Change:
-    """A new job in QUEUED."""
+def created(new: NewJob, job_id: str, number: int, stamp: str, now: datetime) -> Change:
+    """A new job in QUEUED, with its one event."""
     job = Job(
         id=job_id,
         project=new.project,
@@ -155,9 +155,10 @@ def created(new: NewJob, job_id: str, number: int, now: datetime) -> Change:
         create_time=now,
         created_by=new.created_by,
         trace_parent=new.trace_parent,
+        sequence=1,
     )
-    born = Change(record=Record(job=job, number=number), unknown=new.unknown)
-    return _noted(born, [StateChange(to_state=State.QUEUED)], now)
+    event = JobEvent(payload=StateChange(to_state=State.QUEUED), job_id=job_id, attempt=job.attempt, time=now)
+    return Change(record=Record(job=job, number=number, stamp=stamp), events=(event,), unknown=new.unknown)
 
 
 def cancelled(record: Record, reason: str, force: bool, now: datetime) -> Change:

@@ -189,7 +189,8 @@ def to_fields(change: Change, *, new: bool) -> Mapping[str, bytes | str]:
     record = change.record
     attempts = record.job.attempts
     ended = sum(attempt.end_time is not None for attempt in attempts)
-    now = wire.to_proto(replace(record.job, attempts=attempts[ended:]), only=_NOW)
+    job = replace(record.job, attempts=attempts[ended:]) if ended else record.job
+    now = wire.to_proto(job, only=_NOW)
     ledger = {name: getattr(record, name) for name in _LEDGER} | {"wish": record.wish.value, "past": ended}
     values: dict[str, bytes | str] = {"now": now.SerializeToString(), "ledger": json.dumps(ledger)}
     if ended != record.past:
