@@ -46,14 +46,18 @@ def logs(
     least = Level[level.upper()] if level else None
     with connect(server) as client:
         log = client.job(job).logs(follow=follow, attempt=attempt or 0, rank=rank, min_level=least, offset=offset)
+        printed = 0
         try:
             with Interrupts() as interrupts:
                 for lines in _batches(log):
                     with interrupts.held():
                         _print(lines, as_json)
+                    printed += len(lines)
         except KeyboardInterrupt:
             click.echo(f"\n`podium logs {job} --offset {log.offset or 0}` goes on here.", err=True)
             return INTERRUPTED
+    if not printed:
+        click.echo("No such lines." if attempt or rank is not None or least or offset else "No lines yet.", err=True)
     return SUCCEEDED
 
 
