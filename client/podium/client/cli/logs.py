@@ -62,18 +62,20 @@ def logs(
 
 
 def _batches(log: Log) -> Iterator[tuple[LogLine, ...]]:
-    """The lines, from the oldest that is kept where those asked for no longer are."""
+    """The lines, from the oldest that is kept as often as those asked for no longer are."""
     from podium.jobs.errors import OutOfRangeError
 
-    try:
-        yield from log.batches()
-    except OutOfRangeError as error:
-        oldest = int(error.metadata.get("oldest_offset", 0))
-        if log.offset is None or oldest <= log.offset:
-            raise
-        say(f"lines {log.offset} to {oldest - 1} are no longer kept; the log begins with {oldest}")
-        log.offset = oldest
-        yield from log.batches()
+    while True:
+        try:
+            yield from log.batches()
+        except OutOfRangeError as error:
+            oldest = int(error.metadata.get("oldest_offset", 0))
+            if log.offset is None or oldest <= log.offset:
+                raise
+            say(f"lines {log.offset} to {oldest - 1} are no longer kept; the log begins with {oldest}")
+            log.offset = oldest
+        else:
+            return
 
 
 def _print(lines: tuple[LogLine, ...], as_json: bool) -> None:
