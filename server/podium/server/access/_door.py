@@ -7,7 +7,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from podium.jobs.errors import PermissionDeniedError
+from podium.jobs.errors import PermissionDeniedError, UnauthenticatedError
 from podium.jobs.store import JobStore
 from podium.jobs.tokens import EVERY_PROJECT, Role
 from podium.server.access._caller import ANONYMOUS, Caller, facts
@@ -57,7 +57,11 @@ class Door:
         if not secret:
             self.limits.failure(peer)
             raise token_missing()
-        caller = self.keyring.holder(secret)
+        try:
+            caller = self.keyring.holder(secret)
+        except UnauthenticatedError:
+            self.limits.failure(peer)
+            raise
         if caller is None:
             self.limits.failure(peer)
             # Another server may have made it a moment ago.
