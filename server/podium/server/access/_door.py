@@ -148,7 +148,9 @@ def _about(rule: Rule, request: Any) -> str:
     if rule.of is Of.ALL:
         return 'that is for admins of "*", all projects'
     named = named_project(rule, request)
-    return f"that is about the project {named!r}" if named else "that is about all projects; name one"
+    if not named:
+        return "that is about all projects; name one"
+    return f"that is about the project {named!r} (--project or PODIUM_PROJECT names another)"
 
 
 def _whose(caller: Caller) -> str:
