@@ -25,10 +25,10 @@ async def _echo(request: Message, context: Any) -> Message:
 
 
 async def _watch(request: bytes, context: Any) -> AsyncIterator[bytes]:
-    """A snapshot, then the request's bytes ten times a second, a hundred times."""
+    """A snapshot, then the request's bytes twice a second, twenty times."""
     yield pb.WatchJobResponse(event=JobEvent(snapshot=Job())).SerializeToString()
-    for _ in range(100):
-        await asyncio.sleep(0.1)
+    for _ in range(20):
+        await asyncio.sleep(0.5)
         yield request
 
 

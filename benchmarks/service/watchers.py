@@ -26,6 +26,7 @@ class Seen:
     """What came."""
 
     messages: int = 0
+    events: int = 0
     wrong: int = 0
     """Events that were not the next ones of their job."""
     points: int = 0
@@ -67,18 +68,20 @@ class _Reader:
         call: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(method)
         last = 0
         async for data in call(request):
-            event = WatchJobResponse.FromString(data).event
-            if event.HasField("snapshot"):
-                last = event.snapshot.sequence
-                first.release()
-            elif event.sequence > 0:
-                self.seen.wrong += event.sequence != last + 1
-                last = event.sequence
-                self._note(event)
+            response = WatchJobResponse.FromString(data)
+            self.seen.messages += 1
+            for event in (response.event, *response.more):
+                if event.HasField("snapshot"):
+                    last = event.snapshot.sequence
+                    first.release()
+                elif event.sequence > 0:
+                    self.seen.wrong += event.sequence != last + 1
+                    last = event.sequence
+                    self._note(event)
 
     def _note(self, event: JobEvent) -> None:
         now = self.seen.last = time.time()
-        self.seen.messages += 1
+        self.seen.events += 1
         times = [event.time.ToNanoseconds() / 1e9]
         for series in event.metrics.series:
             self.seen.points += len(series.values)

@@ -364,8 +364,10 @@ class TestInRedis:
             redis_client.xadd(f"{mine}:metrics", {"a": attempt, "d": batch}, id=row)
 
         assert before == everything(store, job_id)
+        columns = list(store.columns(job_id))
         store.archive(job_id)
         assert before == everything(store, job_id)
+        assert columns == list(store.columns(job_id)) != []
 
 
 def points_as_they_were(events: dict[int, bytes]) -> list[tuple[int, bytes]]:

@@ -1,6 +1,7 @@
 """The way to a Redis that asks for TLS and for a password, and what is said to whoever gets it wrong."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -40,6 +41,17 @@ def test_a_ledger_is_reached_over_tls_by_whoever_knows_its_authority(redis_serve
         assert no_tls in trying(url, PODIUM_REDIS_TLS_CA=str(stranger.ca))
     with encrypted(socket, authority.sign("other", "redis.example.com")) as port:
         assert no_tls in trying(f"rediss://127.0.0.1:{port}/4", PODIUM_REDIS_TLS_CA=str(authority.ca))
+
+
+def test_threads_that_may_have_two_connections_take_turns_and_all_are_served(redis_server):
+    settings = from_environment({"PODIUM_ARTIFACTS": "/a", "PODIUM_REDIS_URL": redis_server.url})
+    client = connect(settings, connections=2)
+    with ThreadPoolExecutor(8) as threads:
+        # Each of them holds its connection for a twentieth of a second.
+        ids = set(threads.map(lambda _: (client.blpop("transport:none", 0.05), client.client_id())[1], range(24)))
+    client.connection_pool.disconnect()
+
+    assert 2 == len(ids)
 
 
 def test_a_ledger_that_asks_for_a_certificate_is_shown_one(redis_server, tmp_path, trying):

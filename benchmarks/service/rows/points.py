@@ -76,7 +76,7 @@ def _mlflow(address: str) -> float:
 def _watched(ours: site.Site) -> Iterator[tuple[Writer, list[Seen]]]:
     """A writer whose job has one watcher, and at the end what that has seen."""
     assignment = running(ours, 0)
-    request = pb.WatchJobRequest(job_id=assignment.job_id, after_sequence=3).SerializeToString()
+    request = pb.WatchJobRequest(job_id=assignment.job_id, after_sequence=3, batched=True).SerializeToString()
     watching = Watching(ours.server, "/podium.api.v1.JobService/WatchJob", [request], connections=1)
     writer, seen = Writer(ours.store, assignment, StopFlag()), list[Seen]()
     try:

@@ -125,15 +125,17 @@ class Wire:
 
     def watch_job(self, job_id: str, after: int, *, timeout: float | None = None) -> Iterator[JobEvent]:
         """One stream, as the server sends it; `DeadlineExceededError` after `timeout` seconds."""
-        request = job_service_pb2.WatchJobRequest(job_id=job_id, after_sequence=after)
+        request = job_service_pb2.WatchJobRequest(job_id=job_id, after_sequence=after, batched=True)
         for response in self._stream(self._jobs.WatchJob, request, timeout):
-            yield from_proto(JobEvent, response.event)
+            for event in (response.event, *response.more):
+                yield from_proto(JobEvent, event)
 
     def watch_jobs(self, after: Mapping[str, int]) -> Iterator[JobEvent]:
         """One stream of many jobs, as the server sends it."""
-        request = job_service_pb2.WatchJobsRequest(after_sequences=after)
+        request = job_service_pb2.WatchJobsRequest(after_sequences=after, batched=True)
         for response in self._stream(self._jobs.WatchJobs, request, None):
-            yield from_proto(JobEvent, response.event)
+            for event in (response.event, *response.more):
+                yield from_proto(JobEvent, event)
 
     # Logs, metrics and checkpoints
 

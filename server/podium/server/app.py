@@ -65,6 +65,9 @@ from podium.server.webhooks import Webhooks, WebhookSettings
 _LOG = logging.getLogger(__name__)
 #: Calls that read the ledger or a file at the same time; more wait.
 _THREADS = 32
+#: Connections to Redis of everything that goes on behind the calls: one listens to the ledger's bell, the others are
+#: shared by the leader, watches, the tokens, the audit trail and the lookout.
+_BEHIND = 3
 #: Events of a job; a watch that asks for older ones gets OUT_OF_RANGE.
 EVENTS_KEPT = 20_000
 #: Seconds after which health checks are told of a change.
@@ -106,22 +109,22 @@ class App:
     """The server's parts, started and stopped in order."""
 
     def __init__(self, settings: Settings, options: Options) -> None:
-        artifacts, client, access = ArtifactStore(settings.artifacts), connect(settings), options.access
+        artifacts, access = ArtifactStore(settings.artifacts), options.access
         archive, self._line = Archive(artifacts), connect_on_loop(settings)
-        store, desk = (
+        client, behind = connect(settings), connect(settings, connections=_BEHIND)
+        # Of calls in a thread, of those on the event loop, and of what goes on behind them.
+        calls, desk, store = (
             RedisStore(line, leases=settings.leases, events_kept=EVENTS_KEPT, archive=archive)
-            for line in (client, self._line)
+            for line in (client, self._line, behind)
         )
-        tokens, trail = RedisTokens(client), RedisAudit(client, kept=access.audit_kept)
-        self._keyring = Keyring(tokens, admin_digest=access.admin_digest)
-        self._audit = AuditWriter(trail)
+        self._keyring = Keyring(RedisTokens(behind), admin_digest=access.admin_digest)
+        self._audit = AuditWriter(RedisAudit(behind, kept=access.audit_kept))
         limits = Limits(calls_per_second=access.calls_per_second, streams=access.streams_per_caller)
         self._options = options
-        self._hub = Hub(store)
         snapshots = Snapshots(store, settings.leases, options.sharing)
         self._leader = Leader(
             store,
-            Dispatcher(store, RqDelivery(connect(settings)), snapshots),
+            Dispatcher(store, RqDelivery(behind), snapshots),
             Reconciler(store, snapshots, settings.leases),
             owner=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
             upkeep=Upkeep(
@@ -129,7 +132,11 @@ class App:
             ),
             webhooks=Webhooks(store, options.webhooks),
         )
-        watches = Watches(store, self._hub, keepalive=options.keepalive)
+        self._hub = Hub(store, rang=self._leader.wake)
+        outlook = Outlook(snapshots)
+        watches = Watches(
+            store, self._hub, lambda job_id: outlook.explained([store.get(job_id)])[0], keepalive=options.keepalive
+        )
         observed = options.metrics_listen is not None
         self._tracer = tracer("podium-server")
         self._lookout = Lookout(store, counts=observed)
@@ -137,18 +144,18 @@ class App:
         self._told: ServerState | None = None
         self._assembled = Assembled(
             {
-                **_servicers(store, desk, snapshots, watches, settings),
-                "LogService": LogServicer(Logs(store, self._hub, keepalive=options.keepalive)),
+                **_servicers(calls, desk, outlook, watches, settings),
+                "LogService": LogServicer(Logs(calls, self._hub, keepalive=options.keepalive)),
                 "ServerService": ServerServicer(
                     _info(settings, access), Datasets(settings.data_roots), lambda: self._keyring.asks
                 ),
-                "TokenService": TokenServicer(Tokens(tokens), self._keyring),
-                "AuditService": AuditServicer(Trail(trail)),
+                "TokenService": TokenServicer(Tokens(RedisTokens(client)), self._keyring),
+                "AuditService": AuditServicer(Trail(RedisAudit(client, kept=access.audit_kept))),
             },
             with_reflection=options.with_reflection,
             observers=_observers(observed, self._tracer),
             shares_port=options.sibling,
-            guard=Guard(door=Door(self._keyring, limits, store), audit=self._audit),
+            guard=Guard(door=Door(self._keyring, limits, calls), audit=self._audit),
         )
 
     async def start(self) -> str:
@@ -265,9 +272,8 @@ def _observers(metered: bool, tracer: Tracer | None) -> list[Observer]:
 
 
 def _servicers(
-    store: JobStore, desk: JobStore, snapshots: Snapshots, watches: Watches, settings: Settings
+    store: JobStore, desk: JobStore, outlook: Outlook, watches: Watches, settings: Settings
 ) -> dict[str, object]:
-    outlook = Outlook(snapshots)
     jobs, at_the_desk = (
         Jobs(ledger, Admission(roots=settings.data_roots, uri_prefixes=settings.uri_prefixes, store=ledger), outlook)
         for ledger in (store, desk)

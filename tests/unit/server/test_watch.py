@@ -29,7 +29,7 @@ def running(store: MemoryStore, slot: int = 0) -> Assignment:
 
 
 async def watching(store: MemoryStore, hub: Hub, job_id: str, after: int = 0):
-    async for data in Watches(store, hub, keepalive=0.05).watch({job_id: after}, store.get):
+    async for data in Watches(store, hub, store.get, keepalive=0.05).watch({job_id: after}, batched=False):
         yield WatchJobResponse.FromString(data).event
 
 
@@ -216,8 +216,8 @@ def test_a_job_whose_history_has_moved_is_watched_from_any_place_as_before(tmp_p
     job = store.finish(assignment, State.SUCCEEDED, reason="done")
 
     async def everything(after: int) -> list[JobEvent]:
-        watches = Watches(store, Hub(store), page=10)
-        events = [WatchJobResponse.FromString(data).event async for data in watches.watch({job.id: after}, store.get)]
+        watching = Watches(store, Hub(store), store.get, page=10).watch({job.id: after}, batched=False)
+        events = [WatchJobResponse.FromString(data).event async for data in watching]
         return [event for event in events if event.sequence]
 
     async def watched() -> list[list[JobEvent]]:
@@ -231,8 +231,32 @@ def test_a_job_whose_history_has_moved_is_watched_from_any_place_as_before(tmp_p
 
 
 async def many(store: MemoryStore, hub: Hub, after: dict[str, int], **options: Any):
-    async for data in Watches(store, hub, **options).watch(after, store.get):
-        yield WatchJobsResponse.FromString(data).event
+    async for data in Watches(store, hub, store.get, **options).watch(after, batched=True):
+        response = WatchJobsResponse.FromString(data)
+        for event in (response.event, *response.more):
+            yield event
+
+
+@pytest.mark.parametrize("length", [1, 5_000])
+def test_who_asks_for_events_together_gets_the_same_ones_in_few_messages_that_are_not_too_large(length):
+    store = MemoryStore()
+    assignment = running(store)
+    for batch in range(1, 101):
+        store.append(assignment, batch, [LogBatch(lines=(LogLine(text="x" * length),))])
+    store.finish(assignment, State.SUCCEEDED, reason="done")
+
+    async def sent(batched: bool) -> list[bytes]:
+        watches = Watches(store, Hub(store), store.get)
+        return [data async for data in watches.watch({assignment.job_id: 0}, batched=batched)]
+
+    single, several = (list(map(WatchJobResponse.FromString, asyncio.run(sent(batched)))) for batched in (False, True))
+
+    assert [response.event for response in single] == [
+        event for response in several for event in (response.event, *response.more)
+    ]
+    assert not any(response.more for response in single)
+    # The snapshot, and so many times 256 KiB.
+    assert 1 + (1 if length == 1 else 2) == len(several)
 
 
 def test_many_jobs_come_on_one_stream_each_whole_and_in_order_and_the_stream_ends_with_the_last():

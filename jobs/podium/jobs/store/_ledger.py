@@ -141,6 +141,10 @@ class Ledger(ABC):
     def _points(self, job_id: str) -> Iterator[StoredEvent]:
         """All events with metrics, in order: of each the attempt and the metrics, whatever else."""
 
+    def _point_bytes(self, job_id: str) -> Iterator[bytes]:
+        """The bytes of `_points`, those of several events in one where that costs less."""
+        return (row.data for row in self._points(job_id))
+
     @abstractmethod
     def _log_page(self, job_id: str, offset: int, limit: int) -> LogPage | str:
         """What `log` is to answer, before it is checked; the digest of the history where it is in the archive.
@@ -345,7 +349,7 @@ class Ledger(ABC):
     def columns(self, job_id: str, names: Collection[str] = ()) -> Iterator[Column]:
         """See JobStore.columns."""
         self._known(job_id)
-        return columns_of((row.data for row in self._points(job_id)), names)
+        return columns_of(self._point_bytes(job_id), names)
 
     def archive(self, job_id: str) -> None:
         """See JobStore.archive."""

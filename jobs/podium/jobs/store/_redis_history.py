@@ -19,6 +19,9 @@ from podium.jobs.store._terms import EventPage, StoredEvent
 
 #: Points of a page may be ten megabytes where there are more.
 _ROWS = 200
+#: Points that are read for their columns alone come in pages of about so many bytes, however large their rows are.
+_PAGE_BYTES = 512 << 10
+_FIRST_ROWS, _MOST_ROWS = 16, 2000
 #: The greatest second half of an id.
 _MOST = 2**64 - 1
 Row: TypeAlias = tuple[bytes, Mapping[bytes, bytes]]
@@ -134,6 +137,26 @@ class RedisHistory(RedisLog):
             if len(rows) < _ROWS:
                 return
 
+    def _point_bytes(self, job_id: str) -> Iterator[bytes]:
+        after, count = 0, _FIRST_ROWS
+        while True:
+            (stamp, archived), rows = self._link.run(
+                ("HMGET", self._keys.job(job_id), "stamp", "archive"),
+                # redis-py knows commands by their names as text, and makes a dict of each row; so it leaves them alone.
+                (b"XRANGE", self._keys.metrics(job_id), f"{after + 1}-0", "+", "COUNT", count),
+            )
+            if stamp is None:
+                raise no_such_job(job_id)
+            if archived:
+                yield from (row.data for row in self._shelf(job_id).points(job_id, archived.decode(), after=after))
+                return
+            found = [words[1] if words[0] == b"m" else _points_of(_pairs(words)) for _, words in rows]
+            yield from found
+            if len(rows) < count:
+                return
+            after = _sequence(rows[-1][0])
+            count = min(max(count * _PAGE_BYTES // sum(map(len, found)), 1), _MOST_ROWS)
+
     def ended(self, *, before: datetime, limit: int) -> Sequence[str]:
         """See JobStore.ended."""
         until = f"({before.timestamp()}"
@@ -187,6 +210,10 @@ def _stored(job_id: str, rows: Sequence[Row], others: Sequence[Row]) -> tuple[St
         StoredEvent(sequence=_sequence(row), data=fields.get(b"d") or named + fields[b"t"] + apart[_sequence(row)])
         for row, fields in rows
     )
+
+
+def _pairs(words: Sequence[bytes]) -> Mapping[bytes, bytes]:
+    return dict(zip(words[::2], words[1::2], strict=True))
 
 
 def _points_of(fields: Mapping[bytes, bytes]) -> bytes:

@@ -23,6 +23,8 @@ Command: TypeAlias = tuple[Word, ...]
 Commands: TypeAlias = list[Command]
 T = TypeVar("T")
 
+#: Seconds without an answer, and those without a free connection, after which Redis counts as away.
+_PATIENCE = 5.0
 _UNAVAILABLE = (redis.ConnectionError, redis.TimeoutError)
 #: What Redis answers while it is there and cannot write: it is full, its disk is, or it became a replica.
 _NOT_NOW = (redis.ReadOnlyError, redis.exceptions.OutOfMemoryError)
@@ -51,20 +53,30 @@ def options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def connect(settings: Settings) -> redis.Redis:
+def connect(settings: Settings, *, connections: int | None = None) -> redis.Redis:
     """A client whose every command is tried again for a second or two. Nothing is sent yet.
+
+    Args:
+        settings: where Redis is.
+        connections: as many at most; a thread that finds all of them in use waits for one. None: as many as there are
+            threads that ask at the same time.
 
     Its retries repeat commands whose answer was lost, so whatever it writes must bear repetition. A command that is
     not answered in time is not repeated: redis-py's retries lie within one another, and one command would take minutes.
     """
-    client: redis.Redis = redis.Redis.from_url(
-        settings.redis_url,
+    told = {
         **options(settings),
-        socket_timeout=5.0,
-        health_check_interval=15,
-        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), 5, supported_errors=(redis.ConnectionError,)),
+        "socket_timeout": _PATIENCE,
+        "health_check_interval": 15,
+        "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), 5, supported_errors=(redis.ConnectionError,)),
+    }
+    if connections is None:
+        client: redis.Redis = redis.Redis.from_url(settings.redis_url, **told)
+        return client
+    pool = redis.BlockingConnectionPool.from_url(
+        settings.redis_url, **told, max_connections=connections, timeout=_PATIENCE
     )
-    return client
+    return redis.Redis.from_pool(pool)
 
 
 def _tls(settings: Settings) -> dict[str, Any]:

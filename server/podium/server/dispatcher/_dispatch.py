@@ -45,6 +45,10 @@ class Dispatcher:
         self._snapshots = snapshots
         self._usage: Usage | None = None
         self._written: Usage | None = None
+        self.knows_all = False
+        """Whether the last look knew every job."""
+        self.waited_for = True
+        """Whether, at the last look, a job waited in a pool that has machines."""
 
     def take_over(self) -> None:
         """Goes on from the account that the last leader wrote."""
@@ -59,9 +63,10 @@ class Dispatcher:
         snapshot = self._snapshots.look(self._usage)
         self._usage = snapshot.usage
         self._write(snapshot.usage)
+        waiting = [pool for pool in snapshot.pools.values() if pool.waiting]
+        self.knows_all, self.waited_for = snapshot.complete, bool(waiting)
         if not snapshot.complete:
             return 0
-        waiting = [pool for pool in snapshot.pools.values() if pool.waiting]
         # To each its part, lest a pool whose jobs come and go by the hundred leaves nothing to the others.
         return sum(self._serve(pool, _LONGEST / len(waiting)) for pool in waiting)
 

@@ -2,7 +2,8 @@
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
+from functools import cached_property
 from typing import TypeAlias
 
 from podium.server.dispatcher._pool import Demand, Pool, Waiting
@@ -26,19 +27,27 @@ class Order:
         self._quotas = pool.sharing.quotas
         self._held = Counter(pool.held)
         self._charged = False
-        self._lines: dict[int, dict[str, list[Waiting]]] = {}
-        self.demands: set[Demand] = set()
-        """Everything that is asked for."""
-        rank = 0
-        lines: dict[str, list[Waiting]] = {}
-        for job in pool.waiting:
-            if job.rank != rank:
-                rank = job.rank
-                lines = self._lines.setdefault(rank, defaultdict(list))
-            lines[job.project].append(job)
-            self.demands.add(job.demand)
+        self._waiting = pool.waiting
         self.highest = max((job.rank for job in pool.waiting[:1]), default=0)
         """The highest class, which the first one has."""
+
+    @cached_property
+    def demands(self) -> Set[Demand]:
+        """Everything that is asked for."""
+        return {job.demand for job in self._waiting}
+
+    @cached_property
+    def _lines(self) -> Mapping[int, Mapping[str, Sequence[Waiting]]]:
+        """The jobs of each class by project. Where no slot is free, nobody asks."""
+        found: dict[int, dict[str, list[Waiting]]] = {}
+        rank = 0
+        lines: dict[str, list[Waiting]] = {}
+        for job in self._waiting:
+            if job.rank != rank:
+                rank = job.rank
+                lines = found.setdefault(rank, defaultdict(list))
+            lines[job.project].append(job)
+        return found
 
     def __iter__(self) -> Iterator[Waiting]:
         for rank in sorted(self._lines, reverse=True):

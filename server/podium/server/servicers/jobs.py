@@ -70,8 +70,8 @@ class JobServicer:
 
     def WatchJob(self, request: pb.WatchJobRequest, context: Any) -> AsyncGenerator[bytes, None]:
         """See the contract."""
-        return self._watches.watch({request.job_id: request.after_sequence}, self._jobs.get)
+        return self._watches.watch({request.job_id: request.after_sequence}, batched=request.batched)
 
     def WatchJobs(self, request: pb.WatchJobsRequest, context: Any) -> AsyncGenerator[bytes, None]:
         """See the contract."""
-        return self._watches.watch(request.after_sequences, self._jobs.get)
+        return self._watches.watch(request.after_sequences, batched=request.batched)

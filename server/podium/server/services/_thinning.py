@@ -1,25 +1,29 @@
 """Series of very many points, in arrays: read from the ledger's bytes, and thinned so that a plot looks the same."""
 
-from typing import TypeAlias
+from collections.abc import Iterator
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-Steps: TypeAlias = NDArray[np.uint64]
+#: Of the narrower kind where they all fit, as they nearly always do: half of the memory.
+Steps: TypeAlias = NDArray[np.unsignedinteger[Any]]
 Values: TypeAlias = NDArray[np.float64]
 
 
 def decoded(data: bytes) -> Steps:
     """The numbers of a column of varints."""
     octets = np.frombuffer(data, np.uint8)
-    ends = np.flatnonzero(octets < 0x80)
+    more = octets >= 0x80
+    length = int(more.argmin()) + 1 if len(more) else 1
+    first = [more[place::length] for place in range(length)]
+    if len(octets) % length == 0 and not first.pop().any() and all(map(np.all, first)):
+        return _summed(octets.reshape(-1, length))  # as nearly always, since neighbours are of one size
+    ends = np.flatnonzero(~more)
     starts = np.concatenate(([0], ends[:-1] + 1))[: len(ends)]
     lengths = ends - starts + 1
-    shortest, longest = int(lengths.min(initial=10)), int(lengths.max(initial=0))
-    if shortest == longest:  # as nearly always, since neighbours are of one size
-        return _summed(octets.reshape(-1, longest))
-    numbers = np.empty(len(ends), np.uint64)
-    for length in range(shortest, longest + 1):
+    numbers: Steps = np.empty(len(ends), np.uint64)
+    for length in np.unique(lengths):
         alike = np.flatnonzero(lengths == length)
         numbers[alike] = _summed(octets[starts[alike, None] + np.arange(length)])
     return numbers
@@ -27,9 +31,11 @@ def decoded(data: bytes) -> Steps:
 
 def _summed(octets: NDArray[np.uint8]) -> Steps:
     """Of rows of as many octets each the numbers, seven bits an octet, the lowest first."""
-    numbers = np.zeros(len(octets), np.uint64)
-    for place in range(octets.shape[1]):
-        numbers |= (octets[:, place] & 0x7F).astype(np.uint64) << np.uint64(7 * place)
+    width = octets.shape[1]
+    kind: np.dtype[np.unsignedinteger[Any]] = np.dtype(np.uint32 if width <= 4 else np.uint64)
+    numbers = np.zeros(len(octets), kind)
+    for place in range(width):
+        numbers |= (octets[:, place] & 0x7F).astype(kind) << kind.type(7 * place)
     return numbers
 
 
@@ -62,13 +68,28 @@ def thinned(steps: Steps, values: Values, most: int) -> tuple[Steps, Values]:
     else:
         inner = values[1:-1]
         size = -(-len(inner) // ((most - 2) // 2))
-        grid = np.full((-(-len(inner) // size), size), np.nan)
-        grid.ravel()[: len(inner)] = inner
-        none, first = np.isnan(grid), np.arange(len(grid)) * size + 1
-        # What is no number comes last, and so does what fills the grid up: neither is chosen while there is another.
-        grid[none] = np.inf
-        lowest = first + grid.argmin(axis=1)
-        grid[none] = -np.inf
-        highest = first + grid.argmax(axis=1)
-        kept = np.unique(np.concatenate(([0], lowest, highest, [count - 1])))
+        whole = len(inner) - len(inner) % size
+        kept = np.concatenate(
+            (
+                [0, count - 1],
+                *(np.arange(1, whole + 1, size) + places for places in _extremes(inner[:whole].reshape(-1, size))),
+                *(1 + whole + places for places in _extremes(inner[whole:].reshape(1, -1))),
+            )
+        )
+        kept = np.unique(kept)
     return steps[kept], values[kept]
+
+
+def _extremes(stretches: Values) -> Iterator[NDArray[np.intp]]:
+    """Of each row the place of its lowest number and that of its highest; of one without numbers, its first place."""
+    if not stretches.size:
+        return
+    for extreme, beyond in ((np.argmin, np.inf), (np.argmax, -np.inf)):
+        places = extreme(stretches, axis=1)
+        # Of a row that has a NaN, it is that one's place.
+        odd = np.flatnonzero(np.isnan(np.take_along_axis(stretches, places[:, None], axis=1)))
+        if len(odd):
+            some = stretches[odd]
+            some[np.isnan(some)] = beyond
+            places[odd] = extreme(some, axis=1)
+        yield places

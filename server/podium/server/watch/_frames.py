@@ -1,6 +1,6 @@
 """Events as bytes that go out as they are: serialized once, however many watch."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from podium.api.v1.event_pb2 import JobEvent, Keepalive
@@ -10,6 +10,10 @@ from podium.jobs.job import Job
 from podium.jobs.states import State
 from podium.jobs.store import StoredEvent
 
+#: The tag of `event` in a WatchJobResponse, which a frame begins with, and that of `more`.
+_EVENT, _MORE = b"\x0a", b"\x12"
+#: Bytes of a message of several events; clients take at least four megabytes.
+_MOST_TOGETHER = 256 << 10
 _TERMINAL = frozenset(state.value for state in State if state.terminal)
 
 
@@ -31,6 +35,20 @@ class Frame(NamedTuple):
 def framed(job_id: str, events: Iterable[StoredEvent]) -> list[Frame]:
     """The events of a job, numbered."""
     return [_frame(job_id, stored) for stored in events]
+
+
+def together(frames: Iterable[Frame]) -> Iterator[bytes]:
+    """The events in as few messages as their size allows: of each the first is `event`, the others are `more`."""
+    parts: list[bytes] = []
+    size = 0
+    for data in (frame.data for frame in frames):
+        if parts and size + len(data) > _MOST_TOGETHER:
+            yield b"".join(parts)
+            parts, size = [], 0
+        parts += (_MORE, data[len(_EVENT) :]) if parts else (data,)
+        size += len(data)
+    if parts:
+        yield b"".join(parts)
 
 
 def snapshot(job: Job) -> bytes:

@@ -44,10 +44,20 @@ class Hub:
         look: seconds after which every watched job is looked at, bell or no bell.
         patience: seconds without the ledger after which watches are ended with UNAVAILABLE.
         queue: bytes that may wait for one watcher.
+        rang: called, on the thread, whenever jobs have new events, watched or not.
     """
 
-    def __init__(self, store: JobStore, *, look: float = 1.0, patience: float = 30.0, queue: int = 1 << 20) -> None:
+    def __init__(
+        self,
+        store: JobStore,
+        *,
+        look: float = 1.0,
+        patience: float = 30.0,
+        queue: int = 1 << 20,
+        rang: Callable[[], None] | None = None,
+    ) -> None:
         self._store = store
+        self._rang = rang
         self._look = look
         self._patience = patience
         self._queue = queue
@@ -135,6 +145,8 @@ class Hub:
         while not self._stopping.wait(_BETWEEN):
             all_of_them = time.monotonic() - looked >= self._look
             rang = bell.wait(0.0 if all_of_them else min(self._look, _STOP_WITHIN))
+            if rang and self._rang is not None:
+                self._rang()
             channels = self._snapshot()
             if not all_of_them:
                 channels = [channel for channel in channels if channel.job_id in rang]

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from podium.jobs.job import Job
 from podium.jobs.store import JobStore
-from podium.server.watch._frames import Frame, framed, sign_of_life, snapshot
+from podium.server.watch._frames import Frame, framed, sign_of_life, snapshot, together
 from podium.server.watch._hub import Hub
 
 T = TypeVar("T")
@@ -29,23 +29,27 @@ class Watches:
     Args:
         store: the ledger.
         hub: brings what is new.
+        get: a job as it stands.
         keepalive: seconds of silence after which a sign of life is sent.
         page: events read from the history at a time.
     """
 
-    def __init__(self, store: JobStore, hub: Hub, *, keepalive: float = 15.0, page: int = 200) -> None:
+    def __init__(
+        self, store: JobStore, hub: Hub, get: Callable[[str], Job], *, keepalive: float = 15.0, page: int = 200
+    ) -> None:
         self._store = store
         self._hub = hub
+        self._get = get
         self._keepalive = keepalive
         self._page = page
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="podium-history")
 
-    async def watch(self, after: Mapping[str, int], get: Callable[[str], Job]) -> AsyncGenerator[bytes, None]:
+    async def watch(self, after: Mapping[str, int], *, batched: bool) -> AsyncGenerator[bytes, None]:
         """A snapshot of each job, then every event of it after its sequence in order, each once; ends with the jobs.
 
         Args:
             after: the last sequence that the caller has of each job.
-            get: the job as it stands.
+            batched: whether what comes at once may be one message.
 
         Yields:
             What both WatchJobResponse and WatchJobsResponse are, serialized.
@@ -58,7 +62,7 @@ class Watches:
         places = dict(after)
         asked = iter(after)
         while ids := tuple(islice(asked, _SNAPSHOTS)):
-            for job in await self._read(partial(_each, get, ids)):
+            for job in await self._read(partial(_each, self._get, ids)):
                 if job.terminal and job.sequence == places[job.id]:
                     del places[job.id]
                 yield snapshot(job)
@@ -71,7 +75,8 @@ class Watches:
                     places[frame.job_id] = frame.sequence
                     if frame.ends:
                         del places[frame.job_id]
-                    yield frame.data
+                for data in together(frames) if batched else [frame.data for frame in frames]:
+                    yield data
                 if not frames:
                     yield silence
         finally:

@@ -414,38 +414,50 @@ class WatchJobRequest(google.protobuf.message.Message):
 
     JOB_ID_FIELD_NUMBER: builtins.int
     AFTER_SEQUENCE_FIELD_NUMBER: builtins.int
+    BATCHED_FIELD_NUMBER: builtins.int
     job_id: builtins.str
     """The job."""
     after_sequence: builtins.int
     """The last sequence that the caller has. 0: from the beginning."""
+    batched: builtins.bool
+    """Whether one message may have several events. It costs both sides less; a client that does not know of it gets one
+    event a message.
+    """
     def __init__(
         self,
         *,
         job_id: builtins.str = ...,
         after_sequence: builtins.int = ...,
+        batched: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["after_sequence", b"after_sequence", "job_id", b"job_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["after_sequence", b"after_sequence", "batched", b"batched", "job_id", b"job_id"]) -> None: ...
 
 Global___WatchJobRequest: typing_extensions.TypeAlias = WatchJobRequest
 
 @typing.final
 class WatchJobResponse(google.protobuf.message.Message):
-    """One event of a job."""
+    """One event of a job, or some."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     EVENT_FIELD_NUMBER: builtins.int
+    MORE_FIELD_NUMBER: builtins.int
     @property
     def event(self) -> podium.api.v1.event_pb2.JobEvent:
         """First a snapshot, then the history."""
+
+    @property
+    def more(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[podium.api.v1.event_pb2.JobEvent]:
+        """The events after it, in order; only where the request has `batched`."""
 
     def __init__(
         self,
         *,
         event: podium.api.v1.event_pb2.JobEvent | None = ...,
+        more: collections.abc.Iterable[podium.api.v1.event_pb2.JobEvent] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["event", b"event"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["event", b"event"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["event", b"event", "more", b"more"]) -> None: ...
 
 Global___WatchJobResponse: typing_extensions.TypeAlias = WatchJobResponse
 
@@ -472,6 +484,9 @@ class WatchJobsRequest(google.protobuf.message.Message):
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
     AFTER_SEQUENCES_FIELD_NUMBER: builtins.int
+    BATCHED_FIELD_NUMBER: builtins.int
+    batched: builtins.bool
+    """As in WatchJobRequest."""
     @property
     def after_sequences(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
         """The jobs, each with the last sequence that the caller has of it; 0: from the beginning."""
@@ -480,28 +495,35 @@ class WatchJobsRequest(google.protobuf.message.Message):
         self,
         *,
         after_sequences: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        batched: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["after_sequences", b"after_sequences"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["after_sequences", b"after_sequences", "batched", b"batched"]) -> None: ...
 
 Global___WatchJobsRequest: typing_extensions.TypeAlias = WatchJobsRequest
 
 @typing.final
 class WatchJobsResponse(google.protobuf.message.Message):
-    """One event of one of the jobs."""
+    """One event of one of the jobs, or some."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     EVENT_FIELD_NUMBER: builtins.int
+    MORE_FIELD_NUMBER: builtins.int
     @property
     def event(self) -> podium.api.v1.event_pb2.JobEvent:
         """The event; it names its job."""
+
+    @property
+    def more(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[podium.api.v1.event_pb2.JobEvent]:
+        """The events after it, in order; only where the request has `batched`."""
 
     def __init__(
         self,
         *,
         event: podium.api.v1.event_pb2.JobEvent | None = ...,
+        more: collections.abc.Iterable[podium.api.v1.event_pb2.JobEvent] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["event", b"event"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["event", b"event"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["event", b"event", "more", b"more"]) -> None: ...
 
 Global___WatchJobsResponse: typing_extensions.TypeAlias = WatchJobsResponse
