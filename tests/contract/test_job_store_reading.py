@@ -1,5 +1,6 @@
 """What a job leaves behind in every ledger, and how it is read: podium.jobs.store._base, sentence by sentence."""
 
+import random
 import threading
 from dataclasses import replace
 
@@ -204,6 +205,26 @@ class TestList:
             pages.append([job.id for job in jobs])
 
         assert [ids[:2], ids[2:4], ids[4:]] == pages
+
+    @pytest.mark.parametrize("oldest_first", [False, True])
+    def test_while_others_come_and_go_those_that_stay_are_each_listed_once(self, store, oldest_first: bool) -> None:
+        dice, made = random.Random(5), [submit(store).id for _ in range(30)]
+        stay, go = made[::2], made[1::2]
+        seen: list[str] = []
+        cursor = ""
+        while not seen or cursor:
+            jobs, cursor = store.list(project="default", oldest_first=oldest_first, cursor=cursor, limit=4)
+            seen += [job.id for job in jobs]
+            gone = go.pop(dice.randrange(len(go)))
+            store.cancel(gone, "why")
+            store.delete(gone)
+            # Else a list that begins with the oldest would never end.
+            if len(made) < 34:
+                made.append(submit(store).id)
+
+        order = stay if oldest_first else stay[::-1]
+        assert order == [job_id for job_id in seen if job_id in stay]
+        assert len(set(seen)) == len(seen)
 
     @pytest.mark.parametrize("states", [frozenset(), frozenset({State.QUEUED})])
     def test_only_the_jobs_that_are_wanted_are_listed_as_they_stand(self, store, states: frozenset[State]) -> None:

@@ -6,6 +6,7 @@ Long, because all of it is about what only Redis does, on the same few helpers.
 import contextlib
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -187,6 +188,18 @@ class TestLostAnswers:
 
 
 class TestListing:
+    def test_a_short_page_of_large_jobs_is_not_a_hundred_of_them_read(
+        self, store: RedisStore, redis_client: redis.Redis
+    ) -> None:
+        large = replace(NEW, classes=tuple(f"{number:03}".ljust(200) for number in range(100)))
+        for _ in range(45):
+            store.create(large)
+        before = redis_client.info("stats")["total_net_output_bytes"]
+        store.list(project="default", limit=2)
+
+        # Of 20 kB each.
+        assert redis_client.info("stats")["total_net_output_bytes"] - before < 600_000
+
     def test_a_page_that_finds_nothing_ends_early_and_the_next_one_goes_on(
         self, store: RedisStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:

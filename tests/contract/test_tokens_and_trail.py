@@ -9,14 +9,15 @@ import pytest
 import redis
 
 from podium.jobs.audit import AuditEvent
-from podium.jobs.errors import FailedPreconditionError, OutOfRangeError
+from podium.jobs.errors import OutOfRangeError, UnauthenticatedError
 from podium.jobs.store import StoredToken, TokenBook
 from podium.jobs.store.redis import RedisAudit, RedisTokens
 from podium.jobs.tokens import Role, Token, digest_of, new_secret, token_id_of, without_secrets
-from podium.server.access import ANONYMOUS
+from podium.server.access import ANONYMOUS, Caller
 from podium.server.services.tokens import Tokens
 
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
+OPERATOR = Caller(Token(id="", display_name="", project="*", role=Role.ADMIN), of_the_operator=True)
 
 
 def stored(token_id: str = "tok-0123456789abcdef") -> StoredToken:
@@ -26,8 +27,13 @@ def stored(token_id: str = "tok-0123456789abcdef") -> StoredToken:
 
 def make_root(service: Tokens, name: str, time_to_live: timedelta | None = None) -> str:
     """The id of a new admin of all projects."""
-    token, _ = service.create(ANONYMOUS, display_name=name, project="*", role=Role.ADMIN, time_to_live=time_to_live)
-    return token.id
+    return str(root(service, name, time_to_live).token.id)
+
+
+def root(service: Tokens, name: str, time_to_live: timedelta | None = None, by: Caller = OPERATOR) -> Any:
+    """A new admin of all projects."""
+    token, secret = service.create(by, display_name=name, project="*", role=Role.ADMIN, time_to_live=time_to_live)
+    return Caller(token, digest=digest_of(secret))
 
 
 class LosesAnswers:
@@ -81,20 +87,36 @@ class TestTokens:
 
     def test_of_two_admins_that_end_each_other_at_the_same_time_one_stays(self, redis_client):
         service = Tokens(RedisTokens(redis_client), clock=lambda: NOW)
-        ids = [make_root(service, name) for name in "ab"]
-        service.create(ANONYMOUS, display_name="c", project="vision", role=Role.VIEWER, time_to_live=None)
+        admins = [root(service, name) for name in "ab"]
 
-        def revoke(token_id: str) -> str:
+        def revoke(by: Caller, other: Caller) -> str:
             try:
-                service.revoke(ANONYMOUS, token_id)
-            except FailedPreconditionError as error:
-                return error.reason
+                service.revoke(by, other.token.id if other.token else "")
+            except UnauthenticatedError as error:
+                return str(error.reason)
             return "revoked"
 
         with ThreadPoolExecutor(2) as pool:
-            answers = list(pool.map(revoke, ids))
+            answers = list(pool.map(revoke, admins, admins[::-1]))
 
-        assert ["LAST_ADMIN", "revoked"] == sorted(answers)
+        assert ["TOKEN_REVOKED", "revoked"] == sorted(answers)
+
+    def test_who_was_let_in_by_an_older_look_at_the_tokens_makes_and_ends_none(self, redis_client):
+        service = Tokens(RedisTokens(redis_client), clock=lambda: NOW)
+        first = root(service, "first", by=ANONYMOUS)
+        gone = root(service, "gone", by=first)
+        service.revoke(first, gone.token.id)
+
+        for late, reason in ((ANONYMOUS, "TOKEN_MISSING"), (gone, "TOKEN_REVOKED")):
+            for ask in (
+                lambda by: root(service, "late", by=by),
+                lambda by: service.rotate(by, first.token.id, None),
+                lambda by: service.revoke(by, first.token.id),
+            ):
+                with pytest.raises(UnauthenticatedError) as caught:
+                    ask(late)
+                assert reason == caught.value.reason
+        assert {"first", "gone"} == {token.display_name for token in service.list(first, "")}
 
     def test_as_many_as_come_at_once_all_get_their_token(self, redis_client):
         service = Tokens(RedisTokens(redis_client), clock=lambda: NOW)

@@ -1,5 +1,6 @@
 """Several server processes on one port."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ import sys
 import psutil
 
 from podium.api.v1 import server_service_pb2 as server_api
+from podium.server.siblings import Siblings
 from tests.integration.conftest import ServerProcess
 
 
@@ -56,6 +58,29 @@ def test_they_end_with_the_process_that_started_them_whatever_became_of_it(new_s
     server._process.wait()
 
     eventually(lambda: not any(process.is_running() for process in family))
+
+
+def test_one_that_hangs_keeps_the_others_from_ending_for_a_while_only(
+    redis_url, artifacts_root, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setenv("PODIUM_REDIS_URL", f"{redis_url}?db=1")
+    monkeypatch.setenv("PODIUM_ARTIFACTS", str(artifacts_root))
+    served = tmp_path / "address"
+    siblings = Siblings(1, listen="127.0.0.1:0", options=(), port_file=served, metrics_listen=None, patience=0.2)
+
+    async def scenario() -> int:
+        running = asyncio.create_task(siblings.run())
+        while not served.exists():
+            assert not running.done()
+            await asyncio.sleep(0.02)
+        (child,) = [one for one in psutil.Process().children() if "--sibling" in one.cmdline()]
+        child.suspend()
+        os.kill(os.getpid(), signal.SIGTERM)
+        async with asyncio.timeout(20):
+            return await running
+
+    assert 0 == asyncio.run(scenario())
+    assert "does not stop and is killed" in caplog.text
 
 
 def refused(*options: str, **environment: str) -> "subprocess.CompletedProcess[str]":

@@ -61,6 +61,7 @@ def dump_spec(spec: JobSpec) -> str:
     document = to_json(spec)
     # JSON has no other keys than text, and protobuf writes large integers as text; YAML needs neither.
     document["k"] = {int(rank): weight for rank, weight in document["k"].items()}
+    document["labels"] = dict(sorted(document["labels"].items()))  # on the wire they have no order
     document.update({name: int(document[name]) for name in ("seed", "max_duration_seconds")})
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
 

@@ -8,6 +8,11 @@ from podium.jobs.job import Attempt, Cause, JobError
 #: So many attempts in a row may end for this cause without having committed anything new; then the job counts as what
 #: ends them. A cause that is not here says that the job itself is wrong: it is never tried again. PREEMPTED is nobody's
 #: fault, and is tried again without limit.
+#:
+#: Whoever ended them: a process that was killed from outside looks like one that brought that about itself, and a job
+#: that takes machines down, as by a driver that it crashes, looks like one that had bad luck with them. In a small pool
+#: that is the same machine every time, so nothing is asked of their being different ones. But machines are lost for
+#: many reasons, and processes for few: so that limit is twice as high, and each cause is counted by itself.
 LIMITS: Mapping[Cause, int] = MappingProxyType(
     {Cause.NODE_LOST: 10, Cause.INTERNAL: 5, Cause.OOM_HOST: 3, Cause.STALLED: 3, Cause.STORAGE: 4}
 )

@@ -53,6 +53,12 @@ AUDIT_LEFT_OUT = Counter(
     "Refused calls that were not written, as there were too many of them.",
     registry=REGISTRY,
 )
+WEBHOOK_WAITING = Gauge(
+    "podium_webhook_waiting",
+    "Notices at hand that a receiver has not taken yet.",
+    ("webhook",),
+    registry=REGISTRY,
+)
 
 AUDIT_LOST = Counter(
     "podium_audit_events_lost",

@@ -20,6 +20,8 @@ _LOG = logging.getLogger(__name__)
 #: Seconds before a process that died is started again.
 _AGAIN_AFTER = 1.0
 _LOOK_EVERY = 0.05
+#: Seconds that they have to stop in good order, which take less; fewer than docker-compose.yml gives this process.
+_PATIENCE = 25.0
 
 
 class Siblings:
@@ -31,16 +33,25 @@ class Siblings:
         options: of `python -m podium.server`, the same for all.
         port_file: gets the address once all of them serve.
         metrics_listen: HOST:PORT of the first one's metrics; the next one's have the next port. None: nowhere.
+        patience: seconds after which one that was asked to stop is killed.
     """
 
     def __init__(
-        self, count: int, *, listen: str, options: Sequence[str], port_file: Path | None, metrics_listen: str | None
+        self,
+        count: int,
+        *,
+        listen: str,
+        options: Sequence[str],
+        port_file: Path | None,
+        metrics_listen: str | None,
+        patience: float = _PATIENCE,
     ) -> None:
         self._count = count
         self._listen = listen
         self._options = options
         self._port_file = port_file
         self._metrics_listen = metrics_listen
+        self._patience = patience
         self._running: dict[int, asyncio.subprocess.Process] = {}
         self._stopping = asyncio.Event()
         self._status = 0
@@ -68,6 +79,10 @@ class Siblings:
             await self._stopping.wait()
             for process in self._running.values():
                 _terminate(process)
+            await asyncio.wait(keepers, timeout=self._patience)
+            for process in self._running.values():
+                _LOG.error("server process %d does not stop and is killed", process.pid)
+                process.kill()
             await asyncio.gather(*keepers)
         return self._status
 

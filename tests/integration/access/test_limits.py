@@ -61,6 +61,21 @@ def test_streams_above_the_limit_are_refused_until_one_ends(play, request_for):
     play(scenario)
 
 
+def test_who_shows_a_revoked_token_again_and_again_is_soon_told_to_wait(play):
+    async def scenario(serve):
+        anonymous = await serve()
+        root = anonymous.with_secret((await anonymous.make())[1])
+        token, secret = await root.make("gone")
+        await root.ask(root.tokens.RevokeToken, token_service_pb2.RevokeTokenRequest(token_id=token.id))
+        gone = anonymous.with_secret(secret)
+
+        answers = await asyncio.gather(*(gone.refused(gone.catalogue.GetServerInfo, INFO) for _ in range(60)))
+
+        assert {"TOKEN_REVOKED", "TOO_MANY_FAILURES"} == {answer.reason for answer in answers}
+
+    play(scenario)
+
+
 def test_who_guesses_tokens_is_soon_told_to_wait_and_whoever_has_one_at_the_same_address_is_not(play):
     async def scenario(serve):
         anonymous = await serve()

@@ -1,11 +1,14 @@
-"""A real server process on a real Redis, and a worker that the test plays by hand through the ledger."""
+"""A real server on a real Redis, and a worker that the test plays by hand through the ledger."""
 
+import asyncio
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -17,6 +20,7 @@ from podium.jobs.job import Cause, Node, NodeState, Progress, Slot
 from podium.jobs.settings import Settings
 from podium.jobs.store import Assignment, Leases
 from podium.jobs.store.redis import RedisStore, connect
+from podium.server.app import App, Options
 
 
 def until(found: Callable[[], object], seconds: float = 20.0) -> object:
@@ -28,29 +32,25 @@ def until(found: Callable[[], object], seconds: float = 20.0) -> object:
     return value
 
 
-class ServerProcess:
-    """`python -m podium.server`, which can be killed and started again on the same port."""
+class ServerThread:
+    """The whole server on a thread of this process: a program of its own would take 2 s of a core to start."""
 
-    def __init__(self, directory: Path, environment: dict[str, str]) -> None:
-        self._port_file = directory / "port"
-        self._log = directory / "server.log"
-        self._environment = environment
-        self._process: subprocess.Popen[bytes] | None = None
-        self.target = "127.0.0.1:0"
+    def __init__(self, settings: Settings) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="server")
+        self._thread.start()
 
-    def start(self) -> None:
-        self._port_file.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "podium.server", "--listen", self.target, "--port-file", str(self._port_file)]
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(command, env={**os.environ, **self._environment}, stdout=log, stderr=log)
-        until(lambda: self._port_file.exists() and self._port_file.read_text().strip())
-        self.target = f"127.0.0.1:{self._port_file.read_text().strip().rpartition(':')[2]}"
+        async def start() -> tuple[App, str]:
+            app = App(settings, Options(listen="127.0.0.1:0", grace=0.0))
+            return app, await app.start()
 
-    def stop(self, *, kill: bool = False) -> None:
-        if self._process is not None:
-            self._process.kill() if kill else self._process.terminate()
-            self._process.wait(timeout=30)
-            self._process = None
+        self._app, self.target = asyncio.run_coroutine_threadsafe(start(), self._loop).result(30)
+
+    def stop(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._app.stop(), self._loop).result(30)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
 
 class HandWorker:
@@ -125,34 +125,39 @@ def redis_url(redis_server) -> str:
 
 
 @pytest.fixture
-def server(tmp_path: Path, images: Path, redis_url: str) -> Iterator[ServerProcess]:
-    environment = {
-        "PODIUM_REDIS_URL": redis_url,
-        "PODIUM_ARTIFACTS": str(tmp_path / "artifacts"),
-        "PODIUM_DATA_ROOTS": str(images),
-    }
-    process = ServerProcess(tmp_path, environment)
-    process.start()
-    yield process
-    process.stop(kill=True)
+def settings(tmp_path: Path, images: Path, redis_url: str) -> Settings:
+    """Those of the server, and of the worker."""
+    return Settings(
+        redis_url=redis_url,
+        redis_password=None,
+        artifacts=str(tmp_path / "artifacts"),
+        data_roots=(str(images),),
+        leases=Leases(),
+    )
 
 
 @pytest.fixture
-def client(server: ServerProcess) -> Iterator[Client]:
+def server(settings: Settings) -> Iterator[ServerThread]:
+    server = ServerThread(settings)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def client(server: ServerThread) -> Iterator[Client]:
     with Client(server.target) as client:
         yield client
 
 
 @pytest.fixture
-def worker(redis_url: str) -> Iterator[HandWorker]:
-    settings = Settings(redis_url=redis_url, redis_password=None, artifacts="", data_roots=(), leases=Leases())
+def worker(settings: Settings) -> Iterator[HandWorker]:
     with connect(settings) as connection:
         assert isinstance(connection, redis.Redis)
         yield HandWorker(RedisStore(connection))
 
 
 @pytest.fixture
-def podium(server: ServerProcess, tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
+def podium(server: ServerThread, tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
     """Starts the command, its memory in a folder of the test."""
 
     def start(*arguments: str) -> "subprocess.Popen[str]":
@@ -166,3 +171,19 @@ def podium(server: ServerProcess, tmp_path: Path) -> Callable[..., "subprocess.P
         )
 
     return start
+
+
+@pytest.fixture
+def write(worker, client, spec) -> Callable[..., None]:
+    """Writes lines of a job that runs: `write("text", ..., rank=1)`; `write.job` is its handle."""
+    handle = client.submit(spec)
+    assignment = worker.begin(handle.id)
+    batches = iter(range(1, 1000))
+
+    def lines(*texts: str, **what: Any) -> None:
+        batch = LogBatch(lines=tuple(LogLine(text=text, **what) for text in texts))
+        worker._store.append(assignment, next(batches), [batch])
+
+    lines.job = handle  # type: ignore[attr-defined]  # beside it
+    lines.finish = lambda: worker.finish(assignment)  # type: ignore[attr-defined]  # beside it
+    return lines

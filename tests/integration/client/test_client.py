@@ -202,49 +202,6 @@ def test_a_machine_is_drained_and_takes_jobs_again(client, worker):
         client.drain("nobody")
 
 
-def test_a_killed_server_costs_a_watch_no_event_and_doubles_none(server, client, spec, worker):
-    handle = client.submit(spec)
-    events: list[JobEvent] = []
-    watcher = threading.Thread(target=lambda: events.extend(handle.watch()))
-    watcher.start()
-    assignment = worker.begin(handle.id)
-    worker.step(assignment, 1)
-
-    for step in (2, 4):
-        server.stop(kill=True)
-        worker.step(assignment, step)
-        server.start()
-        worker.step(assignment, step + 1)
-    worker.finish(assignment)
-    watcher.join(timeout=30)
-
-    assert not watcher.is_alive()
-    assert list(range(1, handle.job().sequence + 1)) == [event.sequence for event in events[1:]]
-
-
-def test_a_killed_server_costs_a_watch_of_many_no_event_and_doubles_none(server, client, spec, worker):
-    handles = [client.submit(spec) for _ in range(3)]
-    events: list[JobEvent] = []
-    watcher = threading.Thread(target=lambda: events.extend(client.watch(handles)))
-    watcher.start()
-    assignment = worker.begin(handles[0].id)
-    worker.step(assignment, 1)
-
-    server.stop(kill=True)
-    worker.step(assignment, 2)
-    server.start()
-    worker.finish(assignment)
-    for handle in handles[1:]:
-        handle.cancel()
-    watcher.join(timeout=30)
-
-    assert not watcher.is_alive()
-    assert 3 == sum(isinstance(event.payload, Job) for event in events)
-    for handle in handles:
-        told = [event.sequence for event in events if event.sequence and event.job_id == handle.id]
-        assert list(range(1, handle.job().sequence + 1)) == told
-
-
 def test_closing_the_client_ends_its_watches_with_a_sentence(server, spec):
     client = Client(server.target)
     watch = client.submit(spec).watch()
@@ -256,17 +213,6 @@ def test_closing_the_client_ends_its_watches_with_a_sentence(server, spec):
         list(watch)
     with pytest.raises(FailedPreconditionError, match="this client is closed"):
         client.server_info()
-
-
-def test_connect_waits_for_a_server_that_is_still_coming_up(server):
-    server.stop()
-    late = threading.Timer(0.5, server.start)
-    late.start()
-
-    with Client.connect(server.target, wait=20) as client:
-        assert client.server_info().version
-
-    late.join()
 
 
 def test_connect_gives_up_on_a_server_that_does_not_come():

@@ -1,31 +1,12 @@
 import json
-import threading
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
-from podium.client import Level, LogBatch, LogLine, OutOfRangeError
+from podium.client import Level, OutOfRangeError
 from podium.client.cli import cli
 from podium.client.cli._exit import run
-from tests.integration.client.conftest import until
 from tests.integration.client.test_client_command import output
-
-
-@pytest.fixture
-def write(worker, client, spec) -> Callable[..., None]:
-    """Writes lines of a job that runs: `write("text", ..., rank=1)`; `write.job` is its handle."""
-    handle = client.submit(spec)
-    assignment = worker.begin(handle.id)
-    batches = iter(range(1, 1000))
-
-    def lines(*texts: str, **what: Any) -> None:
-        batch = LogBatch(lines=tuple(LogLine(text=text, **what) for text in texts))
-        worker._store.append(assignment, next(batches), [batch])
-
-    lines.job = handle  # type: ignore[attr-defined]  # beside it
-    lines.finish = lambda: worker.finish(assignment)  # type: ignore[attr-defined]  # beside it
-    return lines
 
 
 def test_the_log_is_read_filtered_and_gone_on_with(write):
@@ -43,22 +24,6 @@ def test_the_log_is_read_filtered_and_gone_on_with(write):
     assert ["five"] == [line.text for line in write.job.logs(offset=log.offset)]
     with pytest.raises(OutOfRangeError):
         list(write.job.logs(offset=6))
-
-
-def test_following_outlives_a_server_that_is_killed_and_ends_with_the_job(write, server):
-    found: list[str] = []
-    follower = threading.Thread(target=lambda: found.extend(line.text for line in write.job.logs(follow=True)))
-    write(*(f"a{at}" for at in range(5)))
-    follower.start()
-    until(lambda: len(found) == 5)
-    server.stop(kill=True)
-    write("while it was away")
-    server.start()
-    write("z")
-    write.finish()
-    follower.join(60)
-
-    assert [*(f"a{at}" for at in range(5)), "while it was away", "z"] == found
 
 
 @pytest.fixture

@@ -150,7 +150,7 @@ def test_a_job_that_hangs_on_two_machines_has_the_stacks_of_every_rank_in_its_lo
     stalled = pool.ended(job, 1)
     site.store.cancel(job.id, "enough", force=True)
 
-    events = [wire.from_bytes(JobEvent, one.data) for one in site.store.events(job.id, after=0).events]
+    events = [wire.from_bytes(JobEvent, row.data) for row in site.store.log(job.id, limit=1000).rows]
     lines = [line for event in events if isinstance(event.payload, LogBatch) for line in event.payload.lines]
     said = {rank: [line.text for line in lines if line.rank == rank] for rank in range(4)}
     assert Cause.STALLED is stalled.cause

@@ -7,9 +7,9 @@ from typing import Any
 from rich.console import Console, RenderableType
 
 from podium.client.cli._nodes import nodes_view
-from podium.client.cli._show import job_view
+from podium.client.cli._show import job_view, jobs_view
 from podium.client.cli._view import progress_view
-from podium.jobs.job import Attempt, Cause, Job, Member, Node, NodeState, Progress, QueueInfo, Slot
+from podium.jobs.job import Attempt, Cause, Job, JobError, Member, Node, NodeState, Progress, QueueInfo, Slot
 from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven
 from podium.jobs.states import State
 
@@ -17,8 +17,8 @@ SPEC = JobSpec(backbone="resnet50", tuning=LinearHead(), dataset=ImageFolder(tra
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-def text_of(view: RenderableType) -> str:
-    console = Console(width=140)
+def text_of(view: RenderableType, columns: int = 140) -> str:
+    console = Console(width=columns)
     with console.capture() as capture:
         console.print(view)
     return capture.get()
@@ -27,6 +27,28 @@ def text_of(view: RenderableType) -> str:
 def shown(*attempts: Attempt, **changes: Any) -> str:
     fields: dict[str, Any] = {"state": State.RUNNING, "attempt": len(attempts), "attempts": attempts, **changes}
     return text_of(job_view(Job(id="job-a", project="default", spec=SPEC, **fields), ()))
+
+
+def test_a_list_in_a_narrow_terminal_leaves_the_backbone_out_and_cuts_no_id() -> None:
+    queue = QueueInfo(position=1, wait_reason="", estimated_start_time=NOON)
+    job_id = "job-mq3k7z5c2x4whv6a"
+    job = Job(id=job_id, project="default", spec=SPEC, state=State.QUEUED, create_time=NOON, queue=queue)
+    narrow, wide = text_of(jobs_view([job], wide=False), columns=80), text_of(jobs_view([job], wide=True))
+
+    assert ("resnet50" in wide, "resnet50" in narrow) == (True, False)
+    assert job_id in narrow
+    assert len(narrow.splitlines()) == 3
+
+
+def test_a_list_tells_the_cause_of_a_failure() -> None:
+    error = JobError(cause=Cause.NON_FINITE, message="the loss became nan")
+    job = Job(id="job-a", project="default", spec=SPEC, state=State.FAILED, create_time=NOON, error=error)
+
+    assert "NON_FINITE" in text_of(jobs_view([job], wide=True))
+
+
+def test_who_submitted_a_job_is_shown() -> None:
+    assert "by tok-0123456789abcdef (ci)" in shown(create_time=NOON, created_by="tok-0123456789abcdef (ci)")
 
 
 def test_an_attempt_is_shown_with_its_machine_and_every_slot_that_it_holds() -> None:

@@ -99,6 +99,13 @@ def test_a_job_fails_at_its_causes_limit_and_says_what_helps(cause: Cause) -> No
     assert error.remedy
 
 
+@given(st.permutations([cause for cause in RETRIED for _ in range(LIMITS[cause] - 1)]))
+def test_each_cause_has_a_count_of_its_own_so_that_lost_machines_use_up_no_other(causes: list[Cause]) -> None:
+    history = [attempt(cause) for cause in causes]
+
+    assert first_end(history) > len(history)
+
+
 @given(st.lists(FAILURES, min_size=2, max_size=MOST))
 def test_pauses_grow_from_failure_to_failure_up_to_a_minute(history: list[Attempt]) -> None:
     same = [attempt(history[-1].cause)] * len(history)

@@ -19,7 +19,7 @@ from podium.jobs.job import Cause
 from podium.jobs.notices import signature, to_json
 from podium.jobs.states import State
 from podium.jobs.store import Bookmark, MemoryStore
-from podium.server.meters import WEBHOOK_TRIES
+from podium.server.meters import WEBHOOK_TRIES, WEBHOOK_WAITING
 from podium.server.webhooks import Webhook, Webhooks, WebhookSettings, _courier, _post, webhooks_from_environment
 from podium.server.webhooks._courier import Courier
 from podium.server.webhooks._post import Undelivered, is_public, post
@@ -62,6 +62,12 @@ class Post:
         """As the next leader would have it."""
         send = partial(post, allow_private=True)
         return Courier(self.webhook, self.store, send, clock=self.clock)
+
+    @property
+    def waiting(self) -> float:
+        """As the metric has it."""
+        gauge: float = WEBHOOK_WAITING.labels(webhook="hook")._value.get()
+        return gauge
 
     def _tries(self) -> list[float]:
         return [WEBHOOK_TRIES.labels(webhook="hook", outcome=outcome)._value.get() for outcome in OUTCOMES]
@@ -136,10 +142,12 @@ def test_a_receiver_that_was_down_gets_everything_in_order_once_it_is_up(secret_
     delivered, failed, _ = courier.counted
     assert 0 == delivered
     assert 8 <= failed <= 16
+    assert 2 == courier.waiting
 
     with receiving(port=port) as receiver:
         courier.work()
         assert ["STALLED", "CANCELLED"] == [notice.event for notice in receiver.notices]
+        assert 0 == courier.waiting
 
 
 def test_tries_come_further_and_further_apart_up_to_ten_minutes(secret_file):

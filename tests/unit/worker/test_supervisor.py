@@ -1,6 +1,7 @@
 """What the supervisor of a slot does for the next attempt, without RQ."""
 
 import os
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -10,14 +11,15 @@ import pytest
 import redis
 
 from podium.jobs.delivery import FUNCTION, payload
-from podium.jobs.job import Cause, Node, NodeState, Slot
-from podium.jobs.spec import FullFineTuning, ImageFolder, JobSpec, Softmax
+from podium.jobs.job import Cause, Member, Node, NodeState, Slot
+from podium.jobs.spec import FullFineTuning, ImageFolder, JobSpec, Resources, Softmax
 from podium.jobs.states import State
 from podium.jobs.store import Assignment, MemoryStore, NewJob
 from podium.worker.attempt_process import AttemptProcess
 from podium.worker.noticeboard import Noticeboard
 from podium.worker.spare import Spare
 from podium.worker.supervisor import Delivery, Refused, SlotWorker, assignment_of
+from podium.worker.watchdog import Ending
 
 ASSIGNMENT = Assignment(job_id="job-1", attempt=1, fence=1)
 
@@ -138,6 +140,31 @@ def test_a_spare_process_ends_when_nobody_is_left_to_need_it(tmp_path):
     spare.dismiss()
 
     assert (spare.pid, 0) == os.waitpid(spare.pid, 0)
+
+
+def test_an_attempt_that_stalls_ends_even_where_nobody_can_say_where_it_hangs(tmp_path, monkeypatch):
+    store = MemoryStore()
+    spec = JobSpec(
+        backbone="resnet18",
+        tuning=FullFineTuning(),
+        dataset=ImageFolder(train="/data"),
+        sorter=Softmax(),
+        resources=Resources(nodes=2),
+    )
+    job, _ = store.create(NewJob(project="p", spec=spec, classes=("a", "b")))
+    assignment = store.dispatch(job.id, "n", 0, elsewhere=[Member(node="n2", slots=(0,))])
+    spare = Spare("mark", tmp_path)
+    attempt = AttemptProcess(spare, assignment, store, node="n", grace=1.0)
+    monkeypatch.setattr(attempt._watchdog, "verdict", lambda: Ending(cause=Cause.STALLED, outcome="stalled"))
+    monkeypatch.setattr("podium.worker.attempt_process.kill", lambda processes: None)  # the test's own are not below it
+    shutil.rmtree(spare.folder)  # so nobody can be asked
+    attempt.attend(meanwhile=lambda seconds: None, spared=lambda: None)
+    spare.dismiss()
+    back = store.get(job.id)
+
+    assert (State.QUEUED, Cause.STALLED) == (back.state, back.attempts[0].cause)
+    with pytest.raises(ProcessLookupError):
+        os.kill(spare.pid, 0)
 
 
 def test_who_asks_an_attempt_that_has_ended_signals_no_stranger_that_has_its_number_now(tmp_path, monkeypatch):

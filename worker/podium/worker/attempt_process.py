@@ -73,8 +73,8 @@ class AttemptProcess:
         while (code := _ended(process)) is None and ending is None:
             meanwhile(time.monotonic() - started)
             if (ending := self._judged()) is not None:
-                if ending.cause is Cause.STALLED and self._job is not None:
-                    lines = call_roll(self._process.folder, self._job)
+                if ending.cause is Cause.STALLED:
+                    lines = self._last_words()
                 process.kill()
                 process.wait()
         self._over = True
@@ -85,6 +85,15 @@ class AttemptProcess:
         if ending is None and code:
             ending = self._death(wait_status(code))
         return self._give_back(ending, lines) if ending is not None else ""
+
+    def _last_words(self) -> Sequence[LogLine]:
+        """Where it hangs. That this cannot be found out is no reason to let it live."""
+        if self._job is not None:
+            try:
+                return call_roll(self._process.folder, self._job)
+            except (OSError, psutil.Error) as error:
+                _LOG.warning("%s: nobody can say where it hangs: %s", self._assignment.job_id, error)
+        return ()
 
     def _judged(self) -> Ending | None:
         with contextlib.suppress(PodiumError):

@@ -29,8 +29,6 @@ def main(arguments: list[str]) -> None:
     """Trains, and says how it ended. Never returns: to tear down a group whose other ranks are gone may hang."""
     _mark, parent, path, first = arguments
     os.environ["RANK"] = str(int(first) + int(os.environ["LOCAL_RANK"]))
-    # torchrun's launcher ignores SIGTERM, which a child inherits; torchrun ends the ranks that are left over by it.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     die_with_parent(int(parent), signal.SIGKILL)
     show_on_signal(f"rank {os.environ['RANK']}")
     logs.configure()

@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # stubs
@@ -28,7 +29,8 @@ def main(arguments: list[str]) -> None:
     """Runs the ranks to their end."""
     mark, parent, folder, text = arguments
     place = Place(**json.loads(text))
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Not SIG_IGN, which ranks would inherit: torchrun then waited for 30 seconds for those that still start.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     die_with_parent(int(parent), signal.SIGKILL)
     # Kept to the end: the machines meet in it.
     _store = _host(place)
@@ -38,9 +40,15 @@ def main(arguments: list[str]) -> None:
     try:
         run([*_rendezvous(place), *here, *ours, *rank])
     except ChildFailedError as error:
-        failures = error.failures.values()
-        write_exits(Path(folder), {place.first + failure.local_rank: failure.exitcode for failure in failures})
+        codes = {place.first + failure.local_rank: failure.exitcode for failure in error.failures.values()}
+        write_exits(Path(folder), _causes(codes))
         sys.exit(1)
+
+
+def _causes(codes: Mapping[int, int]) -> Mapping[int, int]:
+    """Without the ranks that torchrun itself has ended for those that failed; it notes them too, after these."""
+    own = {rank: code for rank, code in codes.items() if code != -signal.SIGTERM}
+    return own or dict(list(codes.items())[:1])
 
 
 def _rendezvous(place: Place) -> list[str]:

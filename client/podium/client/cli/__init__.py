@@ -1,5 +1,6 @@
 """The `podium` command. Its modules load when their command is called: `podium --help` loads click and nothing else."""
 
+import os
 import sys
 from importlib import import_module
 
@@ -72,4 +73,6 @@ def main() -> None:
     """The console script: runs the command, says errors as sentences, exits with the code of the table."""
     from podium.client.cli._exit import run
 
+    # The core of gRPC notes every handshake that fails on stderr, five lines each; the errors say it in a sentence.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     sys.exit(run(cli))

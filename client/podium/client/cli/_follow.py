@@ -28,13 +28,12 @@ def follow(handle: JobHandle, *, as_json: bool = False, after: int | None = None
     live = terminal.is_terminal and not as_json
     cursors = Cursors(state_dir() / "watches")
     # A live view shows the present and needs the whole past for it.
-    start = after if after is not None else 0 if live else cursors.get(handle.id)
     board = Board()
-    board.sequence = start
+    board.sequence = after if after is not None else 0 if live else cursors.get(handle.id)
     try:
         show = _live if live else _json_lines if as_json else _plain_lines
         with Interrupts() as interrupts:
-            show(handle, start, board, interrupts)
+            show(handle, board, interrupts)
     except KeyboardInterrupt:
         cursors.put(handle.id, board.sequence)
         click.echo(f"\nThe job goes on. `podium watch {handle.id}` continues here.", err=True)
@@ -43,43 +42,46 @@ def follow(handle: JobHandle, *, as_json: bool = False, after: int | None = None
     return _conclude(board.job or handle.job(), quiet=as_json)
 
 
-def _events(handle: JobHandle, after: int) -> Iterator[JobEvent]:
-    """A watch that begins with the oldest event that is kept, where those asked for no longer are."""
-    try:
-        yield from handle.watch(after)
-    except OutOfRangeError as error:
-        oldest = int(error.metadata.get("oldest_sequence", 0))
-        if oldest <= after + 1:
-            raise
-        say(f"events {after + 1} to {oldest - 1} are no longer kept; the watch begins with {oldest}")
-        yield from handle.watch(oldest - 1)
+def _events(handle: JobHandle, board: Board) -> Iterator[JobEvent]:
+    """A watch that goes on with the oldest event that is kept, as often as those asked for no longer are."""
+    while True:
+        try:
+            yield from handle.watch(board.sequence)
+        except OutOfRangeError as error:
+            oldest = int(error.metadata.get("oldest_sequence", 0))
+            if oldest <= board.sequence + 1:
+                raise
+            say(f"events {board.sequence + 1} to {oldest - 1} are no longer kept; the watch begins with {oldest}")
+            board.sequence = oldest - 1
+        else:
+            return
 
 
-def _live(handle: JobHandle, after: int, board: Board, interrupts: Interrupts) -> None:
+def _live(handle: JobHandle, board: Board, interrupts: Interrupts) -> None:
     from rich.live import Live
 
     from podium.client.cli._view import board_view
 
     shown = Live(get_renderable=lambda: board_view(board), console=console(), refresh_per_second=4)
     with Waiting(handle, board), shown:
-        for event in _events(handle, after):
+        for event in _events(handle, board):
             with interrupts.held():
                 board.apply(event)
 
 
-def _plain_lines(handle: JobHandle, after: int, board: Board, interrupts: Interrupts) -> None:
+def _plain_lines(handle: JobHandle, board: Board, interrupts: Interrupts) -> None:
     from podium.client.cli._lines import Lines
 
     lines = Lines()
-    for event in _events(handle, after):
+    for event in _events(handle, board):
         with interrupts.held():
             for line in lines.of(event):
                 click.echo(line)
             board.apply(event)
 
 
-def _json_lines(handle: JobHandle, after: int, board: Board, interrupts: Interrupts) -> None:
-    for event in _events(handle, after):
+def _json_lines(handle: JobHandle, board: Board, interrupts: Interrupts) -> None:
+    for event in _events(handle, board):
         with interrupts.held():
             print_json(to_json(event), line=True)
             board.apply(event)

@@ -1,4 +1,4 @@
-"""`podium show`."""
+"""`podium ls` and `podium show`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,29 @@ from rich.text import Text
 
 from podium.client._yaml import dump_spec
 from podium.client.cli._text import ago, clock, count, duration, percent, printable
-from podium.client.cli._view import headline, in_line, progress_view
+from podium.client.cli._view import STATE_STYLES, describe, headline, in_line, progress_view
 from podium.jobs.job import Attempt, Checkpoint, Job, slots_in_words
+
+
+def jobs_view(jobs: Sequence[Job], *, wide: bool) -> Table:
+    """A line a job; not `wide`, without the backbones' names, which would leave everything else two words a line."""
+    names = ("JOB", "STATE", "PROGRESS", "AGE", "WHAT", "BACKBONE")[: 6 if wide else 5]
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for name in names:
+        table.add_column(name, no_wrap=name in ("JOB", "STATE", "AGE"), min_width=12 if name == "WHAT" else None)
+    for job in jobs:
+        state = Text(job.state.name, style=STATE_STYLES.get(job.state.name, ""))
+        row = (job.id, state, _standing(job), ago(job.create_time), describe(job.spec), job.spec.backbone)
+        table.add_row(*row[: len(names)])
+    return table
+
+
+def _standing(job: Job) -> str:
+    if job.queue:
+        return in_line(job.queue)
+    if job.error:
+        return job.error.cause.name
+    return f"{printable(job.progress.phase)} {job.progress.fraction:.0%}" if job.progress and not job.terminal else ""
 
 
 def job_view(job: Job, checkpoints: Sequence[Checkpoint]) -> RenderableType:
@@ -37,7 +58,8 @@ def job_view(job: Job, checkpoints: Sequence[Checkpoint]) -> RenderableType:
 
 
 def _times(job: Job, created: datetime) -> Text:
-    told = [f"created {ago(created)} ago"]
+    by = f" by {printable(job.created_by)}" if job.created_by else ""
+    told = [f"created {ago(created)} ago{by}"]
     if job.start_time:
         told.append(f"began {ago(job.start_time)} ago")
     if job.start_time and job.end_time:

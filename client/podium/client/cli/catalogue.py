@@ -50,6 +50,9 @@ def backbones(contains: str, as_json: bool, server: str | None) -> None:
     if as_json:
         print_json([to_json(backbone) for backbone in found])
         return
+    if not found:
+        click.echo(f"No backbone has {contains!r} in its name; `podium backbones` lists all.", err=True)
+        return
     table = _table("BACKBONE", "LIBRARY", "PARAMETERS", "IMAGE")
     for backbone in found:
         size = f"{backbone.image_size} px" if backbone.image_size else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 import click
 
@@ -17,13 +16,12 @@ from podium.client.cli._options import (
     server_option,
 )
 
-if TYPE_CHECKING:
-    from podium.jobs.job import Job
-
 _STATES = (
     *("queued", "starting", "running", "recovering", "pausing", "paused"),
     *("cancelling", "cancelled", "succeeded", "failed"),
 )
+#: Columns of a terminal that has room for everything of a list.
+_WIDE = 100
 
 
 @click.command()
@@ -81,6 +79,7 @@ def ls(
     from itertools import islice
 
     from podium.client._wire import to_json
+    from podium.client.cli._show import jobs_view
     from podium.jobs.states import State
 
     with connect(server, project=project) as client:
@@ -89,7 +88,8 @@ def ls(
     if as_json:
         print_json([to_json(job) for job in jobs])
     elif jobs:
-        _print_jobs(jobs)
+        out = console()
+        out.print(jobs_view(jobs, wide=out.width >= _WIDE))
     elif states or only:
         click.echo("No such jobs.", err=True)
     else:
@@ -112,21 +112,3 @@ def show(job: str, as_json: bool, server: str | None) -> None:
         print_json({**to_json(found), "checkpoints": [to_json(checkpoint) for checkpoint in checkpoints]})
     else:
         console().print(job_view(found, checkpoints))
-
-
-def _print_jobs(jobs: list[Job]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from podium.client.cli._text import ago
-    from podium.client.cli._view import STATE_STYLES, describe, in_line
-
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("JOB", "STATE", "PROGRESS", "AGE", "BACKBONE", "WHAT"):
-        table.add_column(name, no_wrap=name in ("JOB", "STATE", "AGE"), min_width=12 if name == "WHAT" else None)
-    for job in jobs:
-        state = Text(job.state.name, style=STATE_STYLES.get(job.state.name, ""))
-        place = f"{job.progress.phase} {job.progress.fraction:.0%}" if job.progress and not job.terminal else ""
-        waits = in_line(job.queue) if job.queue else ""
-        table.add_row(job.id, state, waits or place, ago(job.create_time), job.spec.backbone, describe(job.spec))
-    console().print(table)

@@ -46,30 +46,36 @@ def logs(
     least = Level[level.upper()] if level else None
     with connect(server) as client:
         log = client.job(job).logs(follow=follow, attempt=attempt or 0, rank=rank, min_level=least, offset=offset)
+        printed = 0
         try:
             with Interrupts() as interrupts:
                 for lines in _batches(log):
                     with interrupts.held():
                         _print(lines, as_json)
+                    printed += len(lines)
         except KeyboardInterrupt:
             click.echo(f"\n`podium logs {job} --offset {log.offset or 0}` goes on here.", err=True)
             return INTERRUPTED
+    if not printed:
+        click.echo("No such lines." if attempt or rank is not None or least or offset else "No lines yet.", err=True)
     return SUCCEEDED
 
 
 def _batches(log: Log) -> Iterator[tuple[LogLine, ...]]:
-    """The lines, from the oldest that is kept where those asked for no longer are."""
+    """The lines, from the oldest that is kept as often as those asked for no longer are."""
     from podium.jobs.errors import OutOfRangeError
 
-    try:
-        yield from log.batches()
-    except OutOfRangeError as error:
-        oldest = int(error.metadata.get("oldest_offset", 0))
-        if log.offset is None or oldest <= log.offset:
-            raise
-        say(f"lines {log.offset} to {oldest - 1} are no longer kept; the log begins with {oldest}")
-        log.offset = oldest
-        yield from log.batches()
+    while True:
+        try:
+            yield from log.batches()
+        except OutOfRangeError as error:
+            oldest = int(error.metadata.get("oldest_offset", 0))
+            if log.offset is None or oldest <= log.offset:
+                raise
+            say(f"lines {log.offset} to {oldest - 1} are no longer kept; the log begins with {oldest}")
+            log.offset = oldest
+        else:
+            return
 
 
 def _print(lines: tuple[LogLine, ...], as_json: bool) -> None:

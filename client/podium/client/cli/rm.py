@@ -47,7 +47,7 @@ def _ended(client: Client, only: str) -> list[str]:
 def _ask(number: int) -> None:
     if not sys.stdin.isatty():
         raise click.UsageError("This cannot be undone, and nobody can be asked here; say --yes.")
-    click.confirm(f"Delete {_count(number)} with everything of them?", abort=True, err=True)
+    click.confirm(f"Delete {_count(number)}, checkpoints, metrics and logs included?", abort=True, err=True)
 
 
 def _delete(client: Client, jobs: list[str]) -> tuple[list[str], int]:

@@ -36,6 +36,7 @@ def _span(context: click.Context, parameter: click.Parameter, text: str | None) 
 
 token_argument = click.argument("token", metavar="TOKEN")
 output_option = click.option(
+    "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the secret into this file, which only you may read, instead of printing it.",
@@ -87,9 +88,12 @@ def ls(project: str, as_json: bool, server: str | None) -> None:
     if as_json:
         print_json([to_json(token) for token in found])
         return
+    if not found:
+        click.echo("No tokens. `podium token create --help` says how to make one.", err=True)
+        return
     table = Table(box=None, pad_edge=False)
     for head in ("TOKEN", "NAME", "PROJECT", "ROLE", "AGE", "GOOD", "BY"):
-        table.add_column(head)
+        table.add_column(head, no_wrap=head in ("TOKEN", "ROLE", "AGE"))
     for one in found:
         made_by = printable(one.created_by)
         role = one.role.name.lower()
@@ -104,7 +108,10 @@ def ls(project: str, as_json: bool, server: str | None) -> None:
 @json_option
 @server_option
 def rotate(token: str, overlap: timedelta | None, output: Path | None, as_json: bool, server: str | None) -> None:
-    """Give TOKEN another secret; the former one is taken for a while longer."""
+    """Give TOKEN another secret.
+
+    The former one is taken for a while longer.
+    """
     with _place(output) as place, connect(server) as client:
         _hand_over(client.rotate_token(token, overlap=overlap), place, output, as_json)
 
@@ -114,7 +121,10 @@ def rotate(token: str, overlap: timedelta | None, output: Path | None, as_json: 
 @json_option
 @server_option
 def revoke(token: str, as_json: bool, server: str | None) -> None:
-    """End TOKEN: within 5 seconds no server takes it any more."""
+    """End TOKEN.
+
+    Within 5 seconds no server takes it any more.
+    """
     with connect(server) as client:
         _tell(client.revoke_token(token), as_json)
 
@@ -123,7 +133,10 @@ def revoke(token: str, as_json: bool, server: str | None) -> None:
 @json_option
 @server_option
 def whoami(as_json: bool, server: str | None) -> None:
-    """Show the token that you show: $PODIUM_TOKEN, or what is in $PODIUM_TOKEN_FILE."""
+    """Show who you are to the server.
+
+    That is the token in $PODIUM_TOKEN, or in the file that $PODIUM_TOKEN_FILE names.
+    """
     with connect(server) as client:
         found = client.whoami()
     if found is not None:
@@ -182,7 +195,8 @@ def _good(token: Token) -> str:
     from datetime import UTC, datetime
 
     if token.revoke_time is not None:
-        return f"revoked {token.revoke_time:%Y-%m-%d %H:%M}"
+        return f"revoked {token.revoke_time.astimezone():%Y-%m-%d %H:%M}"
     if token.expire_time is None:
         return "until revoked"
-    return f"{'until' if token.expire_time > datetime.now(UTC) else 'expired'} {token.expire_time:%Y-%m-%d %H:%M}"
+    word = "until" if token.expire_time > datetime.now(UTC) else "expired"
+    return f"{word} {token.expire_time.astimezone():%Y-%m-%d %H:%M}"

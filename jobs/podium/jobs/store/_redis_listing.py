@@ -9,10 +9,12 @@ from podium.jobs.states import State
 from podium.jobs.store._ledger import Ledger, parse_cursor
 from podium.jobs.store._record import Record
 from podium.jobs.store._redis_keys import FIELDS, Keys, from_fields, message_of
-from podium.jobs.store._redis_link import Command, Link
+from podium.jobs.store._redis_link import Command, Link, pages
 from podium.jobs.store._terms import JobPage, Wanted
 
 _ROWS = 100
+#: So many jobs are read in one answer: each may have a megabyte of classes, and the page end with the first.
+_AT_ONCE = 20
 #: What may be looked at for one page: a job that its state rules out costs 1, one that is read costs more.
 _PATIENCE = 6_000
 _READ = 3
@@ -58,10 +60,12 @@ class RedisListing(Ledger):
         """The numbers of jobs in order, each with its fields; None where the job is in none of the states."""
         while numbered := self._numbered(project, start, oldest_first):
             names = [name for name, _ in numbered]
-            read = self._perhaps_in(names, states) if states else names
-            known = dict(zip(read, self._link.read([*map(self._keys.job, read)], FIELDS), strict=True))
-            for name, number in numbered:
-                yield number, known.get(name)
+            wanted = frozenset(self._perhaps_in(names, states) if states else names)
+            for part in pages(numbered, _AT_ONCE):
+                read = [name for name, _ in part if name in wanted]
+                known = dict(zip(read, self._link.read([*map(self._keys.job, read)], FIELDS), strict=True))
+                for name, number in part:
+                    yield number, known.get(name)
             start = numbered[-1][1]
 
     def _numbered(self, project: str, start: int | None, oldest_first: bool) -> Sequence[tuple[str, int]]:

@@ -2,7 +2,7 @@
 
 from podium.server.access._caller import ANONYMOUS, Caller, Facts, begin_facts, facts
 from podium.server.access._door import DEFAULT_PROJECT, Door, counted_as
-from podium.server.access._keyring import Keyring
+from podium.server.access._keyring import Keyring, no_longer
 from podium.server.access._limits import Buckets, Limits, host_of
 from podium.server.access._ownership import Ownership
 from podium.server.access._rules import RULES, Of, Rule
@@ -27,4 +27,5 @@ __all__ = [
     "counted_as",
     "facts",
     "host_of",
+    "no_longer",
 ]

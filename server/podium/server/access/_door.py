@@ -7,7 +7,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from podium.jobs.errors import PermissionDeniedError
+from podium.jobs.errors import PermissionDeniedError, UnauthenticatedError
 from podium.jobs.store import JobStore
 from podium.jobs.tokens import EVERY_PROJECT, Role
 from podium.server.access._caller import ANONYMOUS, Caller, facts
@@ -57,7 +57,11 @@ class Door:
         if not secret:
             self.limits.failure(peer)
             raise token_missing()
-        caller = self.keyring.holder(secret)
+        try:
+            caller = self.keyring.holder(secret)
+        except UnauthenticatedError:
+            self.limits.failure(peer)
+            raise
         if caller is None:
             self.limits.failure(peer)
             # Another server may have made it a moment ago.
@@ -144,7 +148,9 @@ def _about(rule: Rule, request: Any) -> str:
     if rule.of is Of.ALL:
         return 'that is for admins of "*", all projects'
     named = named_project(rule, request)
-    return f"that is about the project {named!r}" if named else "that is about all projects; name one"
+    if not named:
+        return "that is about all projects; name one"
+    return f"that is about the project {named!r} (--project or PODIUM_PROJECT names another)"
 
 
 def _whose(caller: Caller) -> str:

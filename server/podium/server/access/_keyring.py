@@ -203,22 +203,23 @@ class Keyring:
     def _end_streams(self) -> None:
         for leash in self._leashes:
             # Once: a second cancel would be taken for one by somebody else.
-            if leash.error is None and (error := self._no_longer(leash.caller)) is not None:
+            if leash.error is None and (error := no_longer(leash.caller, self._book, self._clock())) is not None:
                 leash.error = error
                 if leash.waits and leash.task is not None:
                     leash.task.cancel()
 
-    def _no_longer(self, caller: Caller) -> PodiumError | None:
-        """Why somebody who was let in would not be now; None: they would."""
-        if caller.of_the_operator:
-            return None
-        if caller.token is None:
-            return token_missing() if self._closed else None
-        stored, now = self._book.tokens.get(caller.token.id), self._clock()
-        if stored is not None and (error := _ended(stored.token, now)) is not None:
-            return error
-        # What is no longer listed ended long ago.
-        return None if stored is not None and stored.opens(caller.digest, now) else token_unknown()
+
+def no_longer(caller: Caller, book: TokenBook, now: datetime) -> PodiumError | None:
+    """Why somebody who was let in would not be with these tokens; None: they would."""
+    if caller.of_the_operator:
+        return None
+    if caller.token is None:
+        return token_missing() if book.version else None
+    stored = book.tokens.get(caller.token.id)
+    if stored is not None and (error := _ended(stored.token, now)) is not None:
+        return error
+    # What is no longer listed ended long ago.
+    return None if stored is not None and stored.opens(caller.digest, now) else token_unknown()
 
 
 def token_missing() -> UnauthenticatedError:

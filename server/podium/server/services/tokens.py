@@ -15,7 +15,7 @@ from podium.jobs.errors import (
 from podium.jobs.store import StoredToken, TokenBook, utc_now
 from podium.jobs.store.redis import RedisTokens
 from podium.jobs.tokens import EVERY_PROJECT, Role, Token, digest_of, new_secret, new_token_id
-from podium.server.access import DEFAULT_PROJECT, Caller
+from podium.server.access import DEFAULT_PROJECT, Caller, no_longer
 
 #: A former secret is taken for so long unless the caller says otherwise.
 OVERLAP = timedelta(days=1)
@@ -73,7 +73,7 @@ class Tokens:
                 )
             return StoredToken(token=token, digest=digest_of(secret))
 
-        self._write(token.id, decide)
+        self._write(caller, token.id, decide)
         return token, secret
 
     def list(self, caller: Caller, project: str) -> Sequence[Token]:
@@ -104,7 +104,7 @@ class Tokens:
             token = replace(stored.token, former_secret_expire_time=now + overlap)
             return StoredToken(token=token, digest=digest_of(secret), former_digest=stored.digest)
 
-        return self._write(token_id, decide).token, secret
+        return self._write(caller, token_id, decide).token, secret
 
     def revoke(self, caller: Caller, token_id: str) -> Token:
         """Ends a token. Repeating it changes nothing.
@@ -133,14 +133,20 @@ class Tokens:
                 )
             return replace(stored, token=replace(stored.token, revoke_time=now))
 
-        return self._write(token_id, decide).token
+        return self._write(caller, token_id, decide).token
 
-    def _write(self, token_id: str, decide: Callable[[TokenBook], StoredToken]) -> StoredToken:
-        """Writes what is decided on the tokens as they are, whoever else writes at the same time."""
+    def _write(self, caller: Caller, token_id: str, decide: Callable[[TokenBook], StoredToken]) -> StoredToken:
+        """Writes what is decided on the tokens as they are, whoever else writes at the same time.
+
+        Of who was let in by an older look at them, as servers look once a second: with the moments left to a token, or
+        to nobody's, none can be made that lasts.
+        """
         for _ in range(_TRIES):
             book = self._tokens.read()
             if (stored := decide(book)) == book.tokens.get(token_id):
                 return stored
+            if (error := no_longer(caller, book, self._clock())) is not None:
+                raise error
             if self._tokens.write(book, stored, self._forgotten(book)):
                 return stored
         raise UnavailableError("the tokens are being written by too many at once; try again")

@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from podium.jobs.notices import Notice, signature, to_json
 from podium.jobs.store import Bookmark, JobStore
-from podium.server.meters import WEBHOOK_TRIES
+from podium.server.meters import WEBHOOK_TRIES, WEBHOOK_WAITING
 from podium.server.webhooks._post import Undelivered
 from podium.server.webhooks._settings import Webhook
 
@@ -73,6 +73,7 @@ class Courier:
         self._letters: dict[str, _Letter] = {}
         self._failures = 0
         self._paused_until = 0.0
+        self._count_waiting()
 
     def step(self) -> float:
         """Takes up what is new and tries one delivery; how long it may rest now, in seconds.
@@ -121,6 +122,7 @@ class Courier:
         if bookmark != self._kept:
             self._store.write_bookmark(self._webhook.name, bookmark)
             self._kept = bookmark
+        self._count_waiting()
 
     def _next(self) -> _Letter | None:
         """The one that is due first, of each job only the oldest: one that is refused holds up no other job."""
@@ -170,6 +172,9 @@ class Courier:
 
     def _counted(self, outcome: str) -> None:
         WEBHOOK_TRIES.labels(webhook=self._webhook.name, outcome=outcome).inc()
+
+    def _count_waiting(self) -> None:
+        WEBHOOK_WAITING.labels(webhook=self._webhook.name).set(len(self._letters))
 
     def _pause(self, tries: int) -> float:
         doubled: float = self._first_pause * 2 ** min(tries - 1, 30)
