@@ -200,9 +200,10 @@ class Preemptions:
 
 
 def _reason(job: Waiting, victim: Running) -> str:
+    # Whoever sees it may know no other project: not even that there is one of that name.
     if victim.rank < job.rank:
         return f"{job.id} of class {Priority(job.rank).name} needs its slots"
-    return f"its slots were beyond the quota of project {victim.project}; {job.id} of {job.project} needs them"
+    return f"its slots were beyond the quota of project {victim.project}; {job.id} needs them"
 
 
 def _borrowed(pool: Pool) -> set[str]:
