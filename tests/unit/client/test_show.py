@@ -47,6 +47,16 @@ def test_a_list_tells_the_cause_of_a_failure() -> None:
     assert "NON_FINITE" in text_of(jobs_view([job], wide=True))
 
 
+def test_what_became_of_a_failed_job_is_said_once() -> None:
+    error = JobError(cause=Cause.NON_FINITE, message="the loss became nan", remedy="lower it")
+    text = shown(state=State.FAILED, state_reason=error.message, error=error)
+
+    assert (1, 1) == (text.count(error.message), text.count(error.remedy))
+    assert "no space" in shown(
+        state=State.FAILED, state_reason="4 attempts", error=JobError(cause=Cause.STORAGE, message="no space")
+    )
+
+
 def test_who_submitted_a_job_is_shown() -> None:
     assert "by tok-0123456789abcdef (ci)" in shown(create_time=NOON, created_by="tok-0123456789abcdef (ci)")
 

@@ -45,7 +45,8 @@ def job_view(job: Job, checkpoints: Sequence[Checkpoint]) -> RenderableType:
     if job.progress is not None and not job.terminal:
         parts.append(progress_view(job.progress, job.state))
     if job.error is not None:
-        told = ((job.error.message, "red"), (job.error.remedy, ""), (job.error.traceback, "dim"))
+        message = "" if job.error.message == job.state_reason else job.error.message  # which the headline has
+        told = ((message, "red"), (job.error.remedy, ""), (job.error.traceback, "dim"))
         parts += [Text(printable(text), style=style) for text, style in told if text]
     if job.create_time:
         parts.append(_times(job, job.create_time))
