@@ -203,6 +203,15 @@ def test_a_redis_that_is_full_still_says_how_a_job_is(settings, in_threads, redi
         redis_client.config_set("maxmemory", 0)
 
 
+def test_a_redis_that_asks_for_a_password_by_now_is_unavailable_and_says_so(settings, redis_client):
+    redis_client.config_set("requirepass", "p")
+    try:
+        with pytest.raises(UnavailableError, match="PODIUM_REDIS_PASSWORD_FILE"):
+            run(settings, lambda store: on_loop(store.message, "job-x"))
+    finally:
+        redis_client.config_set("requirepass", "")
+
+
 def test_scripts_that_redis_has_forgotten_are_sent_again(settings, redis_client):
     async def main(store: RedisStore) -> Any:
         await on_loop(store.create, NEW)

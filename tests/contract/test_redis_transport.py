@@ -1,5 +1,6 @@
 """The way to a Redis that asks for TLS and for a password, and what is said to whoever gets it wrong."""
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -7,26 +8,45 @@ from pathlib import Path
 
 import pytest
 
+from podium.jobs.blocking import on_loop
 from podium.jobs.errors import UnavailableError
-from podium.jobs.settings import from_environment
+from podium.jobs.settings import Settings, from_environment
 from podium.jobs.store.redis import RedisStore, connect
+from podium.jobs.store.redis_loop import connect_on_loop
 from tests.certificates import Authority
 from tests.contract.plays import submit
 from tests.encrypted import encrypted
 
 
+def refusal(submits: Callable[[], object]) -> str:
+    """What goes wrong, in words; empty: nothing."""
+    try:
+        submits()
+    except UnavailableError as error:
+        return error.message
+    return ""
+
+
+async def submit_on_loop(settings: Settings) -> None:
+    client = connect_on_loop(settings)
+    try:
+        await on_loop(submit, RedisStore(client, prefix="transport:"))
+    finally:
+        await on_loop(client.close)
+
+
 @pytest.fixture
-def trying(redis_server, tmp_path: Path) -> Callable[..., str]:
-    """Uses the ledger as an environment says; what goes wrong, in words."""
+def trying(redis_server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Uses the ledger as an environment says; what goes wrong, in words, be it a thread or an event loop that waits."""
+    # Once is enough: what is refused here is so for good.
+    monkeypatch.setattr("podium.jobs.store._redis_async._PAUSES", ())
 
     def try_(url: str, **environment: str) -> str:
         settings = from_environment({"PODIUM_ARTIFACTS": "/a", "PODIUM_REDIS_URL": url, **environment})
         with closing(connect(settings)) as client:
-            try:
-                submit(RedisStore(client, prefix="transport:"))
-            except UnavailableError as error:
-                return error.message
-        return ""
+            told = refusal(lambda: submit(RedisStore(client, prefix="transport:")))
+        assert told == refusal(lambda: asyncio.run(submit_on_loop(settings)))
+        return told
 
     return try_
 

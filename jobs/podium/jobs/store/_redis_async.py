@@ -30,6 +30,7 @@ _ERRORS = {
     "NOSCRIPT": redis.exceptions.NoScriptError,
     "LOADING": redis.BusyLoadingError,
     "OOM": redis.exceptions.OutOfMemoryError,
+    "NOAUTH": redis.AuthenticationError,
 }
 
 
@@ -93,6 +94,9 @@ class AsyncLink:
         except TimeoutError as error:
             await connection.disconnect(nowait=True)
             raise redis.TimeoutError("no connection") from error
+        except redis.ConnectionError as error:
+            # Over a Unix socket redis-py hides what Redis answered in another error.
+            raise (error.__cause__ if isinstance(error.__cause__, redis.RedisError) else error) from None
         self._line = _Line(connection, self._patience)
         return self._line
 
