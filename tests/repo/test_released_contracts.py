@@ -49,7 +49,7 @@ def test_every_check_of_the_contract_asks_it_of_all_releases():
 @pytest.mark.parametrize(
     ("file", "old", "new", "found"),
     [
-        ("job_service.proto", "uint64 after_sequence = 2", "uint64 after_sequence = 3", "after_sequence"),
+        ("job_service.proto", "uint64 after_sequence = 2", "uint64 after_sequence = 33", "after_sequence"),
         ("job_service.proto", "uint64 after_sequence = 2", "string after_sequence = 2", "changed type"),
         ("job_service.proto", "rpc GetJob(", "rpc FetchJob(", "GetJob"),
         ("spec.proto", "optional uint32 image_size = 1", "uint32 image_size = 1", "cardinality"),
