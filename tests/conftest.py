@@ -1,5 +1,6 @@
 """Shared by all tests: a real Redis."""
 
+import os
 import shutil
 import subprocess
 import time
@@ -17,6 +18,12 @@ from podium.jobs.store.redis import connect
 # The same examples at every run, so that a red run is red again; and a machine that is busy is no failure.
 settings.register_profile("podium", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("podium")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores: many tests wait for programs that they have started."""
+    return (os.cpu_count() or 1) + 1
 
 
 def redis_server_executable() -> str:
