@@ -15,6 +15,8 @@ import redis
 from PIL import Image
 
 from podium.client import Client, ImageFolder, JobSpec, LinearHead, State, Subset, Weights
+from podium.client.cli import cli
+from podium.client.cli._exit import run
 from podium.jobs.events import LogBatch, LogLine, MetricBatch
 from podium.jobs.job import Cause, Node, NodeState, Progress, Slot
 from podium.jobs.settings import Settings
@@ -187,3 +189,21 @@ def write(worker, client, spec) -> Callable[..., None]:
     lines.job = handle  # type: ignore[attr-defined]  # beside it
     lines.finish = lambda: worker.finish(assignment)  # type: ignore[attr-defined]  # beside it
     return lines
+
+
+@pytest.fixture
+def say(
+    server: ServerThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Runs the command in this process, and returns what it printed: `say(code, "rm", ...)`."""
+    monkeypatch.setenv("PODIUM_SERVER", server.target)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+    def command(code: int, *arguments: str) -> str:
+        capsys.readouterr()
+        got = run(cli, list(arguments))
+        printed = capsys.readouterr()
+        assert code == got, printed.err
+        return str(printed.err if code else printed.out)
+
+    return command

@@ -20,21 +20,21 @@ def output(process, code: int = 0):
     return out
 
 
-def test_submit_ls_show_and_cancel(podium, job_yaml):
+def test_submit_ls_show_and_cancel(podium, job_yaml, say):
     job_id = output(podium("submit", job_yaml)).strip()
 
-    assert job_id in output(podium("ls"))
-    assert [job_id] == [job["id"] for job in json.loads(output(podium("ls", "--json")))]
-    assert job_id in output(podium("ls", "--oldest-first", "--filter", "state != FAILED AND dataset = image_folder"))
-    shown = json.loads(output(podium("show", job_id, "--json")))
+    assert job_id in say(0, "ls")
+    assert [job_id] == [job["id"] for job in json.loads(say(0, "ls", "--json"))]
+    assert job_id in say(0, "ls", "--oldest-first", "--filter", "state != FAILED AND dataset = image_folder")
+    shown = json.loads(say(0, "show", job_id, "--json"))
     assert ("STATE_QUEUED", {"1": 0.5, "3": 0.5}) == (shown["state"], shown["spec"]["k"])
-    assert "tf_efficientnet_lite0" in output(podium("show", job_id))
-    assert "CANCELLED" in output(podium("cancel", job_id))
+    assert "tf_efficientnet_lite0" in say(0, "show", job_id)
+    assert "CANCELLED" in say(0, "cancel", job_id)
     assert "CANCELLED" in output(podium("watch", job_id), code=3)
 
 
-def test_validate_only_prints_the_resolved_spec_and_queues_nothing(podium, job_yaml, client):
-    printed = output(podium("submit", job_yaml, "--validate-only"))
+def test_validate_only_prints_the_resolved_spec_and_queues_nothing(job_yaml, client, say):
+    printed = say(0, "submit", job_yaml, "--validate-only")
 
     assert "image_size: 224" in printed
     assert [] == list(client.list())
@@ -58,7 +58,7 @@ def test_an_unknown_job_is_exit_code_5(podium):
     assert "" == output(podium("show", "job-0000000000000000"), code=5)
 
 
-def test_ctrl_c_leaves_the_job_running_and_watching_again_goes_on_there(podium, client, spec, worker):
+def test_ctrl_c_leaves_the_job_running_and_watching_again_goes_on_there(podium, client, spec, worker, say):
     handle = client.submit(spec)
     assignment = worker.begin(handle.id)
     worker.step(assignment, 1)
@@ -75,7 +75,7 @@ def test_ctrl_c_leaves_the_job_running_and_watching_again_goes_on_there(podium, 
     worker.step(assignment, 2)
     worker.finish(assignment)
     seen += [json.loads(line) for line in rest.splitlines()]
-    again = [json.loads(line) for line in output(podium("watch", handle.id, "--json")).splitlines()]
+    again = [json.loads(line) for line in say(0, "watch", handle.id, "--json").splitlines()]
 
     history = [int(event["sequence"]) for event in seen + again if "snapshot" not in event]
     assert list(range(1, handle.job().sequence + 1)) == history
@@ -96,100 +96,100 @@ def test_following_ends_with_the_jobs_outcome_and_plain_lines(podium, client, jo
     assert "\x1b" not in printed
 
 
-def test_a_waiting_job_is_paused_resumed_and_changed(podium, client, spec):
+def test_a_waiting_job_is_paused_resumed_and_changed(client, spec, say):
     handle = client.submit(spec)
 
-    paused = output(podium("pause", handle.id, "--reason", "lunch"))
-    resumed = output(podium("resume", handle.id))
-    changed = json.loads(output(podium("update", handle.id, "--priority", "high", "--label", "team=a", "--json")))
+    paused = say(0, "pause", handle.id, "--reason", "lunch")
+    resumed = say(0, "resume", handle.id)
+    changed = json.loads(say(0, "update", handle.id, "--priority", "high", "--label", "team=a", "--json"))
 
     assert f"{handle.id} PAUSED: lunch; `podium resume {handle.id}` lets it go on\n" == paused
     assert resumed.startswith(f"{handle.id} QUEUED: no worker in pool default")
     assert ("PRIORITY_HIGH", {"team": "a"}) == (changed["spec"]["priority"], changed["spec"]["labels"])
-    assert {} == json.loads(output(podium("update", handle.id, "--label", "team=", "--json")))["spec"]["labels"]
+    assert {} == json.loads(say(0, "update", handle.id, "--label", "team=", "--json"))["spec"]["labels"]
 
 
-def test_who_follows_a_job_is_told_that_it_is_paused_and_waits_on(podium, client, spec, worker):
+def test_who_follows_a_job_is_told_that_it_is_paused_and_waits_on(podium, client, spec, worker, say):
     handle = client.submit(spec)
     assignment = worker.begin(handle.id)
     process = podium("watch", handle.id)
 
-    output(podium("pause", handle.id))
+    say(0, "pause", handle.id)
     worker.give_back(assignment, "paused after step 0")
     seen = next(line for line in process.stdout if "now PAUSED" in line)
-    output(podium("cancel", handle.id))
+    say(0, "cancel", handle.id)
 
     assert f"now PAUSED: paused after step 0; `podium resume {handle.id}` lets it go on" in seen
     assert f"{handle.id} CANCELLED." in output(process, code=3)
 
 
-def test_a_cancel_by_force_waits_for_no_attempt(podium, client, spec, worker):
+def test_a_cancel_by_force_waits_for_no_attempt(client, spec, worker, say):
     handle = client.submit(spec)
     worker.begin(handle.id)
 
-    assert f"{handle.id} CANCELLING: it saves its work first\n" == output(podium("cancel", handle.id))
-    assert f"{handle.id} CANCELLED: enough\n" == output(podium("cancel", handle.id, "--force", "--reason", "enough"))
+    assert f"{handle.id} CANCELLING: it saves its work first\n" == say(0, "cancel", handle.id)
+    assert f"{handle.id} CANCELLED: enough\n" == say(0, "cancel", handle.id, "--force", "--reason", "enough")
 
 
-def test_a_machine_is_drained_and_taken_back(podium, client, spec, worker):
+def test_a_machine_is_drained_and_taken_back(podium, client, spec, worker, say):
     handle = client.submit(spec)
     worker.begin(handle.id)
 
-    assert f"by-hand DRAINING: drained by request; it runs {handle.id}\n" == output(podium("drain", "by-hand"))
-    assert "takes no jobs: drained by request" in output(podium("nodes", "--pool", "default"))
-    assert f"by-hand READY; it runs {handle.id}\n" == output(podium("undrain", "by-hand"))
+    assert f"by-hand DRAINING: drained by request; it runs {handle.id}\n" == say(0, "drain", "by-hand")
+    assert "takes no jobs: drained by request" in say(0, "nodes", "--pool", "default")
+    assert f"by-hand READY; it runs {handle.id}\n" == say(0, "undrain", "by-hand")
     assert "" == output(podium("drain", "nobody"), code=5)
 
 
-def test_metrics_as_csv_and_nodes_and_backbones(podium, client, spec, worker):
+def test_metrics_as_csv_and_nodes_and_backbones(client, spec, worker, say):
     handle = client.submit(spec)
     assignment = worker.begin(handle.id)
     worker.step(assignment, 1)
     worker.step(assignment, 2)
 
-    assert "name,step,value\nval/top1,1,0.01\nval/top1,2,0.02\n" == output(
-        podium("metrics", handle.id, "--name", "val/top1", "--csv")
+    assert "name,step,value\nval/top1,1,0.01\nval/top1,2,0.02\n" == say(
+        0, "metrics", handle.id, "--name", "val/top1", "--csv"
     )
-    assert "val/top5" in output(podium("metrics", handle.id))
-    assert handle.id in output(podium("nodes"))
-    assert "tf_efficientnet_lite0" in output(podium("backbones", "lite0"))
+    assert "val/top5" in say(0, "metrics", handle.id)
+    assert handle.id in say(0, "nodes")
+    assert "tf_efficientnet_lite0" in say(0, "backbones", "lite0")
 
 
-def test_a_line_of_datasets_can_stand_in_a_job(podium, images, client, tmp_path):
-    line = output(podium("datasets", images.name.upper()))
+def test_a_line_of_datasets_can_stand_in_a_job(images, client, tmp_path, say):
+    line = say(0, "datasets", images.name.upper())
     job = tmp_path / "job.yaml"
     job.write_text(f"backbone: resnet18\nfull: {{}}\n{line}soft_sort: {{}}\n")
 
     assert 1 == len(line.splitlines())
     assert ImageFolder(train=f"{images}/train", test=f"{images}/test") == load_spec(job).dataset
     assert client.validate(load_spec(job)).epochs
-    assert json.loads(output(podium("datasets", "--json")))["truncated"] is False
+    assert json.loads(say(0, "datasets", "--json"))["truncated"] is False
 
 
-def test_info_names_the_limits_and_where_images_may_lie(podium, images):
-    told = output(podium("info"))
+def test_info_names_the_limits_and_where_images_may_lie(images, say):
+    told = say(0, "info")
 
     assert str(images) in told
     assert "max watched jobs" in told
 
 
-def test_the_schema_is_written_for_an_editor(podium, tmp_path):
-    said = output(podium("schema", "--output", str(tmp_path / "job.schema.json")))
+def test_the_schema_is_written_for_an_editor(tmp_path, say):
+    said = say(0, "schema", "--output", str(tmp_path / "job.schema.json"))
 
     assert "# yaml-language-server: $schema=job.schema.json" in said
     assert "odd_even" in json.loads((tmp_path / "job.schema.json").read_text())["properties"]
 
 
-def test_sorters_are_listed_with_what_they_take(podium):
-    listed = output(podium("sorters"))
+def test_sorters_are_listed_with_what_they_take(say):
+    listed = say(0, "sorters")
 
     for told in ("odd_even", "steepness = 2 (at least 1e-06, at most 1000000)", "A baseline. The smooth top-k support"):
         assert told in listed
 
 
-def test_one_sorter_is_told_in_full_and_as_json(podium):
-    shown = output(podium("sorters", "sparse"))
-    document = json.loads(output(podium("sorters", "sparse", "--json")))
+def test_one_sorter_is_told_in_full_and_as_json(say):
+    shown = say(0, "sorters", "sparse")
+    document = json.loads(say(0, "sorters", "sparse", "--json"))
 
     for told in (
         "Sander",

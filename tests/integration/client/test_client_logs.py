@@ -1,11 +1,8 @@
 import json
-from collections.abc import Callable
 
 import pytest
 
 from podium.client import Level, OutOfRangeError
-from podium.client.cli import cli
-from podium.client.cli._exit import run
 from tests.integration.client.test_client_command import output
 
 
@@ -24,20 +21,6 @@ def test_the_log_is_read_filtered_and_gone_on_with(write):
     assert ["five"] == [line.text for line in write.job.logs(offset=log.offset)]
     with pytest.raises(OutOfRangeError):
         list(write.job.logs(offset=6))
-
-
-@pytest.fixture
-def say(server, capsys) -> Callable[..., str]:
-    """Runs the command in this process, and returns what it printed: `say(code, "rm", ...)`."""
-
-    def command(code: int, *arguments: str) -> str:
-        capsys.readouterr()
-        got = run(cli, [*arguments, "--server", server.target])
-        printed = capsys.readouterr()
-        assert code == got, printed.err
-        return str(printed.err if code else printed.out)
-
-    return command
 
 
 def test_the_command_prints_the_log_and_goes_on_at_an_offset(write, podium, say):
