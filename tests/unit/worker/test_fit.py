@@ -135,38 +135,51 @@ def test_a_fenced_attempt_saves_nothing(images, job, tmp_path):
     assert LocalContext(tmp_path / "run").newest() is None
 
 
+#: Each run is a fork of a process that has imported what it needs and run none of it.
 SCRIPT = """
-import pickle, sys, torch
+import os, pickle, signal, sys
 from pathlib import Path
+import torch
 from podium.worker.fit import run
 from podium.worker.fit.local import LocalContext
 
 torch.set_num_threads(1)
-job = pickle.loads(Path(sys.argv[1]).read_bytes())
-context = LocalContext(Path(sys.argv[2]))
-if sys.argv[3:]:
+
+def killed_at(last):
+    context = LocalContext(Path(sys.argv[2]))
     def report(step, metrics, report=context.report):
         report(step, metrics)
-        if step == int(sys.argv[3]):
-            import os, signal
+        if step == last:
             os.kill(os.getpid(), signal.SIGKILL)
     context.report = report
-run(job, context, device=torch.device("cpu"), threads=1)
+    run(pickle.loads(Path(sys.argv[1]).read_bytes()), context, device=torch.device("cpu"), threads=1)
+
+for step in sys.argv[3:]:
+    if not (child := os.fork()):
+        killed_at(int(step))
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
+
+
+def _killed_at(job: Job, folder: Path, steps: Sequence[int]) -> list[int]:
+    """Runs a job once for each step, on what the one before has left; how each of the processes ended."""
+    file = folder.with_suffix(".pickle")
+    file.write_bytes(pickle.dumps(job))
+    command = [sys.executable, "-c", SCRIPT, str(file), str(folder), *map(str, steps)]
+    told = subprocess.check_output(command, text=True, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""})
+    return [int(word) for word in told.split()]
 
 
 def test_a_killed_run_resumes_from_its_last_checkpoint_with_the_same_bits(images, job, tmp_path):
     wanted = job(images("train"), tuning=LinearHead(), weights=_weights(tmp_path), epochs=4)
-    (tmp_path / "job.pickle").write_bytes(pickle.dumps(wanted))
     whole = _fit(wanted, tmp_path / "whole")
-    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "job.pickle"), str(tmp_path / "parts")]
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
 
-    killed = subprocess.run([*command, "5"], check=False, env=environment)
+    killed = _killed_at(wanted, tmp_path / "parts", [5])
     saved = LocalContext(tmp_path / "parts").newest()
     parts = _fit(wanted, tmp_path / "parts")
 
-    assert -signal.SIGKILL == killed.returncode
+    assert [-signal.SIGKILL] == killed
     assert saved is not None
     assert saved.step == 4
     assert [5, 6, 7, 8, 9, 10, 11, 12] == list(parts.metrics["train/loss"])
@@ -176,13 +189,10 @@ def test_a_killed_run_resumes_from_its_last_checkpoint_with_the_same_bits(images
 def test_a_run_that_is_killed_at_random_steps_ends_with_the_same_bits(images, job, tmp_path):
     change = Augmentation(horizontal_flip=True, min_crop_area=0.3, rand_augment=1, random_erasing=0.5, mixup_alpha=0.2)
     wanted = job(images("train"), epochs=4, augmentation=change, ema_decay=0.9, accumulation_steps=2)
-    (tmp_path / "job.pickle").write_bytes(pickle.dumps(wanted))
     whole = _fit(wanted, tmp_path / "whole")
-    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "job.pickle"), str(tmp_path / "parts")]
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
 
     steps = sorted(random.sample(range(1, 13), 2))
-    killed = [subprocess.run([*command, str(step)], check=False, env=environment).returncode for step in steps]
+    killed = _killed_at(wanted, tmp_path / "parts", steps)
     parts = _fit(wanted, tmp_path / "parts")
 
     assert [-signal.SIGKILL] * 2 == killed
