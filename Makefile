@@ -27,7 +27,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup ## Fine-tune for real, twice, and compare: softmax against a top-k loss (DATA=folder-or-tar to use your images)
 	$(BIN)/podium demo $(if $(DATA),--data '$(DATA)')
 
-test: check pytest ## Everything: format, lint, types, walls, generated code, tests
+# The checks two at a time, as neither installing nor mypy has use for a second core; the tests have.
+test: ## Everything: format, lint, types, walls, generated code, tests
+	$(MAKE) --jobs 2 check
+	$(MAKE) pytest
 
 check: lint types walls proto-check ## Everything of `test` but the tests
 
