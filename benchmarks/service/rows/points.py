@@ -20,7 +20,8 @@ _METRICS = 100
 _POINTS = 1_000_000
 _WANTED = 100_000.0
 _PACE, _SECONDS, _SLOWEST = 10_000, 5.0, 0.1
-_BATCHES = 30
+#: Of MLflow's in a turn: some ten seconds.
+_BATCHES = 10
 
 
 def measure(count: int) -> list[Row]:
@@ -61,15 +62,17 @@ def measure(count: int) -> list[Row]:
     ]
 
 
-def read_back(address: str) -> tuple[float, float, int]:
-    """Points a second that MLflow logs, and the seconds in which it reads so many points back."""
-    command = [site.mlflow_python(), "-m", "benchmarks.service.mlflow_points", address, str(_BATCHES)]
-    told = json.loads(subprocess.run(command, cwd=site.ROOT, check=True, capture_output=True, text=True).stdout)
-    return told["logged"], told["read"], told["points"]
+def mlflow_points(address: str, *options: str) -> dict[str, float]:
+    """What benchmarks.service.mlflow_points tells."""
+    command = [site.mlflow_python(), "-m", "benchmarks.service.mlflow_points", address, *options]
+    told: dict[str, float] = json.loads(
+        subprocess.run(command, cwd=site.ROOT, check=True, capture_output=True, text=True).stdout
+    )
+    return told
 
 
 def _mlflow(address: str) -> float:
-    return read_back(address)[0]
+    return mlflow_points(address, str(_BATCHES))["logged"]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from functools import partial
 from benchmarks.rows import Row, turns
 from benchmarks.service import site
 from benchmarks.service.load import Load, put
-from benchmarks.service.rows.points import read_back
+from benchmarks.service.rows.points import mlflow_points
 from benchmarks.service.rows.watchers import running
 from podium.api.v1 import metric_service_pb2 as pb
 from podium.jobs.events import MetricBatch, MetricSeries
@@ -28,9 +28,9 @@ def measure(count: int) -> list[Row]:
     """
     with site.podium() as ours, site.mlflow() as peer:
         jobs = {what: _job(ours, *shape) for what, shape in _SHAPES.items()}
-        _, seconds, points = read_back(peer.address)
+        read = mlflow_points(peer.address, "30", "read")
         found = turns(count, *(partial(_query, ours, job_id) for job_id in jobs.values()))
-    theirs = f"MLflow's get_metric_history of {points:,}: {seconds:.2f} s"
+    theirs = f"MLflow's get_metric_history of {read['points']:,}: {read['read']:.2f} s"
     rows = [_row(what, theirs, [load for load, _ in some]) for what, some in zip(jobs, found, strict=True)]
     extra = max(held for some in found for _, held in some)
     memory = Row(

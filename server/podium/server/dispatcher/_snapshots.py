@@ -67,6 +67,8 @@ class Snapshots:
         self._ticks = ticks
         self._lock = threading.Lock()
         self._waiting: dict[str, dict[str, Waiting]] = defaultdict(dict)
+        self._lines: dict[str, Sequence[tuple[str, int]]] = {}
+        """The last line of each pool. Of a long one most looks find the same."""
         self._running: dict[str, tuple[Running, float]] = {}
         """With the time at which it was read; those that were read longest ago come first."""
         self._latest: Snapshot | None = None
@@ -165,6 +167,9 @@ class Snapshots:
     def _read_waiting(self, pool: str, line: Sequence[tuple[str, int]], budget: int) -> int:
         """Brings what is known of the line up to date; how many jobs were read for it."""
         known = self._waiting[pool]
+        if len(known) == len(line) and line == self._lines.get(pool):
+            return 0
+        self._lines[pool] = line
         unread = {
             job_id: number
             for job_id, number in line

@@ -141,8 +141,8 @@ class Hub:
             self._stopping.wait(0.5)
 
     def _listen(self, bell: Bell) -> None:
-        looked = 0.0
-        while not self._stopping.wait(_BETWEEN):
+        looked, rang = 0.0, frozenset[str]()
+        while not self._stopping.wait(_BETWEEN if rang else 0.0):
             all_of_them = time.monotonic() - looked >= self._look
             rang = bell.wait(0.0 if all_of_them else min(self._look, _STOP_WITHIN))
             if rang and self._rang is not None:
