@@ -163,14 +163,14 @@ class Link:
     def run(self, *commands: Command) -> list[Any]:
         """The answers of commands that run in one step. For reading, and for writes that bear repetition."""
         with reaching():
-            pipeline = self._client.pipeline(transaction=len(commands) > 1)
+            if len(commands) == 1:  # half the work of a pipeline
+                return [self._client.execute_command(*commands[0])]  # type: ignore[no-untyped-call]  # redis-py
+            pipeline = self._client.pipeline()
             for command in commands:
                 pipeline.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py
             try:
                 answers: list[Any] = pipeline.execute()
             except redis.exceptions.OutOfMemoryError:
-                if len(commands) == 1:
-                    raise
                 return self._run_while_full(commands)
             return answers
 

@@ -27,8 +27,11 @@ class _LoopClient:
         # It is never connected: redis-py alone knows what becomes of each command's answer.
         self.response_callbacks: Mapping[str, Callable[..., Any]] = connect(settings).response_callbacks
 
-    def pipeline(self, transaction: bool) -> "_Pipeline":
-        return _Pipeline(self, transaction)
+    def execute_command(self, *command: Word) -> Any:
+        return self.understood(command, self.ask([command])[0])
+
+    def pipeline(self) -> "_Pipeline":
+        return _Pipeline(self)
 
     def register_script(self, script: str) -> Callable[..., Any]:
         sha = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
@@ -57,21 +60,17 @@ class _LoopClient:
 
 
 class _Pipeline:
-    """Commands in one go; with `transaction` in one step."""
+    """Commands in one step."""
 
-    def __init__(self, client: _LoopClient, transaction: bool) -> None:
+    def __init__(self, client: _LoopClient) -> None:
         self._client = client
-        self._transaction = transaction
         self._commands: list[Command] = []
 
     def execute_command(self, *command: Word) -> None:
         self._commands.append(command)
 
     def execute(self) -> list[Any]:
-        if self._transaction:
-            answers = self._client.ask([("MULTI",), *self._commands, ("EXEC",)])[-1]
-        else:
-            answers = self._client.ask(self._commands)
+        answers = self._client.ask([("MULTI",), *self._commands, ("EXEC",)])[-1]
         for answer in answers:
             if isinstance(answer, redis.RedisError):
                 raise answer
