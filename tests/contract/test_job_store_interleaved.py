@@ -417,18 +417,14 @@ def test_whoever_comes_in_between_and_whoever_dies_the_ledger_stays_whole(
     redis_client: redis.Redis, tmp_path: Path
 ) -> None:
     wanted = int(os.environ.get("PODIUM_MODEL_EXAMPLES", "0"))
-    redis_client.config_set("appendfsync", "no")
-    try:
-        run_state_machine_as_test(
-            partial(Interleaved, redis_client, ArtifactStore(str(tmp_path))),  # type: ignore[arg-type]  # a factory will do
-            settings=settings(
-                max_examples=wanted or 25,
-                stateful_step_count=60,
-                deadline=None,
-                derandomize=not wanted,
-                database=None,
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
-    finally:
-        redis_client.config_set("appendfsync", "always")
+    run_state_machine_as_test(
+        partial(Interleaved, redis_client, ArtifactStore(str(tmp_path))),  # type: ignore[arg-type]  # a factory will do
+        settings=settings(
+            max_examples=wanted or 25,
+            stateful_step_count=60,
+            deadline=None,
+            derandomize=not wanted,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
