@@ -53,6 +53,16 @@ def test_the_classes_are_those_of_train_sorted_unless_they_are_declared(tmp_path
     assert ("c", "a", "b") == admit(tmp_path, dataset, classes=["c", "a", "b"]).classes
 
 
+def test_classes_whose_names_no_message_would_hold_are_refused_where_they_come_from(tmp_path):
+    names = [f"{number}{'n' * 190}" for number in range(12_000)]
+    folder(tmp_path, "a")
+    long = table(tmp_path / "long.csv", *(f"a/1.png,{name}" for name in names))
+    shards = {"web_dataset": {"train": ["s3://bucket/images/a.tar"]}}
+
+    assert "shorten them" in refused(tmp_path, {"image_manifest": {"train": long}})["spec.image_manifest.train"]
+    assert "2097152 are the most" in refused(tmp_path, shards, classes=names)["spec.classes"]
+
+
 def test_a_table_is_admitted_with_its_classes(tmp_path):
     assert ("iris", "rose") == admit(tmp_path, manifest(tmp_path)).classes
 
