@@ -7,21 +7,36 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import redis.asyncio
 from google.protobuf.message import Message
 
 from podium.api.v1 import job_service_pb2 as pb
 from podium.api.v1.event_pb2 import JobEvent
 from podium.api.v1.job_pb2 import Job
+from podium.jobs.store._redis_keys import FIELDS, Keys
 
 #: Method -> the message that comes and goes.
 _MESSAGES: dict[str, type[Message]] = {
     "CreateJob": pb.CreateJobRequest,
     "GetJob": pb.GetJobResponse,
 }
+_KEYS = Keys(prefix="podium:")
 
 
 async def _echo(request: Message, context: Any) -> Message:
     return request
+
+
+class _Asking:
+    """Asks Redis for the job and answers with what it was sent: the least for who keeps no jobs itself."""
+
+    def __init__(self, url: str) -> None:
+        self._redis = redis.asyncio.Redis.from_url(url)
+
+    async def answer(self, request: pb.GetJobResponse, context: Any) -> Message:
+        if not any(await self._redis.hmget(_KEYS.job(request.job.id), FIELDS)):
+            raise LookupError(request.job.id)
+        return request
 
 
 async def _watch(request: bytes, context: Any) -> AsyncIterator[bytes]:
@@ -32,14 +47,17 @@ async def _watch(request: bytes, context: Any) -> AsyncIterator[bytes]:
         yield request
 
 
-async def _serve(port_file: Path) -> None:
+def _unary(behaviour: Any, message: type[Message]) -> Any:
+    return grpc.unary_unary_rpc_method_handler(
+        behaviour, request_deserializer=message.FromString, response_serializer=message.SerializeToString
+    )
+
+
+async def _serve(port_file: Path, redis_url: str) -> None:
     server = grpc.aio.server()
-    handlers = {
-        name: grpc.unary_unary_rpc_method_handler(
-            _echo, request_deserializer=message.FromString, response_serializer=message.SerializeToString
-        )
-        for name, message in _MESSAGES.items()
-    }
+    handlers = {name: _unary(_echo, message) for name, message in _MESSAGES.items()}
+    if redis_url:
+        handlers["GetJobOfRedis"] = _unary(_Asking(redis_url).answer, pb.GetJobResponse)
     handlers["Watch"] = grpc.unary_stream_rpc_method_handler(_watch)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("benchmarks.Echo", handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
@@ -52,4 +70,6 @@ async def _serve(port_file: Path) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port-file", type=Path, required=True)
-    asyncio.run(_serve(parser.parse_args().port_file))
+    parser.add_argument("--redis-url", default="")
+    told = parser.parse_args()
+    asyncio.run(_serve(told.port_file, told.redis_url))

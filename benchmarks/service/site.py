@@ -103,10 +103,10 @@ def podium(*options: str, **environment: str) -> Iterator[Site]:
 
 
 @contextmanager
-def echo() -> Iterator[Serving]:
-    """benchmarks.service.echo: what grpc.aio itself costs."""
+def echo(redis_url: str = "") -> Iterator[Serving]:
+    """benchmarks.service.echo: what grpc.aio itself costs, and what it costs together with a question to a Redis."""
     with tempfile.TemporaryDirectory(prefix="podium-") as name:
-        command = [sys.executable, "-m", "benchmarks.service.echo"]
+        command = [sys.executable, "-m", "benchmarks.service.echo", "--redis-url", redis_url]
         with _served(command, Path(name) / "echo", {}) as serving:
             yield serving
 

@@ -24,7 +24,7 @@ def measure(count: int) -> list[Row]:
     Args:
         count: turns that a median is of.
     """
-    with site.podium() as ours, site.echo() as echo:
+    with site.podium() as ours, site.echo(ours.redis.url) as echo:
         jobs = _jobs(ours)
         answer = _answer(ours, jobs["that runs"])
 
@@ -32,26 +32,25 @@ def measure(count: int) -> list[Row]:
             request = pb.GetJobRequest(job_id=job_id).SerializeToString()
             return put(ours.server, "/podium.api.v1.JobService/GetJob", request, clients=1, seconds=_SECONDS)
 
-        *found, limit = turns(
+        def echoed(method: str) -> Load:
+            return put(echo, f"/benchmarks.Echo/{method}", answer, clients=1, seconds=_SECONDS)
+
+        *found, limit, asking = turns(
             count,
             *(partial(get, job_id) for job_id in jobs.values()),
-            lambda: put(echo, "/benchmarks.Echo/GetJob", answer, clients=1, seconds=_SECONDS),
+            partial(echoed, "GetJob"),
+            partial(echoed, "GetJobOfRedis"),
         )
-    return [
-        _row(f"GetJob of a job {what}, 1 client, p50", loads, limit) for what, loads in zip(jobs, found, strict=True)
-    ]
+    rows = []
+    for what, loads in zip(jobs, found, strict=True):
+        rows.append(_row(f"GetJob of a job {what}, 1 client, p50", loads, "an echo of the answer", limit, "<= 1.5"))
+    peer = "the echo, after one HMGET by redis-py's asyncio"
+    return [*rows, _row("GetJob of a job that runs, 1 client, p50", found[0], peer, asking, "")]
 
 
-def _row(what: str, ours: list[Load], echo: list[Load]) -> Row:
-    ratio, spread = ratios([load.p50 for load in ours], [load.p50 for load in echo])
-    return Row(
-        what=what,
-        ours=_said(ours),
-        peer=f"an echo of the answer: {_said(echo)}",
-        ratio=ratio,
-        bar="<= 1.5",
-        spread=spread,
-    )
+def _row(what: str, ours: list[Load], peer: str, theirs: list[Load], bar: str) -> Row:
+    ratio, spread = ratios([load.p50 for load in ours], [load.p50 for load in theirs])
+    return Row(what=what, ours=_said(ours), peer=f"{peer}: {_said(theirs)}", ratio=ratio, bar=bar, spread=spread)
 
 
 def _said(loads: list[Load]) -> str:

@@ -74,8 +74,10 @@ def test_whoever_is_refused_without_end_pushes_nothing_out_of_the_trail(play):
 
         events = await eventually(of_the_stranger)
         assert token.id == events[-1].target
-        assert 10 == sum(event.status == "PERMISSION_DENIED" for event in events)
-        assert 490 == meters.AUDIT_LEFT_OUT._value.get() - left_out
+        written = sum(event.status == "PERMISSION_DENIED" for event in events)
+        # One more for every six seconds that the calls took.
+        assert 10 <= written <= 20
+        assert 500 - written == meters.AUDIT_LEFT_OUT._value.get() - left_out
 
     play(scenario)
 
