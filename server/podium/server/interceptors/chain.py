@@ -23,7 +23,7 @@ Streams = Callable[[Message, Any], AsyncGenerator[Message, None]]
 
 
 class Chain:
-    """What happens around every call, in the order of docs/architecture.md.
+    """What happens around every call, in the order that podium.server.interceptors gives and explains.
 
     Args:
         observers: the first one sees everything that the others do.
