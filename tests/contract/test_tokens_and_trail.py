@@ -51,8 +51,8 @@ class LosesAnswers:
 
         return twice
 
-    def pipeline(self, transaction: bool) -> Any:
-        return self._client.pipeline(transaction=transaction)
+    def execute_command(self, *words: Any) -> Any:
+        return self._client.execute_command(*words)
 
 
 class TestTokens:

@@ -7,6 +7,7 @@ a disk, or computes for long, still goes to a thread, by `in_thread`.
 
 import asyncio
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -16,26 +17,65 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class _Call(greenlet):
-    """A function on a loop; it shares the context variables of the task that waits for it."""
+class _Worker(greenlet):
+    """Carries out one call on a loop after the other. A new one for each would cost as much as the call."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        driver = getcurrent()
-        super().__init__(function, driver)
-        self.gr_context = driver.gr_context
+    def __init__(self) -> None:
+        super().__init__()
+        self.done = False
+        self.failure: BaseException | None = None
+
+    def run(self, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        # Nobody who holds a worker lacks a parent: whoever drives it.
+        back = cast(greenlet, self.parent).switch
+        while True:
+            answer = None
+            try:
+                answer = function(*args, **kwargs)
+            except BaseException as error:  # its caller's to handle
+                self.failure = error
+            self.done = True
+            # What it was called with is nobody's while it waits.
+            del function, args, kwargs
+            function, args, kwargs = back(answer)
+
+
+class _Idle(threading.local):
+    """The workers of one thread's loop that have nothing to do."""
+
+    def __init__(self) -> None:
+        self.workers: list[_Worker] = []
+
+
+_IDLE = _Idle()
+#: So many are kept; each holds some 20 KiB.
+_MOST_IDLE = 64
 
 
 async def on_loop(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Runs a function that blocks by `wait_for` alone, holds no lock meanwhile, and does not compute for long."""
-    call = _Call(function)
-    given = call.switch(*args, **kwargs)
-    while not call.dead:
+    """Runs a function that blocks by `wait_for` alone, holds no lock meanwhile, and does not compute for long.
+
+    It shares the context variables of the task that waits for it.
+    """
+    idle = _IDLE.workers
+    worker = idle.pop() if idle else _Worker()
+    worker.gr_context, worker.done = getcurrent().gr_context, False
+    given = worker.switch(function, args, kwargs)
+    while not worker.done:
         try:
             answer = await cast(Awaitable[Any], given)
         except BaseException:  # its own to handle: a cancellation as well
-            given = call.throw(*sys.exc_info())
+            given = worker.throw(*sys.exc_info())
         else:
-            given = call.switch(answer)
+            given = worker.switch(answer)
+    failure, worker.failure, worker.gr_context = worker.failure, None, None
+    if len(idle) < _MOST_IDLE:
+        idle.append(worker)
+    if failure is not None:
+        try:
+            raise failure
+        finally:
+            del failure  # which holds this frame
     return cast(T, given)
 
 
@@ -46,13 +86,13 @@ def wait_for(awaitable: Awaitable[T]) -> T:
         RuntimeError: not within `on_loop`.
     """
     current = getcurrent()
-    if not isinstance(current, _Call) or current.parent is None:
+    if not isinstance(current, _Worker) or current.parent is None:
         raise RuntimeError("wait_for needs on_loop around it")
     return cast(T, current.parent.switch(awaitable))
 
 
 def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """What the function gives, called in a thread where the caller is within `on_loop`, else where it is."""
-    if isinstance(getcurrent(), _Call):
+    if isinstance(getcurrent(), _Worker):
         return wait_for(asyncio.to_thread(function, *args, **kwargs))
     return function(*args, **kwargs)

@@ -1,10 +1,13 @@
 """Code that blocks, run on an event loop."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from contextvars import ContextVar
 
 import pytest
+from greenlet import getcurrent
 
 from podium.jobs.blocking import in_thread, on_loop, wait_for
 
@@ -98,3 +101,33 @@ def test_waiting_outside_of_a_loop_is_an_error():
     with pytest.raises(RuntimeError, match="on_loop"):
         wait_for(awaitable)
     awaitable.close()
+
+
+def test_calls_one_after_the_other_share_no_more_than_their_worker():
+    """Starting a greenlet for each would cost as much as a call; whatever became of the one before is forgotten."""
+    workers, kept = [], []
+
+    class Thing:
+        """What nobody is to hold when its call is over."""
+
+    def called(given: Thing) -> str:
+        workers.append(getcurrent())
+        kept.append(weakref.ref(given))
+        before, word = WORD.get(), wait_for(later("word"))
+        WORD.set(word)
+        if len(workers) == 1:
+            raise ValueError("of the first call alone")
+        return before
+
+    async def call() -> str:
+        return await on_loop(called, Thing())
+
+    async def main() -> str:
+        with pytest.raises(ValueError, match="of the first"):
+            await asyncio.create_task(call())
+        return await asyncio.create_task(call())
+
+    assert "none" == asyncio.run(main())
+    assert workers[0] is workers[1]
+    gc.collect()
+    assert [None, None] == [reference() for reference in kept]

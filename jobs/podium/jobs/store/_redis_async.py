@@ -1,7 +1,8 @@
 """The way to Redis for an event loop: one connection that all calls share, so that none waits for another's answer.
 
-Commands go out as they come, and answers come in the order of the commands. redis-py connects; from then on the
-connection is ours, as it costs redis-py three times the work to pass an answer on (docs/decisions/0018).
+Commands go out at once, or with all that come while others are under way; answers come in the order of the commands.
+redis-py connects; from then on the connection is ours, as it costs redis-py three times the work to pass an answer on
+(docs/decisions/0018).
 """
 
 import asyncio
@@ -135,6 +136,7 @@ class _Line(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._asked: deque[_Asked] = deque()
         self._unsent: list[bytes] = []
+        self._under_way, self._gathering = 0, False
         self._parser = hiredis.Reader(notEnoughData=_NOTHING, replyError=_refused)
         self._patience = patience
         self._watch = self._loop.call_later(patience / 5, self._look_at_the_clock)
@@ -154,25 +156,36 @@ class _Line(asyncio.Protocol):
         packed = b"".join(map(hiredis.pack_command, commands))  # type: ignore[arg-type]  # its stub asks for tuples of one
         asked = _Asked(len(commands), self._loop.create_future(), self._loop.time())
         self._asked.append(asked)
-        if not self._unsent:
-            # What others ask in this turn of the loop goes along, so that Redis is woken once for all of it.
-            self._loop.call_soon(self._send)
         self._unsent.append(packed)
+        # What is asked while answers are under way goes together once they are there: Redis answers in order anyway,
+        # and to send, wake and be woken takes longer than the question itself.
+        if not self._under_way and not self._gathering:
+            self._send()
         return asked.future
 
     def _send(self) -> None:
-        self._transport.write(b"".join(self._unsent))
-        self._unsent.clear()
+        self._gathering = False
+        if self._unsent:
+            self._under_way = len(self._asked)
+            self._transport.write(b"".join(self._unsent))
+            self._unsent.clear()
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed(data)
+        answered = 0
         while (answer := self._parser.gets()) is not _NOTHING:
             first = self._asked[0]
             first.answers.append(answer)
             if len(first.answers) == first.wanted:
                 self._asked.popleft()
+                answered += 1
                 if not first.future.done():  # else its caller has gone
                     first.future.set_result(first.answers)
+        self._under_way -= answered
+        if not self._under_way and (self._unsent or answered > 1):
+            # After those who were just answered, so that what they ask next goes along.
+            self._gathering = True
+            self._loop.call_soon(self._send)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.end(redis.ConnectionError("the connection was lost"))

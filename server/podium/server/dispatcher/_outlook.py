@@ -99,13 +99,14 @@ def _waiter(job: Job | job_pb2.Job, wanted: Resources, retry_time: datetime | No
 class _View:
     """All pools at one moment."""
 
-    scenes: Mapping[str, "_Scene"]
+    scenes: dict[str, "_Scene"]
     until: float
     """By time.monotonic(): when it is too old to be told."""
 
     def about(self, job: _Waiter, queue: QueueInfo) -> QueueInfo:
-        # A pool that no machine is in is in no snapshot.
-        scene = self.scenes.get(job.pool) or _Scene(Pool(name=job.pool))
+        if (scene := self.scenes.get(job.pool)) is None:
+            # A pool that no machine is in is in no snapshot. Its scene costs as much as all else that a caller is told.
+            scene = self.scenes[job.pool] = _Scene(Pool(name=job.pool))
         return scene.about(job, queue)
 
 
