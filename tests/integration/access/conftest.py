@@ -1,7 +1,7 @@
 """Whole servers in this process, on a ledger of their own: real gRPC, real Redis, and no time lost on starting."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+import redis
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -27,6 +28,7 @@ from podium.api.v1 import (
 )
 from podium.jobs.settings import Settings
 from podium.jobs.store import Leases
+from podium.jobs.store.redis import connect
 from podium.server.access import AccessSettings
 from podium.server.app import App, Options
 
@@ -114,6 +116,14 @@ VIEWER, SUBMITTER, ADMIN = token_pb2.ROLE_VIEWER, token_pb2.ROLE_SUBMITTER, toke
 def ledger_url(redis_url: str) -> str:
     """Where no other server leads."""
     return f"{redis_url}?db=6"
+
+
+@pytest.fixture
+def redis_client(ledger_url: str) -> Iterator[redis.Redis]:
+    """A client of this test's ledger. On the common one a token would close the lasting server for good."""
+    settings = Settings(redis_url=ledger_url, redis_password=None, artifacts="", data_roots=(), leases=Leases())
+    with connect(settings) as client:
+        yield client
 
 
 @pytest.fixture

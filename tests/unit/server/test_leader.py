@@ -1,15 +1,17 @@
 """When the leader looks at the ledger: at once where somebody may start, and never most of the time."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from podium.jobs.errors import UnavailableError
 from podium.jobs.job import Node, NodeState, Slot
 from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven
 from podium.jobs.states import State
 from podium.jobs.store import Assignment, Leases, MemoryStore, NewJob
-from podium.server.dispatcher import Dispatcher, Leader, Reconciler, Sharing, Snapshots
+from podium.server.dispatcher import Dispatcher, Leader, Reconciler, Sharing, Snapshots, Upkeep
 from podium.server.watch import Hub
 
 SPEC = JobSpec(backbone="resnet50", tuning=LinearHead(), dataset=ImageFolder(train="/data"), sorter=OddEven())
@@ -32,11 +34,22 @@ class Slow(MemoryStore):
         return super().nodes()
 
 
-def leading(store: MemoryStore, **pace: float) -> tuple[Leader, Dispatcher]:
+class Away(MemoryStore):
+    """A ledger that is not there at first."""
+
+    there = False
+
+    def nodes(self) -> Sequence[Node]:
+        if not self.there:
+            raise UnavailableError("the ledger cannot be reached")
+        return super().nodes()
+
+
+def leading(store: MemoryStore, **pace: Any) -> tuple[Leader, Dispatcher]:
     snapshots = Snapshots(store, LEASES, Sharing())
     dispatcher = Dispatcher(store, Undelivered(), snapshots)
     reconciler = Reconciler(store, snapshots, LEASES)
-    return Leader(store, dispatcher, reconciler, owner="test", **pace), dispatcher  # type: ignore[arg-type]  # seconds
+    return Leader(store, dispatcher, reconciler, owner="test", **pace), dispatcher
 
 
 async def until(condition: Callable[[], Any], within: float = 20.0) -> None:
@@ -74,3 +87,21 @@ def test_looks_that_take_long_are_made_a_fifth_of_the_time():
     leader.stop()
 
     assert 1 <= store.looks <= 4
+
+
+def test_what_was_put_off_while_the_ledger_was_away_is_done_when_it_is_back():
+    store, tried, done = Away(leases=LEASES), threading.Event(), threading.Event()
+
+    def deletes() -> None:
+        tried.set()
+        store.nodes()
+        done.set()
+
+    leader, _ = leading(store, tick=0.01, upkeep=Upkeep({"deleting": deletes}, every=0))
+    leader.start()
+    assert tried.wait(20)
+    store.there = True
+
+    # Put off for a minute otherwise.
+    assert done.wait(20)
+    leader.stop()

@@ -61,6 +61,7 @@ class Leader:
         self._term = term
         self._reconciled = float("-inf")
         self._leads = False
+        self._away = False
         self._led = float("-inf")
         self._stopping = threading.Event()
         self._woken = threading.Event()
@@ -91,11 +92,13 @@ class Leader:
             began = time.monotonic()
             try:
                 self._step()
+                self._back()
                 # Not while a line is still being read for the first time: nothing starts before it is known.
                 cost = time.monotonic() - began if self._dispatcher.knows_all else 0.0
                 self._pause = max(self._tick, _REST * cost)
             except UnavailableError as error:
                 _LOG.warning("nothing is dispatched: %s", error.message)
+                self._away = True
                 # A ledger that is full lets nobody lead, and nothing else makes room in it.
                 self._keep_up()
                 self._stopping.wait(1.0)
@@ -139,6 +142,11 @@ class Leader:
             self._leads = leads
             _LOG.info("%s %s", self._owner, "leads" if leads else "no longer leads")
             self._dispatcher.take_over()
+
+    def _back(self) -> None:
+        if self._away and self._upkeep is not None:
+            self._upkeep.resume()
+        self._away = False
 
     def _keep_up(self) -> None:
         if self._upkeep is not None:

@@ -36,6 +36,10 @@ class Upkeep:
         self._thread = threading.Thread(target=self._look, name="podium-upkeep", daemon=True)
         self._thread.start()
 
+    def resume(self) -> None:
+        """What was put off is due: the ledger is back, and it may have been all that was missing."""
+        self._due = dict.fromkeys(self._tasks, float("-inf"))
+
     def _look(self) -> None:
         for name, task in self._tasks.items():
             if time.monotonic() >= self._due[name]:
