@@ -1,4 +1,8 @@
-"""How a job moves through every ledger, whichever it is: podium.jobs.store._base, sentence by sentence."""
+"""How a job moves through every ledger, whichever it is: podium.jobs.store._base, sentence by sentence.
+
+Above 400 lines, as it follows a job through that Protocol from its first move to its last; what only reads stands in
+test_job_store_reading.py.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace

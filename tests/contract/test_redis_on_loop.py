@@ -259,3 +259,25 @@ def test_a_job_that_is_only_passed_on_is_the_one_that_is_read(settings, in_threa
     assert [wire.to_proto(in_threads.get(it.id)) for it in asked] == run(settings, main)
     with pytest.raises(NotFoundError):
         run(settings, lambda store: on_loop(store.message, "job-x"))
+
+
+def test_what_is_asked_while_others_wait_for_their_answers_goes_together(settings, redis_client):
+    async def main() -> None:
+        link = AsyncLink(settings)
+        await link.run(("PING",))
+
+        async def later(turns: int) -> None:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await link.run(("GET", "x"))
+
+        await asyncio.gather(*map(later, range(200)))
+        await link.close()
+
+    def reads() -> int:
+        return int(redis_client.info("stats")["total_reads_processed"])
+
+    before = reads()
+    asyncio.run(main())
+    # One for each, had each been sent when it was asked.
+    assert reads() - before < 100

@@ -1,7 +1,7 @@
 """Puts around an rpc what happens around every call, once, when the server is put together.
 
-gRPC's own interceptors would be put together anew at every call, and a context manager for each part costs twice as
-much as these lines, which every call passes.
+gRPC's own interceptors would be put together anew at every call. A call that answers and one that streams end in the
+same few lines, twice: a generator cannot hand its `except` to somebody else.
 """
 
 import asyncio
