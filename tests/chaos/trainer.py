@@ -8,6 +8,7 @@ import os
 import signal
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from podium.jobs.job import Cause, Job, JobError, Progress
@@ -29,14 +30,24 @@ def run(job: Job, context: JobContext, *, threads: int) -> None:
 
 
 def run_as_rank(job: Job, context: JobContext, *, threads: int) -> None:
-    """See podium.worker.trainer.Trainer. The first rank does everything; the others stay as long as it does."""
+    """See podium.worker.trainer.Trainer. The first rank does everything; the others stay as long as it does.
+
+    It begins when all of them are there, as one that trains with them does.
+    """
+    here = context.scratch() / f"ranks-{job.attempt}"
+    here.mkdir(parents=True, exist_ok=True)
+    (here / os.environ["RANK"]).touch()
+    _wait(context, lambda: len(list(here.iterdir())) >= int(os.environ["WORLD_SIZE"]))
     ended = context.scratch() / f"ended-{job.attempt}"
     if os.environ["RANK"] == "0":
         run(job, context, threads=threads)
-        ended.parent.mkdir(parents=True, exist_ok=True)
         ended.touch()
-        return
-    while not ended.exists():
+    else:
+        _wait(context, ended.exists)
+
+
+def _wait(context: JobContext, condition: Callable[[], bool]) -> None:
+    while not condition():
         if (reason := context.should_stop()) is not None:
             raise Stopped(reason)
         time.sleep(_TICK)
