@@ -93,13 +93,13 @@ def test_what_a_spec_may_name_as_its_dataset_is_listed(server, request_for, data
     assert not listed.truncated
 
 
-def test_the_callers_request_id_comes_back_and_is_in_the_log(server):
+def test_the_callers_request_id_comes_back_and_is_in_the_log(server, eventually):
     _, call = server.catalogue.GetServerInfo.with_call(
         server_api.GetServerInfoRequest(), timeout=20, metadata=[("x-request-id", "my-own-id")]
     )
 
     assert {"x-request-id": "my-own-id"} == {item.key: item.value for item in call.trailing_metadata()}
-    assert "request=my-own-id" in server.log()
+    eventually(lambda: "request=my-own-id" in server.log())
 
 
 def test_a_request_id_that_could_break_the_log_is_replaced(server, refused):

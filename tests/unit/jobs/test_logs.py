@@ -1,9 +1,11 @@
 """A program's log, as whoever collects it reads it."""
 
 import json
+import logging
 import re
 import subprocess
 import sys
+from datetime import datetime
 
 import pytest
 
@@ -12,7 +14,7 @@ from podium.jobs import logs
 SPEAKER = """
 import logging, sys
 from podium.jobs import logs
-logs.configure("%(levelname)s job=%(job_id)s %(message)s", lambda: {"job_id": sys.argv[1], "attempt": 0})
+logs.configure("%(asctime)s %(levelname)s job=%(job_id)s %(message)s", lambda: {"job_id": sys.argv[1], "attempt": 0})
 log = logging.getLogger("podium.test")
 log.info("read %s, with a name of\\nthree lines\\n", "caf\\udce9.png")
 log.debug("dropped")
@@ -48,7 +50,17 @@ def test_json_is_one_object_a_line_whatever_is_said():
 
 @pytest.mark.parametrize(("form", "start"), [("text", "INFO job=- read"), ("", "INFO job=- read")])
 def test_text_is_as_its_form_says_with_a_dash_for_what_is_not_known(form, start):
-    assert said(form, "")[0].startswith(start)
+    time, _, rest = said(form, "")[0].partition(" INFO")
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}", time)
+    assert f"INFO{rest}".startswith(start)
+
+
+def test_each_line_has_its_own_second():
+    before, after = (datetime(2026, 1, 2, 3, 4, second).timestamp() for second in (59, 58))
+    form = logs._Text("%(asctime)s", dict)
+    records = [logging.makeLogRecord({"created": at, "msecs": 7.9}) for at in (before, before, after)]
+
+    assert ["2026-01-02 03:04:59,007"] * 2 + ["2026-01-02 03:04:58,007"] == list(map(form.format, records))
 
 
 def test_a_format_that_is_none_is_refused_with_the_remedy():
