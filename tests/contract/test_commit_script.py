@@ -155,6 +155,7 @@ class TestOlderVersions:
         redis_client.hdel(f"podium:job:{job.id}", "state")
 
         assert job == store.get(job.id)
+        assert store.serialized(job.id)[0] is State.QUEUED
         assert store.begin(store.dispatch(job.id, "n1", 0)).state is State.RUNNING
 
     def test_a_state_that_they_overtook_is_not_believed(self, redis_client: redis.Redis) -> None:
@@ -166,7 +167,7 @@ class TestOlderVersions:
         assert isinstance(state, bytes)
         redis_client.hset(key, "state", state)
 
-        assert store.get(assignment.job_id).state is State.RUNNING
+        assert store.get(assignment.job_id).state is store.serialized(assignment.job_id)[0] is State.RUNNING
         assert store.finish(assignment, State.SUCCEEDED, reason="done").state is State.SUCCEEDED
         assert store.get(assignment.job_id).state is State.SUCCEEDED
 

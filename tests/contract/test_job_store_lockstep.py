@@ -46,6 +46,15 @@ HELD = st.runner().flatmap(lambda machine: st.sampled_from(machine.assignments))
 _prefixes = itertools.count()
 
 
+def passed_on(store: JobStore, job_id: str) -> Job:
+    """The job as who only passes it on gets it, which is as everybody else does."""
+    state, data = store.serialized(job_id)
+    job = wire.from_bytes(Job, data)
+    assert state is job.state
+    assert replace(store.get(job_id), queue=None) == job
+    return job
+
+
 class Lockstep(RuleBasedStateMachine):
     """The same calls on two ledgers that share a clock and the ids that they give out."""
 
@@ -284,6 +293,7 @@ class Lockstep(RuleBasedStateMachine):
             assert list(range(1, len(pending) + 1)) == ranks
         for job_id in (*self.ids[-3:], *self.gone[-1:]):
             self.both(methodcaller("get", job_id))
+            self.both(lambda store: passed_on(store, job_id))  # noqa: B023  # called at once
             self.both(methodcaller("checkpoints", job_id))
             self.both(lambda store: list(store.metrics(job_id)))  # noqa: B023  # called at once
         self.both(lambda store: store.known(self.ids + self.gone))

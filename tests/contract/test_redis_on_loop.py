@@ -16,8 +16,10 @@ import redis
 from podium.jobs import wire
 from podium.jobs.blocking import on_loop
 from podium.jobs.errors import NotFoundError, UnavailableError
+from podium.jobs.job import Job
 from podium.jobs.settings import Settings
 from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven
+from podium.jobs.states import State
 from podium.jobs.store import Leases, NewJob
 from podium.jobs.store._redis_async import AsyncLink
 from podium.jobs.store.redis import RedisStore
@@ -192,13 +194,12 @@ def test_a_redis_that_is_full_still_says_how_a_job_is(settings, in_threads, redi
     job, _ = in_threads.create(NEW)
 
     async def main(store: RedisStore) -> Any:
-        # The second time its pool is known, and asked about in the same step.
-        await on_loop(store.message, job.id)
         redis_client.config_set("maxmemory", 1)
-        return await on_loop(store.message, job.id)
+        # Several in one step, and one alone.
+        return await on_loop(store.known, [job.id] * 2), await on_loop(store.get, job.id)
 
     try:
-        assert wire.to_proto(job) == run(settings, main)
+        assert ([replace(job, queue=None)] * 2, job) == run(settings, main)
     finally:
         redis_client.config_set("maxmemory", 0)
 
@@ -207,7 +208,7 @@ def test_a_redis_that_asks_for_a_password_by_now_is_unavailable_and_says_so(sett
     redis_client.config_set("requirepass", "p")
     try:
         with pytest.raises(UnavailableError, match="PODIUM_REDIS_PASSWORD_FILE"):
-            run(settings, lambda store: on_loop(store.message, "job-x"))
+            run(settings, lambda store: on_loop(store.serialized, "job-x"))
     finally:
         redis_client.config_set("requirepass", "")
 
@@ -250,15 +251,15 @@ def test_a_job_that_is_only_passed_on_is_the_one_that_is_read(settings, in_threa
     in_threads.recover(assignment, "lost")
     in_threads.begin(in_threads.dispatch(job.id, "n1", 0))
     waiting, _ = in_threads.create(NEW)
-    # The second time its pool is known.
-    asked = (job, waiting, waiting)
 
     async def main(store: RedisStore) -> Any:
-        return [await on_loop(store.message, it.id) for it in asked]
+        return [await on_loop(store.serialized, it.id) for it in (job, waiting)]
 
-    assert [wire.to_proto(in_threads.get(it.id)) for it in asked] == run(settings, main)
+    started, queued = run(settings, main)
+    assert (State.RUNNING, in_threads.get(job.id)) == (started[0], wire.from_bytes(Job, started[1]))
+    assert (State.QUEUED, replace(waiting, queue=None)) == (queued[0], wire.from_bytes(Job, queued[1]))
     with pytest.raises(NotFoundError):
-        run(settings, lambda store: on_loop(store.message, "job-x"))
+        run(settings, lambda store: on_loop(store.serialized, "job-x"))
 
 
 def test_what_is_asked_while_others_wait_for_their_answers_goes_together(settings, redis_client):

@@ -407,6 +407,7 @@ class TestKeys:
         store.finish(assignment, State.SUCCEEDED, reason="done")
         kept = job_pb2.Job.FromString(raw(redis_client.hget(key, "born")))
         assert field_900 in kept.spec.SerializeToString()
+        assert field_900 in store.serialized(job_id)[1]
         assert SPEC == store.get(job_id).spec
 
     def test_a_job_is_listed_by_its_state_also_where_a_version_wrote_last_that_does_not_write_it_beside(

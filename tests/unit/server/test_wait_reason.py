@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from podium.jobs import wire
 from podium.jobs.job import Job, Node, NodeState, Progress, QueueInfo, Slot
 from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven, Priority, Resources
 from podium.jobs.states import State
@@ -47,8 +48,11 @@ class Pool:
         return Snapshots(self.store, LEASES, self.sharing, lambda: self.now)
 
     def told(self, job_id: str) -> QueueInfo:
-        (job,) = Outlook(self._snapshots()).explained([self.store.get(job_id)])
+        outlook = Outlook(self._snapshots())
+        (job,) = outlook.explained([self.store.get(job_id)])
         assert job.queue is not None
+        _, data = self.store.serialized(job_id)
+        assert job == wire.from_bytes(Job, data + outlook.of_serialized(data, self.store.place))
         return job.queue
 
     def reason(self, job_id: str) -> str:

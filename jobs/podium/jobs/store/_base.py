@@ -17,7 +17,6 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
 
-from podium.api.v1 import job_pb2
 from podium.jobs.events import LogBatch, LogLine, MetricBatch
 from podium.jobs.job import Cause, Checkpoint, Job, JobError, Member, Node, Progress
 from podium.jobs.notices import Notice
@@ -83,12 +82,17 @@ class JobStore(Protocol):
             NotFoundError: no such job (reason JOB_NOT_FOUND).
         """
 
-    def message(self, job_id: str) -> job_pb2.Job:
-        """As `get`, for who only passes the job on: what a newer version wrote is in it too, and it costs far less.
+    def serialized(self, job_id: str) -> tuple[State, bytes]:
+        """As `get`, for who only passes the job on: its state and its message, without what it waits for.
+
+        What a newer version wrote is in it too, and it costs far less.
 
         Raises:
             NotFoundError: no such job (reason JOB_NOT_FOUND).
         """
+
+    def place(self, job_id: str, pool: str) -> int | None:
+        """From 1, the place of a job in the line of a pool; None: it is not there."""
 
     def list(
         self,

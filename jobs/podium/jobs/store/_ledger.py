@@ -13,7 +13,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
 
-from podium.api.v1 import job_pb2
 from podium.jobs import wire
 from podium.jobs.errors import (
     AlreadyExistsError,
@@ -126,8 +125,8 @@ class Ledger(ABC):
         """A number above every one that was given out."""
 
     @abstractmethod
-    def _position(self, record: Record) -> int | None:
-        """From 1, the place of a job in its queue; None: not there."""
+    def place(self, job_id: str, pool: str) -> int | None:
+        """See JobStore.place."""
 
     @abstractmethod
     def _page(self, job_id: str, after: int, limit: int) -> EventPage | str:
@@ -214,10 +213,10 @@ class Ledger(ABC):
         """See JobStore.get."""
         return self._placed(self._known(job_id))
 
-    def message(self, job_id: str) -> job_pb2.Job:
-        """See JobStore.message."""
-        message: job_pb2.Job = wire.to_proto(self.get(job_id))
-        return message
+    def serialized(self, job_id: str) -> tuple[State, bytes]:
+        """See JobStore.serialized."""
+        job = self._known(job_id).job
+        return job.state, wire.to_bytes(job)
 
     def cancel(self, job_id: str, reason: str, *, force: bool = False) -> Job:
         """See JobStore.cancel."""
@@ -424,7 +423,7 @@ class Ledger(ABC):
         """The job, with its position while QUEUED."""
         if record.job.state is not State.QUEUED:
             return record.job
-        position = self._position(record)
+        position = self.place(record.job.id, record.job.spec.resources.pool)
         return record.job if position is None else replace(record.job, queue=QueueInfo(position=position))
 
 

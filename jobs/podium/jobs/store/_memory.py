@@ -122,9 +122,10 @@ class MemoryStore(Deleting):
     def _next_number(self) -> int:
         return next(self._numbers)
 
-    def _position(self, record: Record) -> int | None:
-        pending = self.pending(record.job.spec.resources.pool)
-        return pending.index(record.job.id) + 1 if record.job.id in pending else None
+    def place(self, job_id: str, pool: str) -> int | None:
+        """See JobStore.place."""
+        pending = self.pending(pool)
+        return pending.index(job_id) + 1 if job_id in pending else None
 
     def _commit(
         self,

@@ -15,7 +15,6 @@ from datetime import datetime
 
 import redis
 
-from podium.api.v1 import job_pb2
 from podium.jobs.errors import UnavailableError
 from podium.jobs.job import Job
 from podium.jobs.states import State
@@ -28,7 +27,7 @@ from podium.jobs.store._redis_bell import RedisBell
 from podium.jobs.store._redis_census import RedisCensus
 from podium.jobs.store._redis_deletions import RedisDeletions
 from podium.jobs.store._redis_history import RedisHistory
-from podium.jobs.store._redis_keys import FIELDS, Keys, amended, from_fields, to_fields, whole_message_of
+from podium.jobs.store._redis_keys import FIELDS, Keys, amended, from_fields, serialized, to_fields
 from podium.jobs.store._redis_link import Command, Commands, Link, Move, connect, pages
 from podium.jobs.store._redis_listing import RedisListing
 from podium.jobs.store._redis_notices import RedisNotices
@@ -39,8 +38,6 @@ __all__ = ["RedisAudit", "RedisStore", "RedisTokens", "connect"]
 
 _DAY = 86_400
 _JOBS = 100
-#: Jobs in line whose pool is remembered, of those that somebody looked at last.
-_POOLS = 10_000
 #: So many failures of a machine's hardware are kept, until somebody trusts it again.
 _FAILURES = 100
 _ROWS = 500
@@ -78,7 +75,6 @@ class RedisStore(RedisCensus, RedisHistory, RedisListing, RedisDeletions, RedisN
         self._events_kept = events_kept
         self._unanswered: dict[Assignment, str] = {}
         self._read = {}
-        self._pools: dict[str, str] = {}
 
     def _load(self, job_id: str) -> Record | None:
         return from_fields(self._link.run(self._hash(job_id))[0])
@@ -86,25 +82,16 @@ class RedisStore(RedisCensus, RedisHistory, RedisListing, RedisDeletions, RedisN
     def _hash(self, job_id: str) -> Command:
         return ("HMGET", self._keys.job(job_id), *FIELDS)
 
-    def message(self, job_id: str) -> job_pb2.Job:
-        """See JobStore.message."""
-        # Who polls a job in line gets its place by the same question: its pool, known from the last time, stays.
-        pool = self._pools.pop(job_id, None)
-        fields, *ranks = self._link.run(self._hash(job_id), *([self._place_of(pool, job_id)] if pool else []))
-        message = whole_message_of(fields)
-        if message is None:
+    def serialized(self, job_id: str) -> tuple[State, bytes]:
+        """See JobStore.serialized."""
+        if (found := serialized(self._link.run(self._hash(job_id))[0])) is None:
             raise no_such_job(job_id)
-        if message.state == State.QUEUED.value:
-            pool = self._pools[job_id] = message.spec.resources.pool
-            if len(self._pools) > _POOLS:
-                del self._pools[next(iter(self._pools))]
-            (rank,) = ranks or self._link.run(self._place_of(pool, job_id))
-            if rank is not None:
-                message.queue.position = rank + 1
-        return message
+        return found
 
-    def _place_of(self, pool: str, job_id: str) -> Command:
-        return ("ZRANK", self._keys.pending(pool), job_id)
+    def place(self, job_id: str, pool: str) -> int | None:
+        """See JobStore.place."""
+        rank: int | None = self._link.run(("ZRANK", self._keys.pending(pool), job_id))[0]
+        return None if rank is None else rank + 1
 
     def _request(self, project: str, request_id: str) -> tuple[str, str] | None:
         value = self._link.run(("GET", self._keys.request(project, request_id)))[0]
@@ -116,10 +103,6 @@ class RedisStore(RedisCensus, RedisHistory, RedisListing, RedisDeletions, RedisN
     def _next_number(self) -> int:
         number: int = self._link.run(("INCR", self._keys.created))[0]  # repeated, it leaves a gap, which nobody minds
         return number
-
-    def _position(self, record: Record) -> int | None:
-        rank = self._link.run(self._rank(record))[0]
-        return None if rank is None else rank + 1
 
     def _commit(
         self,

@@ -2,10 +2,10 @@
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import inf
 from typing import NamedTuple
 
@@ -47,21 +47,23 @@ class Outlook:
         if not any(job.queue for job in jobs):
             return list(jobs)
         view = self._current()
-        return [
-            replace(job, queue=view.about(_waiter(job, job.spec.resources, job.retry_time), job.queue))
-            if job.queue
-            else job
-            for job in jobs
-        ]
+        return [_explained(job, view) for job in jobs]
 
-    def explain(self, message: job_pb2.Job) -> None:
-        """As `explained`, of one job as a message, in place: half of what the other way around would take."""
-        if not message.HasField("queue"):
-            return
-        retry_time = message.retry_time.ToDatetime(tzinfo=UTC) if message.HasField("retry_time") else None
-        waiter = _waiter(message, wire.from_proto(Resources, message.spec.resources), retry_time)
-        queue = self._current().about(waiter, QueueInfo(position=message.queue.position))
-        message.queue.CopyFrom(wire.to_proto(queue))
+    def of_serialized(self, data: bytes, place: Callable[[str, str], int | None]) -> bytes:
+        """As `explained`, of one queued job as a message: what it lacks, as a message, too.
+
+        Args:
+            data: the job's message.
+            place: asks for the place of a job in the line of a pool; only of one that nobody foresaw there.
+
+        Raises:
+            UnavailableError: the ledger cannot be reached.
+        """
+        job = job_pb2.Job.FromString(data)
+        retry_time = job.retry_time.ToDatetime(tzinfo=UTC) if job.HasField("retry_time") else None
+        waiter = _waiter(job, _resources(job.spec.resources.SerializeToString()), retry_time)
+        queue = self._current().about(waiter, lambda: place(waiter.id, waiter.pool) or 0)
+        return job_pb2.Job(queue=wire.to_proto(queue)).SerializeToString()
 
     def _current(self) -> "_View":
         view = self._view
@@ -95,6 +97,18 @@ def _waiter(job: Job | job_pb2.Job, wanted: Resources, retry_time: datetime | No
     return _Waiter(job.id, job.project, wanted.pool, demand_of(wanted), job.state_reason, retry_time)
 
 
+def _explained(job: Job, view: "_View") -> Job:
+    if (queue := job.queue) is None:
+        return job
+    waiter = _waiter(job, job.spec.resources, job.retry_time)
+    return replace(job, queue=view.about(waiter, lambda: queue.position))
+
+
+@lru_cache(maxsize=1024)  # few are asked for, by many jobs
+def _resources(message: bytes) -> Resources:
+    return wire.from_bytes(Resources, message)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _View:
     """All pools at one moment."""
@@ -103,11 +117,11 @@ class _View:
     until: float
     """By time.monotonic(): when it is too old to be told."""
 
-    def about(self, job: _Waiter, queue: QueueInfo) -> QueueInfo:
+    def about(self, job: _Waiter, place: Callable[[], int]) -> QueueInfo:
         if (scene := self.scenes.get(job.pool)) is None:
             # A pool that no machine is in is in no snapshot. Its scene costs as much as all else that a caller is told.
             scene = self.scenes[job.pool] = _Scene(Pool(name=job.pool))
-        return scene.about(job, queue)
+        return scene.about(job, place)
 
 
 class _Scene:
@@ -134,13 +148,13 @@ class _Scene:
     def _forecast(self) -> Mapping[str, Forecast]:
         return forecast(self._pool)
 
-    def about(self, job: _Waiter, queue: QueueInfo) -> QueueInfo:
+    def about(self, job: _Waiter, place: Callable[[], int]) -> QueueInfo:
         foreseen = self._forecast.get(job.id)
         start = foreseen.start if foreseen else inf
         if (held := self._plan.held.get(job.id)) is not None:
             start = min(start, held.until)
         return QueueInfo(
-            position=foreseen.position if foreseen else queue.position,
+            position=foreseen.position if foreseen else place(),
             wait_reason=self._reason(job, foreseen),
             estimated_start_time=datetime.fromtimestamp(start, UTC) if start < inf else None,
         )

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 
+from google.protobuf.wrappers_pb2 import BytesValue
+
 from podium.api.v1 import job_service_pb2 as pb
 from podium.jobs import wire
 from podium.jobs.blocking import on_loop
@@ -30,9 +32,11 @@ class JobServicer:
         """See the contract."""
         return pb.CreateJobResponse(job=wire.to_proto(await on_loop(self._desk.create, request)))
 
-    async def GetJob(self, request: pb.GetJobRequest, context: Any) -> pb.GetJobResponse:
+    async def GetJob(self, request: pb.GetJobRequest, context: Any) -> bytes:
         """See the contract."""
-        return pb.GetJobResponse(job=await on_loop(self._desk.message, request.job_id))
+        job = await on_loop(self._desk.serialized, request.job_id)
+        # A message within a message is written as bytes are; of GetJobResponse it is the field 1, as of BytesValue.
+        return BytesValue(value=job).SerializeToString()
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
         """See the contract."""

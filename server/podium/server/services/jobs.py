@@ -110,11 +110,11 @@ class Jobs:
         """The job as it stands, with what it waits for."""
         return self._outlook.explained([self._store.get(job_id)])[0]
 
-    def message(self, job_id: str) -> job_pb2.Job:
-        """As `get`, for who only passes it on."""
-        message = self._store.message(job_id)
-        self._outlook.explain(message)
-        return message
+    def serialized(self, job_id: str) -> bytes:
+        """As `get`, as the bytes of a message, for who only passes it on."""
+        state, data = self._store.serialized(job_id)
+        # Two messages of one type, one after the other, are their union.
+        return data + self._outlook.of_serialized(data, self._store.place) if state is State.QUEUED else data
 
     def page(self, request: ListJobsRequest) -> tuple[list[Job], str]:
         """A page of jobs in the order asked for, and the token of the next page.
