@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from podium.jobs import logs
 from podium.jobs.tracing import trace_id
-from podium.server.context import JOB, REQUEST_ID, RPC, TRACE_PARENT
+from podium.server.context import in_hand
 
 _TEXT = "%(asctime)s %(levelname)s %(name)s rpc=%(rpc)s request=%(request_id)s job=%(job_id)s %(message)s"
 
@@ -27,9 +27,10 @@ def _caller_stayed(record: logging.LogRecord) -> bool:
 
 
 def _about() -> Mapping[str, object]:
+    call = in_hand()
     return {
-        "request_id": REQUEST_ID.get(),
-        "rpc": RPC.get(),
-        "job_id": JOB.get(),
-        "trace_id": trace_id(TRACE_PARENT.get()),
+        "request_id": call.request_id,
+        "rpc": call.rpc,
+        "job_id": call.job_id,
+        "trace_id": trace_id(call.trace_parent),
     }

@@ -9,8 +9,10 @@ import pytest
 
 from podium.api.v1 import job_service_pb2 as api
 from podium.api.v1 import job_service_pb2_grpc
+from podium.jobs.errors import DeadlineExceededError
 from podium.server import servicers
 from podium.server.assembly import SERVICES, Assembled
+from podium.server.interceptors.deadline import Limit
 
 
 class Faulty:
@@ -68,6 +70,42 @@ def test_a_slow_call_is_answered_before_a_caller_without_deadline_waits_forever(
 
     assert grpc.StatusCode.DEADLINE_EXCEEDED is error.code()
     assert "may still be carried out" in str(error.details())
+
+
+async def limited(seconds: float, behaviour: Awaitable[object]) -> object:
+    with Limit(seconds):
+        return await behaviour
+
+
+def test_only_what_the_limit_itself_cancels_is_late():
+    async def fails() -> None:
+        raise TimeoutError("of a dataset")
+
+    async def scenario() -> None:
+        with pytest.raises(DeadlineExceededError, match="no answer within"):
+            await limited(0.01, asyncio.sleep(60))
+        with pytest.raises(TimeoutError, match="of a dataset"):
+            await limited(60, fails())
+        cancelled = asyncio.create_task(limited(60, asyncio.sleep(60)))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+
+    asyncio.run(scenario())
+
+
+def test_nothing_is_left_of_a_limit_once_its_call_is_over():
+    async def scenario() -> int:
+        assert await limited(0.01, asyncio.sleep(0, "answered")) == "answered"
+        with pytest.raises(DeadlineExceededError):
+            await limited(0.01, asyncio.sleep(60))
+        await asyncio.sleep(0.02)  # longer than both limits: a timer that is left would cancel this
+        task = asyncio.current_task()
+        assert task is not None
+        return task.cancelling()
+
+    assert 0 == asyncio.run(scenario())
 
 
 def test_every_rpc_of_the_contract_is_built():

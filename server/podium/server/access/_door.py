@@ -34,11 +34,6 @@ class Door:
         self.limits = limits
         self.ownership = Ownership(store)
 
-    def note(self, method: str, request: Any) -> None:
-        """Notes what a call is about, whoever makes it."""
-        known = facts()
-        known.target, known.project = target_of(request), named_project(RULES[method], request)
-
     async def identify(self, context: Any, request: Message | None = None) -> Caller:
         """Who calls.
 
@@ -71,14 +66,17 @@ class Door:
             raise token_unknown()
         return caller
 
-    async def admit(self, method: str, request: Any, caller: Caller) -> None:
-        """Lets the call in, if its caller may make it.
+    async def admit(self, method: str, request: Any, context: Any) -> None:
+        """Lets a call in, if its caller may make it; notes what it is about, whoever makes it.
 
         Raises:
             PermissionDeniedError: the caller's role or project does not allow it.
             NotFoundError: it is about a job or a checkpoint that is none of the caller's business, or none at all.
+            PodiumError: as `identify`.
         """
         rule, known = RULES[method], facts()
+        known.target, known.project = target_of(request), named_project(rule, request)
+        known.caller = caller = await self.identify(context, request)
         if not known.project and caller.project != EVERY_PROJECT:
             known.project = caller.project
         if not caller.has(rule.role):
@@ -88,20 +86,21 @@ class Door:
             )
         if not caller.covers(_needed_project(rule, request, caller)):
             raise PermissionDeniedError(f"{_about(rule, request)}; {_whose(caller)}")
-        await self._check_owner(rule, request, caller)
+        if caller.project != EVERY_PROJECT:
+            await self._check_owner(rule, request, caller)
+        if rule.changes and not known.project and rule.of in (Of.JOB, Of.CHECKPOINT):
+            # For the audit trail, which afterwards could not find it out: the call may delete the job.
+            look = self.ownership.project_of if rule.of is Of.JOB else self.ownership.project_of_checkpoint
+            known.project = await asyncio.to_thread(look, known.target)
 
     async def _check_owner(self, rule: Rule, request: Any, caller: Caller) -> None:
-        owners, known = self.ownership, facts()
+        owners = self.ownership
         if rule.of in (Of.JOB, Of.JOBS):
             job_ids: Sequence[str] = [request.job_id] if rule.of is Of.JOB else list(request.after_sequences)
             if not all(owners.knows(caller, job_id) for job_id in job_ids):
                 await asyncio.to_thread(owners.check_jobs, caller, job_ids)
-        elif rule.of is Of.CHECKPOINT and caller.project != EVERY_PROJECT:
+        elif rule.of is Of.CHECKPOINT:
             await asyncio.to_thread(owners.check_checkpoint, caller, request.checkpoint_id)
-        if rule.changes and not known.project and rule.of in (Of.JOB, Of.CHECKPOINT):
-            # For the audit trail, which afterwards could not find it out: the call may delete the job.
-            look = owners.project_of if rule.of is Of.JOB else owners.project_of_checkpoint
-            known.project = await asyncio.to_thread(look, known.target)
 
 
 _ROLES = {

@@ -12,9 +12,13 @@ from podium.jobs.errors import FieldViolation
 _NAMED = re.compile(r"([a-z][a-z0-9_.]*): (.+)", re.DOTALL)
 
 
+#: Compiles the rules of a message once, when it first sees one.
+_collect = protovalidate.Validator().collect_violations
+
+
 def violations(message: Message) -> tuple[FieldViolation, ...]:
     """Everything in which a message breaks the contract's rules."""
-    return tuple(_violation(found.proto) for found in protovalidate.collect_violations(message))
+    return tuple(_violation(found.proto) for found in _collect(message))
 
 
 def _violation(found: Any) -> FieldViolation:

@@ -22,10 +22,7 @@ class Access:
 
     async def admit(self, call: Call) -> None:
         """Lets the call in, or raises why not: see podium.server.access.Door."""
-        known = facts()
-        self._door.note(call.method, call.request)
-        known.caller = await self._door.identify(call.context, call.request)
-        await self._door.admit(call.method, call.request, known.caller)
+        await self._door.admit(call.method, call.request, call.context)
 
     def slot(self, call: Call) -> AbstractContextManager[None]:
         """One of so many streams that a caller may have open.

@@ -11,7 +11,7 @@ from podium.jobs.tokens import without_secrets
 from podium.server import meters
 from podium.server.access import RULES, Buckets, Facts, begin_facts, counted_as
 from podium.server.audit import AuditWriter
-from podium.server.context import REQUEST_ID
+from podium.server.context import in_hand
 from podium.server.interceptors._call import Call, Observer
 from podium.server.interceptors._outcome import outcome
 
@@ -67,6 +67,6 @@ def _event(call: Call, known: Facts, status: str) -> AuditEvent:
         method=call.method,
         target=without_secrets(known.target)[:_LONGEST],
         status=status,
-        request_id=REQUEST_ID.get(),
+        request_id=in_hand().request_id,
         peer=unquote(call.context.peer()),
     )

@@ -4,7 +4,6 @@ gRPC's own interceptors would be put together anew at every call. A call that an
 same few lines, twice: a generator cannot hand its `except` to somebody else.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, nullcontext
 from typing import Any
@@ -13,7 +12,7 @@ from google.protobuf.message import Message
 
 from podium.server.interceptors._call import Call, Observer
 from podium.server.interceptors.access import Access
-from podium.server.interceptors.deadline import LONGEST, allowed, too_late
+from podium.server.interceptors.deadline import LONGEST, Limit, allowed
 from podium.server.interceptors.errors import conclude
 from podium.server.interceptors.validation import refuse_invalid
 from podium.server.unreadable import refuse_unreadable
@@ -49,15 +48,9 @@ class Chain:
             kept = self._begun(call)
             error: BaseException | None = None
             try:
-                seconds = allowed(context, self._longest)
-                try:
-                    async with asyncio.timeout(seconds) as limit:
-                        await self._admit(call)
-                        return await behaviour(request, context)
-                except TimeoutError as late:
-                    if not limit.expired():
-                        raise
-                    raise too_late(seconds) from late
+                with Limit(allowed(context, self._longest)):
+                    await self._admit(call)
+                    return await behaviour(request, context)
             except Exception as raised:
                 error = raised
                 return await conclude(context, raised)
@@ -101,9 +94,10 @@ class Chain:
             await self._access.admit(call)
         refuse_invalid(call)
 
-    def _begun(self, call: Call) -> list[Any]:
-        return [observer.before(call) for observer in self._observers]
+    def _begun(self, call: Call) -> Sequence[tuple[Observer, Any]]:
+        return [(observer, observer.before(call)) for observer in self._observers]
 
-    def _ended(self, call: Call, kept: Sequence[Any], error: BaseException | None) -> None:
-        for observer, its in zip(reversed(self._observers), reversed(kept), strict=True):
+    @staticmethod
+    def _ended(call: Call, kept: Sequence[tuple[Observer, Any]], error: BaseException | None) -> None:
+        for observer, its in reversed(kept):
             observer.after(call, its, error)

@@ -7,7 +7,7 @@ import re
 import time
 
 from podium.jobs.tokens import without_secrets
-from podium.server.context import JOB, REQUEST_ID, RPC
+from podium.server.context import begin_call
 from podium.server.interceptors._call import Call, Observer
 from podium.server.interceptors._outcome import outcome
 
@@ -25,11 +25,9 @@ class RequestIds(Observer):
     def before(self, call: Call) -> float:
         """Has everything that is logged from now on carry the id, the rpc and the job."""
         request_id = _given(call) or f"{_IDS.getrandbits(64):016x}"
-        REQUEST_ID.set(request_id)
-        RPC.set(call.method)
         job_id = getattr(call.request, "job_id", "")
         # Not checked yet, and it is written into the log.
-        JOB.set(without_secrets(job_id) if _WELL_FORMED.fullmatch(job_id) else "")
+        begin_call(call.method, request_id, without_secrets(job_id) if _WELL_FORMED.fullmatch(job_id) else "")
         call.context.set_trailing_metadata(((KEY, request_id),))
         return time.monotonic()
 

@@ -2,7 +2,7 @@
 
 from podium.jobs.tracing import TRACE_PARENT as KEY
 from podium.jobs.tracing import Serving, Tracer
-from podium.server.context import TRACE_PARENT
+from podium.server.context import in_hand
 from podium.server.interceptors._call import Call, Observer
 from podium.server.interceptors._outcome import full_method, outcome
 
@@ -21,7 +21,7 @@ class Tracing(Observer):
         """Has what happens within, and the job that it creates, know the span."""
         given = dict(call.context.invocation_metadata() or ()).get(KEY, "")
         serving = self._tracer.serving(full_method(call), given if isinstance(given, str) else "")
-        TRACE_PARENT.set(serving.trace_parent)
+        in_hand().trace_parent = serving.trace_parent
         return serving
 
     def after(self, call: Call, kept: Serving, error: BaseException | None) -> None:

@@ -14,7 +14,7 @@ from podium.jobs.states import State
 from podium.jobs.store import JobStore, NewJob
 from podium.server.access import DEFAULT_PROJECT, facts
 from podium.server.admission import Admission
-from podium.server.context import JOB, TRACE_PARENT
+from podium.server.context import in_hand
 from podium.server.dispatcher import Outlook
 from podium.server.services._paging import bad_token, make_token, read_token
 from podium.server.services.filters import compile_filter
@@ -80,7 +80,7 @@ class Jobs:
             request_id=request.request_id,
             asked=asked,
             created_by=_creator(),
-            trace_parent=TRACE_PARENT.get(),
+            trace_parent=in_hand().trace_parent,
             unknown=_unknown(request),
         )
         try:
@@ -89,7 +89,7 @@ class Jobs:
             # The checkpoint that it starts from was deleted since it was admitted: now the field is named.
             self._admission.admit(request)
             raise
-        JOB.set(job.id)
+        in_hand().job_id = job.id
         facts().target = job.id
         if not new:
             _LOG.info("repeated the request for %s", job.id)
