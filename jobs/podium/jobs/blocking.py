@@ -60,10 +60,10 @@ async def on_loop(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -
     idle = _IDLE.workers
     worker = idle.pop() if idle else _Worker()
     worker.gr_context, worker.done = getcurrent().gr_context, False
-    given = worker.switch(function, args, kwargs)
+    given: Any = worker.switch(function, args, kwargs)  # what to wait for, or what the function gives
     while not worker.done:
         try:
-            answer = await cast(Awaitable[Any], given)
+            answer = await given
         except BaseException:  # its own to handle: a cancellation as well
             given = worker.throw(*sys.exc_info())
         else:
@@ -76,7 +76,8 @@ async def on_loop(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -
             raise failure
         finally:
             del failure  # which holds this frame
-    return cast(T, given)
+    found: T = given
+    return found
 
 
 def wait_for(awaitable: Awaitable[T]) -> T:
@@ -88,7 +89,8 @@ def wait_for(awaitable: Awaitable[T]) -> T:
     current = getcurrent()
     if not isinstance(current, _Worker) or current.parent is None:
         raise RuntimeError("wait_for needs on_loop around it")
-    return cast(T, current.parent.switch(awaitable))
+    answer: T = current.parent.switch(awaitable)
+    return answer
 
 
 def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -69,15 +69,16 @@ class AsyncLink:
                 await asyncio.sleep(pause * random.uniform(0.5, 1.5))
         return await self._once(commands)
 
+    def under_way(self, commands: Sequence[Command]) -> "asyncio.Future[list[Any]] | None":
+        """The answers that will come, errors among them, where there is a connection; None: `run` makes one first."""
+        line = self._line
+        return None if line is None or line.broken else line.ask(commands)
+
     async def _once(self, commands: Sequence[Command]) -> list[Any]:
         line = self._line
         if line is None or line.broken:
             line = await self._connected()
-        answers = await line.ask(commands)
-        for answer in answers:
-            if isinstance(answer, redis.RedisError):
-                raise answer
-        return answers
+        return good(await line.ask(commands))
 
     async def _connected(self) -> "_Line":
         # One try for all who wait, as each of their own would take its time; it goes on whoever of them leaves.
@@ -205,6 +206,18 @@ class _Line(asyncio.Protocol):
             asked = self._asked.popleft()
             if not asked.future.done():
                 asked.future.set_exception(error)
+
+
+def good(answers: list[Any]) -> list[Any]:
+    """The answers.
+
+    Raises:
+        redis.RedisError: the first of them that is an error.
+    """
+    for answer in answers:
+        if isinstance(answer, redis.RedisError):
+            raise answer
+    return answers
 
 
 def _refused(words: str) -> redis.RedisError:

@@ -4,7 +4,6 @@ import itertools
 import re
 import ssl
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, TypeAlias, TypeVar
@@ -88,32 +87,41 @@ def _tls(settings: Settings) -> dict[str, Any]:
     return {**files, "ssl_cert_reqs": "required", "ssl_check_hostname": True}
 
 
-@contextmanager
-def reaching() -> Iterator[None]:
-    """Turns Redis being away, loading, read-only or full into UnavailableError."""
-    try:
-        yield
-    except redis.AuthenticationError as error:
-        raise UnavailableError(
-            "the ledger refuses our password; see PODIUM_REDIS_URL and PODIUM_REDIS_PASSWORD_FILE of this process"
-        ) from error
-    except redis.exceptions.NoPermissionError as error:
-        raise UnavailableError(_NO_PERMISSION) from error
-    except _UNAVAILABLE as error:
+class reaching:
+    """A `with` block in which Redis being away, loading, read-only or full is UnavailableError."""
+
+    # A class, as every question passes here: a generator would have to be started and ended for each.
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, redis.RedisError) and (sentence := _unavailable(error)):
+            raise UnavailableError(sentence) from error
+
+
+def _unavailable(error: redis.RedisError) -> str:
+    """What callers are told where Redis does not do its work now; empty: it does, and the question was wrong."""
+    if isinstance(error, redis.AuthenticationError):
+        return "the ledger refuses our password; see PODIUM_REDIS_URL and PODIUM_REDIS_PASSWORD_FILE of this process"
+    if isinstance(error, redis.exceptions.NoPermissionError):
+        return _NO_PERMISSION
+    if isinstance(error, _UNAVAILABLE):
         if isinstance(error.__context__, ssl.SSLError):
-            raise UnavailableError(_NO_TLS) from error
-        raise UnavailableError(
-            # Without redis-py's own words: they name addresses that are nobody's business outside.
-            "the ledger cannot be reached; try again, and if that does not help look whether Redis is up"
-        ) from error
-    except redis.ResponseError as error:
-        if "NOPERM" in str(error) or "can't run this command" in str(error) or "can't access" in str(error):
-            raise UnavailableError(_NO_PERMISSION) from error
-        if not (isinstance(error, _NOT_NOW) or _NOT_NOW_IN_WORDS.search(str(error))):
-            raise
-        raise UnavailableError(
+            return _NO_TLS
+        # Without redis-py's own words: they name addresses that are nobody's business outside.
+        return "the ledger cannot be reached; try again, and if that does not help look whether Redis is up"
+    if not isinstance(error, redis.ResponseError):
+        return ""
+    words = str(error)
+    if "NOPERM" in words or "can't run this command" in words or "can't access" in words:
+        return _NO_PERMISSION
+    if isinstance(error, _NOT_NOW) or _NOT_NOW_IN_WORDS.search(words):
+        return (
             "the ledger takes no writes now; try again, and if that does not help look at Redis' log, memory and disk"
-        ) from error
+        )
+    return ""
 
 
 def pages(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:

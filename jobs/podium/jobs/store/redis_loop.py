@@ -8,7 +8,7 @@ import redis
 
 from podium.jobs.blocking import wait_for
 from podium.jobs.settings import Settings
-from podium.jobs.store._redis_async import AsyncLink
+from podium.jobs.store._redis_async import AsyncLink, good
 from podium.jobs.store._redis_link import Command, Word, connect
 
 __all__ = ["connect_on_loop"]
@@ -25,7 +25,7 @@ class _LoopClient:
     def __init__(self, settings: Settings) -> None:
         self._link = AsyncLink(settings)
         # It is never connected: redis-py alone knows what becomes of each command's answer.
-        self.response_callbacks: Mapping[str, Callable[..., Any]] = connect(settings).response_callbacks
+        self.response_callbacks: Mapping[str, Callable[..., Any]] = dict(connect(settings).response_callbacks)
 
     def execute_command(self, *command: Word) -> Any:
         return self.understood(command, self.ask([command])[0])
@@ -47,6 +47,13 @@ class _LoopClient:
 
     def ask(self, commands: Sequence[Command]) -> list[Any]:
         """The answers to commands, as they come."""
+        answers = self._link.under_way(commands)
+        if answers is not None:
+            try:
+                # Without a coroutine in between, as nearly every question ends here.
+                return good(wait_for(answers))
+            except redis.ConnectionError:
+                pass
         return wait_for(self._link.run(*commands))
 
     def understood(self, command: Command, answer: Any) -> Any:
@@ -71,7 +78,4 @@ class _Pipeline:
 
     def execute(self) -> list[Any]:
         answers = self._client.ask([("MULTI",), *self._commands, ("EXEC",)])[-1]
-        for answer in answers:
-            if isinstance(answer, redis.RedisError):
-                raise answer
-        return [self._client.understood(*pair) for pair in zip(self._commands, answers, strict=True)]
+        return [self._client.understood(*pair) for pair in zip(self._commands, good(answers), strict=True)]
