@@ -10,6 +10,7 @@ from functools import partial
 
 import pytest
 
+from podium.jobs import wire
 from podium.jobs.errors import (
     AlreadyExistsError,
     FailedPreconditionError,
@@ -80,6 +81,16 @@ class TestCreation:
         job, _ = store.create(NewJob(project="default", spec=spec, classes=()))
 
         assert spec == store.get(job.id).spec
+
+    def test_who_only_passes_a_new_job_on_gets_it_as_it_is_read(self, store) -> None:
+        known = {"request_id": "r1", "created_by": "ann", "trace_parent": "t"}
+        new = NewJob(project="default", spec=SPEC, message=wire.to_proto(SPEC), classes=("cat",), **known)
+        made = store.submit(new)
+        job = wire.from_bytes(Job, made.message)
+        assert (True, State.QUEUED, made.id) == (made.new, made.state, job.id)
+        assert replace(store.get(made.id), queue=None) == job
+        again = store.submit(new)
+        assert (False, State.QUEUED, job) == (again.new, again.state, wire.from_bytes(Job, again.message))
 
     def test_a_repeated_request_id_returns_the_first_job_and_creates_nothing(self, store) -> None:
         new = NewJob(

@@ -110,6 +110,31 @@ def from_proto(cls: type[T], message: Message) -> T:
     return cls(**arguments)
 
 
+def completed(message: T) -> T:
+    """A message with every default written out, as `to_proto` of its dataclass would have it, at a tenth of the cost.
+
+    Unlike that it keeps what this release does not know, and it may lack what has no default.
+    """
+    given: Any = message
+    defaults, replaced, enums, parts = _completing(given.DESCRIPTOR.name)
+    whole = type(given)()
+    whole.CopyFrom(defaults)
+    for name in replaced:
+        if getattr(given, name):
+            whole.ClearField(name)
+    whole.MergeFrom(given)
+    for name in enums:
+        if not getattr(given, name) and given.HasField(name):
+            whole.ClearField(name)
+            if defaults.HasField(name):
+                setattr(whole, name, getattr(defaults, name))
+    for field, value in given.ListFields():
+        if field.name in parts:
+            getattr(whole, field.name).CopyFrom(completed(value))
+    filled: T = whole
+    return filled
+
+
 def unknown_in(message: T) -> T:
     """What of a message this release does not know, in place: a message without anything else; in no list or map."""
     given: Any = message
@@ -189,6 +214,32 @@ def _member_for(oneof: str, members: _Members, value: Any) -> str:
     if member is None:
         raise TypeError(f"{oneof} cannot hold a {type(value).__name__}")
     return member
+
+
+@cache
+def _completing(name: str) -> tuple[Any, tuple[str, ...], tuple[str, ...], frozenset[str]]:
+    """The message with the defaults alone, and its fields that a given value replaces, are enums, or are messages."""
+    known = {field.name: field for field in dataclasses.fields(DATACLASSES[name])}
+    descriptor: Any = _DESCRIPTORS[name]
+    single = [field for field in descriptor.fields if not field.is_repeated]
+    values = {}
+    for field in known.values():
+        if field.default is not dataclasses.MISSING:
+            values[field.name] = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            values[field.name] = field.default_factory()
+    message, fields = _writing(name)
+    defaults = message()
+    for field_name, members, convert in fields:
+        if (value := values.get(field_name)) is not None:
+            place = field_name if members is None else _member_for(field_name, members, value)
+            defaults.MergeFrom(message(**{place: convert(value) if convert else value}))
+    return (
+        defaults,
+        tuple(field.name for field in descriptor.fields if field.is_repeated and values.get(field.name)),
+        tuple(field.name for field in single if field.enum_type is not None and field.has_presence),
+        frozenset(field.name for field in single if field.message_type and field.message_type.name in DATACLASSES),
+    )
 
 
 @cache

@@ -55,7 +55,7 @@ def test_what_the_spec_says_about_preprocessing_stays(tmp_path):
 
     found = admission(tmp_path).admit(request(tmp_path, preprocessing=wanted)).spec.preprocessing
 
-    assert (64, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)) == (found.image_size, found.mean, found.std)
+    assert (64, [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]) == (found.image_size, list(found.mean), list(found.std))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,8 @@ def test_a_batch_too_small_for_several_machines_is_told_what_all_of_them_need(tm
 def test_a_kind_of_gpu_that_no_machine_has_is_admitted_as_the_pool_may_grow(tmp_path):
     asked = request(tmp_path, resources={"gpu_model": "h900", "min_memory_gib": 4096, "nodes": 64, "gpus": 2})
 
-    assert 128 == admission(tmp_path).admit(asked).spec.resources.slots
+    resources = admission(tmp_path).admit(asked).spec.resources
+    assert (64, 2) == (resources.nodes, resources.gpus)
 
 
 #: Just out of range, parameter by parameter.
@@ -137,7 +138,8 @@ def test_every_sorter_is_admitted_with_its_defaults(card, tmp_path):
     spec = admission(tmp_path).admit(request(tmp_path, **{"soft_sort": None, card.name: {}})).spec
 
     told = {parameter.name: parameter.default for parameter in card.parameters if not parameter.choices}
-    assert told == {name: getattr(spec.sorter, name) for name in told}
+    sorter = getattr(spec, card.name)
+    assert told == {name: getattr(sorter, name) for name in told}
 
 
 def test_a_server_without_roots_says_how_to_get_one(tmp_path):

@@ -34,6 +34,7 @@ from podium.jobs.store._terms import (
     LogPage,
     NewJob,
     StoredEvent,
+    Submitted,
     Usage,
     Wanted,
     Wish,
@@ -65,6 +66,14 @@ class JobStore(Protocol):
             AlreadyExistsError: the request_id was used with another spec.
             NotFoundError: the request_id's job has been deleted (reason JOB_NOT_FOUND), or the checkpoint that the spec
                 starts from is not there (reason CHECKPOINT_NOT_FOUND).
+        """
+
+    def submit(self, new: NewJob) -> Submitted:
+        """As `create`, for who only passes the job on.
+
+        Raises:
+            AlreadyExistsError: as `create`.
+            NotFoundError: as `create`.
         """
 
     def replayed(self, project: str, request_id: str, asked: str) -> Job | None:

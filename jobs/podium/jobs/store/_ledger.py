@@ -43,7 +43,7 @@ from podium.jobs.store._archive import Archive
 from podium.jobs.store._columns import Column, columns_of
 from podium.jobs.store._log import check_lines_kept, logged
 from podium.jobs.store._record import Change, Record
-from podium.jobs.store._terms import Assignment, Drain, EventPage, Leases, LogPage, NewJob, StoredEvent, Wish
+from podium.jobs.store._terms import Assignment, Drain, EventPage, Leases, LogPage, NewJob, StoredEvent, Submitted, Wish
 
 #: A write is tried again as often as others get in between; each of those got something done.
 TRIES = 100
@@ -169,6 +169,20 @@ class Ledger(ABC):
 
     def create(self, new: NewJob) -> tuple[Job, bool]:
         """See JobStore.create."""
+        made = self._created(new)
+        return (self._newborn(made.record), True) if isinstance(made, Change) else made
+
+    def submit(self, new: NewJob) -> Submitted:
+        """See JobStore.submit."""
+        made = self._created(new)
+        if isinstance(made, Change):
+            job = made.record.job
+            return Submitted(id=job.id, state=job.state, message=made.newborn, new=True)
+        job, is_new = made
+        return Submitted(id=job.id, state=job.state, message=wire.to_bytes(replace(job, queue=None)), new=is_new)
+
+    def _created(self, new: NewJob) -> Change | tuple[Job, bool]:
+        """What was written; or the job that was there, and whether an earlier try of this very call wrote it."""
         digest = new.asked or wire.digest(new.spec)
         job_id, number, stamp = self._new_id(), self._next_number(), secrets.token_hex(8)
         while True:
@@ -176,7 +190,7 @@ class Ledger(ABC):
             # OVERTAKEN: an earlier try of this very call got through, since the id is its own.
             request = (new.request_id, digest) if new.request_id else None
             if self._commit(None, change, request=request) is not Outcome.REFUSED:
-                return self._newborn(change.record), True
+                return change
             if earlier := self._request(new.project, new.request_id) if new.request_id else None:
                 # Its own id: an earlier try of this very call got through.
                 return self._replay(new.request_id, digest, earlier), earlier[0] == job_id

@@ -9,14 +9,23 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 
-from podium.jobs import retries
+from podium.api.v1 import spec_pb2
+from podium.jobs import retries, wire
 from podium.jobs.errors import FailedPreconditionError, StaleFenceError
 from podium.jobs.events import JobEvent, LogBatch, LogLine, MetricBatch, Payload, StateChange, log_batches
 from podium.jobs.job import Attempt, Cause, Checkpoint, Job, JobError, Member, Progress, slots_in_words
 from podium.jobs.spec import Priority
 from podium.jobs.states import HOLDING_A_SLOT, MOVES, State
 from podium.jobs.store._terms import Assignment, NewJob, Wish
+
+#: Fields of a job that are set at creation and never written again, so that what a newer version wrote into a spec
+#: survives an older one.
+BORN = frozenset({"id", "project", "spec", "classes", "create_time", "created_by", "trace_parent"})
+_BESIDE_THE_SPEC = BORN - {"spec"}
+#: What a new job has of all others.
+_FIRST = frozenset({"state", "sequence"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +105,24 @@ class Change:
     """Whether the spec's priority and labels are to be written too."""
     faulty: str = ""
     """A machine whose hardware has failed."""
-    unknown: bytes = b""
-    """Of a new job: as `NewJob.unknown`."""
+    spec: spec_pb2.JobSpec | None = None
+    """Of a new job: as `NewJob.message`."""
+
+    @cached_property
+    def born(self) -> bytes:
+        """Of a new job: the message of what is never written again."""
+        job = self.record.job
+        if self.spec is None:
+            return bytes(wire.to_proto(job, only=BORN).SerializeToString())
+        message = wire.to_proto(job, only=_BESIDE_THE_SPEC)
+        message.spec.CopyFrom(self.spec)
+        return bytes(message.SerializeToString())
+
+    @property
+    def newborn(self) -> bytes:
+        """Of a new job: its message."""
+        # Two messages of one type, one after the other, are their union.
+        return self.born + bytes(wire.to_proto(self.record.job, only=_FIRST).SerializeToString())
 
     @property
     def numbered(self) -> list[tuple[int, JobEvent]]:
@@ -158,7 +183,7 @@ def created(new: NewJob, job_id: str, number: int, stamp: str, now: datetime) ->
         sequence=1,
     )
     event = JobEvent(payload=StateChange(to_state=State.QUEUED), job_id=job_id, attempt=job.attempt, time=now)
-    return Change(record=Record(job=job, number=number, stamp=stamp), events=(event,), unknown=new.unknown)
+    return Change(record=Record(job=job, number=number, stamp=stamp), events=(event,), spec=new.message)
 
 
 def cancelled(record: Record, reason: str, force: bool, now: datetime) -> Change:

@@ -10,12 +10,10 @@ from podium.api.v1 import job_pb2
 from podium.jobs import wire
 from podium.jobs.job import Attempt, Job
 from podium.jobs.states import State
-from podium.jobs.store._record import Change, Record
+from podium.jobs.store._record import BORN, Change, Record
 from podium.jobs.store._terms import Wish
 
-#: Set at creation and never written again, so that what a newer version wrote into a spec survives an older one.
-_BORN = frozenset({"id", "project", "spec", "classes", "create_time", "created_by", "trace_parent"})
-_NOW = frozenset(field.name for field in fields(Job)) - _BORN
+_NOW = frozenset(field.name for field in fields(Job)) - BORN
 #: What a record has beside the job and the stamp.
 _LEDGER = tuple(field.name for field in fields(Record) if field.name not in ("job", "stamp"))
 #: What `from_fields` reads. `past` has the ended attempts, which may be a thousand, and is written when one more ends.
@@ -197,8 +195,7 @@ def to_fields(change: Change, *, new: bool) -> Mapping[str, bytes | str]:
         past = job_pb2.Job(attempts=map(wire.to_proto, attempts[:ended]))
         values["past"] = past.SerializeToString()
     if new:
-        # Two messages of one type, one after the other, are their union.
-        values["born"] = wire.to_proto(record.job, only=_BORN).SerializeToString() + change.unknown
+        values["born"] = change.born
     return values
 
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from podium.api.v1 import job_pb2
+from podium.api.v1 import job_pb2, spec_pb2
 from podium.jobs.job import Cause, Job, Node
 from podium.jobs.spec import JobSpec, Priority
 from podium.jobs.states import State
@@ -30,8 +30,19 @@ class NewJob:
     """As `Job.created_by`."""
     trace_parent: str = ""
     """As `Job.trace_parent`."""
-    unknown: bytes = b""
-    """A serialized Job with nothing but those fields of the spec that this release does not know; kept for the next."""
+    message: spec_pb2.JobSpec | None = None
+    """`spec` as a message, where there is one already: what this release does not know of it is kept for the next."""
+
+
+class Submitted(NamedTuple):
+    """What became of a NewJob."""
+
+    id: str
+    state: State
+    message: bytes
+    """The job's, without what it waits for."""
+    new: bool
+    """False: the same request_id created it before."""
 
 
 @dataclass(frozen=True, kw_only=True)

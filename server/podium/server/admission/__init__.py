@@ -5,12 +5,10 @@ from dataclasses import dataclass
 
 from podium.api.v1.job_service_pb2 import CreateJobRequest
 from podium.api.v1.spec_pb2 import JobSpec as JobSpecMessage
-from podium.jobs import wire
 from podium.jobs.blocking import in_thread
 from podium.jobs.catalogue import BackboneCard, find_backbone
 from podium.jobs.datasets import scan_split
 from podium.jobs.errors import NotFoundError
-from podium.jobs.spec import JobSpec
 from podium.jobs.store import JobStore
 from podium.server.access import Ownership, facts
 from podium.server.admission._checks import check_arithmetic, check_backbone, check_classes, check_monitors
@@ -26,7 +24,7 @@ from podium.server.admission.rules import violations
 class Admitted:
     """A spec that can run."""
 
-    spec: JobSpec
+    spec: JobSpecMessage
     """Every default filled in."""
     classes: tuple[str, ...]
     """In the order of the model's outputs."""
@@ -72,7 +70,7 @@ class Admission:
         findings.conclude()
         if card is None or classes is None:
             raise AssertionError("a spec without backbone or classes passed the checks")
-        return Admitted(spec=resolve(wire.from_proto(JobSpec, spec), card, len(classes)), classes=classes)
+        return Admitted(spec=resolve(spec, card, len(classes)), classes=classes)
 
     def _check_weights(self, spec: JobSpecMessage, card: BackboneCard | None, findings: Findings) -> None:
         weights = spec.weights

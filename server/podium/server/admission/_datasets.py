@@ -47,13 +47,13 @@ class Datasets:
         if kind is None:
             return None
         message: Message = getattr(spec, kind)
-        dataset = from_proto(DATACLASSES[message.DESCRIPTOR.name], message)
         field, declared = f"spec.{kind}", tuple(spec.classes)
-        if isinstance(dataset, TorchvisionDataset):
-            return self._in_torchvision(field, dataset, declared, findings)
         key = (kind, message.SerializeToString(deterministic=True), declared)
         seen = self._looks.recent(key)
         if seen is None:
+            dataset = from_proto(DATACLASSES[message.DESCRIPTOR.name], message)
+            if isinstance(dataset, TorchvisionDataset):
+                return self._in_torchvision(field, dataset, declared, findings)
             seen = in_thread(self._looks.take, key, lambda: self._look(field, dataset, declared))
         findings.include(seen.findings)
         return seen.classes

@@ -28,15 +28,13 @@ class JobServicer:
         self._desk = desk
         self._watches = watches
 
-    async def CreateJob(self, request: pb.CreateJobRequest, context: Any) -> pb.CreateJobResponse:
+    async def CreateJob(self, request: pb.CreateJobRequest, context: Any) -> bytes:
         """See the contract."""
-        return pb.CreateJobResponse(job=wire.to_proto(await on_loop(self._desk.create, request)))
+        return _answer(await on_loop(self._desk.create, request))
 
     async def GetJob(self, request: pb.GetJobRequest, context: Any) -> bytes:
         """See the contract."""
-        job = await on_loop(self._desk.serialized, request.job_id)
-        # A message within a message is written as bytes are; of GetJobResponse it is the field 1, as of BytesValue.
-        return BytesValue(value=job).SerializeToString()
+        return _answer(await on_loop(self._desk.serialized, request.job_id))
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
         """See the contract."""
@@ -79,3 +77,8 @@ class JobServicer:
     def WatchJobs(self, request: pb.WatchJobsRequest, context: Any) -> AsyncGenerator[bytes, None]:
         """See the contract."""
         return self._watches.watch(request.after_sequences, batched=request.batched)
+
+
+def _answer(job: bytes) -> bytes:
+    """The response that has a job's message as its field 1, where BytesValue has its bytes: both are written alike."""
+    return BytesValue(value=job).SerializeToString()

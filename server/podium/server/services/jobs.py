@@ -9,7 +9,7 @@ from podium.api.v1.job_service_pb2 import CreateJobRequest, ListJobsRequest
 from podium.jobs import wire
 from podium.jobs.errors import FieldViolation, InvalidSpecError, NotFoundError, OutOfRangeError
 from podium.jobs.job import Job
-from podium.jobs.spec import Priority
+from podium.jobs.spec import JobSpec, Priority
 from podium.jobs.states import State
 from podium.jobs.store import JobStore, NewJob
 from podium.server.access import DEFAULT_PROJECT, facts
@@ -46,8 +46,8 @@ class Jobs:
         self._admission = admission
         self._outlook = outlook
 
-    def create(self, request: CreateJobRequest) -> Job:
-        """Accepts a job, or says everything that is wrong with it; with validate_only the job has no id.
+    def create(self, request: CreateJobRequest) -> bytes:
+        """Accepts a job, or says everything that is wrong with it; with validate_only the job has no id. Its message.
 
         Raises:
             InvalidSpecError: the spec is not valid.
@@ -64,38 +64,38 @@ class Jobs:
             if earlier is None:
                 raise
             return earlier
+        _check_unknown(request)
         if request.validate_only:
-            return Job(
-                id="",
+            return job_pb2.Job(
                 project=project,
                 spec=admitted.spec,
-                state=State.QUEUED,
+                state=job_pb2.Job.STATE_QUEUED,
                 classes=admitted.classes,
                 created_by=_creator(),
-            )
+            ).SerializeToString()
         new_job = NewJob(
             project=project,
-            spec=admitted.spec,
+            spec=wire.from_proto(JobSpec, admitted.spec),
+            message=admitted.spec,
             classes=admitted.classes,
             request_id=request.request_id,
             asked=asked,
             created_by=_creator(),
             trace_parent=in_hand().trace_parent,
-            unknown=_unknown(request),
         )
         try:
-            job, new = self._store.create(new_job)
+            made = self._store.submit(new_job)
         except NotFoundError:
             # The checkpoint that it starts from was deleted since it was admitted: now the field is named.
             self._admission.admit(request)
             raise
-        in_hand().job_id = job.id
-        facts().target = job.id
-        if not new:
-            _LOG.info("repeated the request for %s", job.id)
-        return self._outlook.explained([job])[0]
+        in_hand().job_id = made.id
+        facts().target = made.id
+        if not made.new:
+            _LOG.info("repeated the request for %s", made.id)
+        return self._explained(made.state, made.message)
 
-    def _earlier(self, request: CreateJobRequest, project: str, asked: str) -> Job | None:
+    def _earlier(self, request: CreateJobRequest, project: str, asked: str) -> bytes | None:
         """The job that the same request made before, when its spec was still good."""
         if not request.request_id or request.validate_only:
             return None
@@ -104,15 +104,13 @@ class Jobs:
             return None
         facts().target = earlier.id
         _LOG.info("repeated the request for %s", earlier.id)
-        return self._outlook.explained([earlier])[0]
-
-    def get(self, job_id: str) -> Job:
-        """The job as it stands, with what it waits for."""
-        return self._outlook.explained([self._store.get(job_id)])[0]
+        return self.serialized(earlier.id)
 
     def serialized(self, job_id: str) -> bytes:
-        """As `get`, as the bytes of a message, for who only passes it on."""
-        state, data = self._store.serialized(job_id)
+        """The job as it stands, with what it waits for: its message."""
+        return self._explained(*self._store.serialized(job_id))
+
+    def _explained(self, state: State, data: bytes) -> bytes:
         # Two messages of one type, one after the other, are their union.
         return data + self._outlook.of_serialized(data, self._store.place) if state is State.QUEUED else data
 
@@ -221,11 +219,7 @@ def _wrong(field: str, description: str) -> InvalidSpecError:
     return InvalidSpecError([FieldViolation(field=field, description=description)])
 
 
-def _unknown(request: CreateJobRequest) -> bytes:
-    spec = wire.unknown_in(request.spec)
-    size = spec.ByteSize()
-    if size > _MOST_UNKNOWN:
-        raise InvalidSpecError(
-            [FieldViolation(field="spec", description=f"{size} bytes of it are fields that this server does not know")]
-        )
-    return job_pb2.Job(spec=spec).SerializeToString() if size else b""
+def _check_unknown(request: CreateJobRequest) -> None:
+    # What is unknown is a part of all, and to tell it apart takes as long as all else.
+    if request.spec.ByteSize() > _MOST_UNKNOWN and (size := wire.unknown_in(request.spec).ByteSize()) > _MOST_UNKNOWN:
+        raise _wrong("spec", f"{size} bytes of it are fields that this server does not know")
