@@ -20,6 +20,7 @@ import torch
 from rich.progress import track
 
 from podium.client import load_spec
+from podium.jobs import wire
 from podium.jobs.catalogue import find_backbone
 from podium.jobs.datasets import split_index
 from podium.jobs.job import Job
@@ -121,7 +122,7 @@ def _tested(spec: JobSpec, features: Path, threads: int) -> dict[str, float]:
     if index is None or card is None:
         raise SystemExit("the spec names no training split, or a backbone that is not in the catalogue")
     classes = tuple(spec.classes) or index.classes
-    resolved = resolve(spec, card, len(classes))
+    resolved = wire.from_proto(JobSpec, resolve(wire.to_proto(spec), card, len(classes)))
     job = Job(id="job-study", project="study", spec=resolved, state=State.RUNNING, classes=classes)
     with tempfile.TemporaryDirectory() as folder:
         context = _SharedFeatures(Path(folder), features)
