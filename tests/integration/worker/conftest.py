@@ -1,10 +1,12 @@
 """A machine of the pool: a real Redis, real agents, supervisors and horses, a tiny backbone on a CPU."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import psutil
@@ -27,7 +29,30 @@ from tests.tiny import tiny_images, tiny_spec
 LEASES = Leases(attempt=6, starting=60, node=6)
 NODE = "here"
 MARK = "marked-password"
+#: All that runs on a machine.
+PROGRAMS = tuple(f"podium.worker{part}" for part in ("", ".slot", ".horse", ".torchrun", ".rank"))
 _ROOT = str(Path(__file__).parents[3])
+
+
+def gone(process: psutil.Process) -> bool:
+    """Whether a process has ended; one that nobody has waited for yet has."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def send(number: signal.Signals, processes: Iterable[psutil.Process]) -> None:
+    """Signals those that are there still: one may end for another's end."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+
+
+def kill_at_once(processes: Iterable[psutil.Process]) -> None:
+    """As if their machine lost its power: none lives to see another one die, for which it would save its work."""
+    send(signal.SIGSTOP, processes)
+    send(signal.SIGKILL, processes)
 
 
 class Site:
@@ -110,28 +135,34 @@ class Site:
 
         self.until(written, f"a checkpoint of attempt {attempt}")
 
-    def processes(self, module: str) -> list[psutil.Process]:
-        """The descendants of this test's processes that run a module; orphans too."""
-        found = []
-        for process in psutil.process_iter(["cmdline", "environ", "status"]):
+    def processes(self, *modules: str) -> list[psutil.Process]:
+        """The descendants of this test's processes that run one of the modules, in their order; orphans too."""
+        found: list[tuple[int, psutil.Process]] = []
+        for process in psutil.process_iter(["cmdline", "create_time", "environ", "status"]):
             ours = (process.info["environ"] or {}).get("PODIUM_ARTIFACTS") == self.settings.artifacts
-            if ours and module in (process.info["cmdline"] or ()) and process.info["status"] != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        return found
+            module = next((word for word in process.info["cmdline"] or () if word in modules), None)
+            if ours and module and process.info["status"] != psutil.STATUS_ZOMBIE:
+                found.append((modules.index(module), process))
+        return [process for _, process in sorted(found, key=lambda one: one[0])]
 
     def told_in_ps(self) -> list[str]:
         """The arguments of processes of this machine that hold the password."""
         words = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
         return [line for line in words if MARK in line]
 
-    def horse(self) -> psutil.Process:
-        """The process of slot 0: of its attempt, or where none runs the spare one, which is the younger."""
+    def horse(self, slot: int = 0, *, node: str = NODE) -> psutil.Process:
+        """The process of a slot: of its attempt, or where none runs the spare one, which is the younger."""
 
-        def found() -> list[psutil.Process]:
-            return [one for one in self.processes("podium.worker.horse") if one.cmdline()[3].endswith(":0")]
+        found: list[psutil.Process] = []
 
-        self.until(found, "a horse")
-        return min(found(), key=lambda one: one.create_time())
+        def there() -> bool:
+            # By what it was called when it was seen: it may have ended since.
+            horses = self.processes("podium.worker.horse")
+            found[:] = [one for one in horses if one.info["cmdline"][3].endswith(f":{node}:{slot}")]
+            return bool(found)
+
+        self.until(there, "a horse")
+        return min(found, key=lambda one: one.info["create_time"])
 
     def until(self, condition: Callable[[], object], what: str, seconds: float = 120) -> None:
         """Waits until a condition holds."""
@@ -142,9 +173,8 @@ class Site:
 
     def kill_everything(self) -> None:
         """As if the machine lost its power."""
-        for module in ("podium.worker", "podium.worker.slot", "podium.worker.horse"):
-            for process in self.processes(module):
-                process.kill()
+        while left := self.processes(*PROGRAMS):  # again, as one may have been starting another
+            kill_at_once(left)
         for agent in self.agents:
             agent.wait()
 

@@ -1,7 +1,9 @@
 """Bad input ends in a sentence and leaves the queue intact; good input of every kind trains between it.
 
-One stack for all, as `podium up --local` starts it: Redis, a server, a worker of two slots. Bad and good jobs take
-turns in its queue. Long, because a second file would be a second stack to start.
+One stack for all, as `podium up --local` starts it: Redis, a server, a worker of two slots. Its server takes all jobs.
+Some, bad and good by turns, go through its queue. The others wait for a pool that has no machine, and their attempts
+run here: a process for each would tell no more, and import torch first. Long, because a second file would be a second
+stack to start.
 """
 
 import io
@@ -16,8 +18,7 @@ import tarfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import chain, zip_longest
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ import pyarrow
 import pytest
 import safetensors.torch
 import timm
+import torch
 from PIL import Image
 from pyarrow import parquet
 
@@ -51,7 +53,14 @@ from podium.client import (
     WebDataset,
     Weights,
 )
-from podium.jobs.spec import Dataset
+from podium.jobs.artifacts import ArtifactStore
+from podium.jobs.events import merge_metrics
+from podium.jobs.job import Node, NodeState, Slot
+from podium.jobs.settings import Settings
+from podium.jobs.spec import Dataset, Resources
+from podium.jobs.store import Leases, MemoryStore, NewJob
+from podium.worker.attempt import Attempt
+from podium.worker.stop import StopFlag
 
 CLASSES = ("a", "b", "c")
 SECONDS = 240
@@ -308,18 +317,66 @@ def folder_for(root: Path, name: str) -> Path:
     return folder
 
 
+#: What goes through the queue of the stack, in this order, bad and good by turns.
+QUEUED = (
+    "a truncated JPEG",
+    "shards",
+    "a state dict with a pickle in it",
+    "class folders, one image of 102 broken",
+)
+
+
+def built(name: str, root: Path, client: Client, resources: Resources) -> JobHandle:
+    """A job that the server has taken; if it is a bad one, its files are then as bad as they are to be."""
+    folder, build = folder_for(root, name), BAD[name].build if name in BAD else GOOD[name]
+    handle = client.submit(replace(build(folder), resources=resources))
+    if name in BAD:
+        BAD[name].spoil(folder)
+    return handle
+
+
 @pytest.fixture(scope="module")
 def jobs(client: Client, root: Path) -> dict[str, JobHandle]:
-    """All jobs, in the order of the queue: a bad one, a good one, and so on."""
-    handles = {}
-    bad_and_good = chain.from_iterable(zip_longest(BAD, GOOD))
-    for name in filter(None, bad_and_good):
-        folder = folder_for(root, name)
-        build = BAD[name].build if name in BAD else GOOD[name]
-        handles[name] = client.submit(build(folder))
-        if name in BAD:
-            BAD[name].spoil(folder)
-    return handles
+    """The jobs of the queue."""
+    return {name: built(name, root, client, Resources()) for name in QUEUED}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job."""
+
+    job: Job
+    metrics: dict[str, dict[int, float]]
+    checkpoints: int
+
+
+@pytest.fixture
+def outcome(client: Client, jobs: dict[str, JobHandle], root: Path) -> Iterator[Callable[[str], Outcome]]:
+    """A job by its name, once it has ended: in the stack, or of one attempt here."""
+
+    def find(name: str) -> Outcome:
+        if name not in jobs:
+            return attempted(built(name, root, client, Resources(pool="by-hand")).job(), root / "by-hand")
+        job, series = ended(jobs[name]), jobs[name].metrics()
+        points = {metric: dict(zip(one.steps, one.values, strict=True)) for metric, one in series.items()}
+        return Outcome(job, points, len(jobs[name].checkpoints()))
+
+    threads = torch.get_num_threads()
+    yield find
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+
+
+def attempted(job: Job, artifacts: Path) -> Outcome:
+    """One attempt of a job in this process, on a ledger in memory."""
+    store = MemoryStore()
+    store.heartbeat(Node(id="n", pool=job.spec.resources.pool, state=NodeState.READY, slots=(Slot(index=0),)))
+    own, _ = store.create(NewJob(project="p", spec=job.spec, classes=job.classes))
+    settings = Settings(redis_url="", redis_password=None, artifacts="", data_roots=(), leases=Leases())
+    assignment = store.dispatch(own.id, "n", 0)
+    Attempt(store, ArtifactStore(str(artifacts)), assignment, settings, StopFlag(), threads=1).run()
+    points = merge_metrics(list(store.metrics(own.id)))
+    return Outcome(store.get(own.id), points, len(store.checkpoints(own.id)))
 
 
 def ended(handle: JobHandle) -> Job:
@@ -337,10 +394,10 @@ def assert_failed(job: Job, cause: Cause, message: str, remedy: str) -> None:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_a_worker_cannot_use_ends_the_job_with_what_it_is_and_the_remedy(jobs, name):
+def test_what_a_worker_cannot_use_ends_the_job_with_what_it_is_and_the_remedy(outcome, name):
     bad = BAD[name]
 
-    assert_failed(ended(jobs[name]), bad.cause, bad.message, bad.remedy)
+    assert_failed(outcome(name).job, bad.cause, bad.message, bad.remedy)
 
 
 def test_a_pickle_among_weights_is_not_run(jobs, root):
@@ -350,18 +407,17 @@ def test_a_pickle_among_weights_is_not_run(jobs, root):
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_every_kind_of_dataset_is_trained_on_and_evaluated(jobs, name):
-    job = ended(jobs[name])
-    metrics = jobs[name].metrics()
+def test_every_kind_of_dataset_is_trained_on_and_evaluated(outcome, name):
+    found = outcome(name)
 
-    assert job.error is None
-    assert State.SUCCEEDED is job.state
-    steps = metrics["train/loss"].steps
-    assert list(range(1, len(steps) + 1)) == list(steps)
+    assert found.job.error is None
+    assert State.SUCCEEDED is found.job.state
+    steps = list(found.metrics["train/loss"])
+    assert list(range(1, len(steps) + 1)) == steps
     for metric in ("val/loss", "val/top1", "val/top2", "val/expected_accuracy", "data/unreadable"):
-        assert steps[-1] == metrics[metric].steps[-1], metric
-    assert ("test/top1" in metrics) == (name == "a dataset of torchvision")
-    assert jobs[name].checkpoints()
+        assert steps[-1] == list(found.metrics[metric])[-1], metric
+    assert ("test/top1" in found.metrics) == (name == "a dataset of torchvision")
+    assert found.checkpoints
 
 
 def test_an_image_that_is_skipped_is_counted_and_named(jobs):

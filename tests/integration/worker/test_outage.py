@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import psutil
 from rq import Queue
 
 from podium.jobs.delivery import FUNCTION, payload, queue_name
 from podium.jobs.job import Cause, Job
 from podium.jobs.states import State
-from tests.integration.worker.conftest import NODE
+from tests.integration.worker.conftest import NODE, gone
 from tests.integration.worker.test_stopping import log, start
 
 
@@ -17,18 +16,6 @@ def run_on(site: Any, slot: int, job: Job) -> None:
     queue = Queue(queue_name(NODE, slot), connection=site.client, serializer="json")
     # RQ's own idea of how long a job may take means nothing.
     queue.enqueue_call(FUNCTION, kwargs=payload(assignment), timeout=1)
-
-
-def horse_of(site: Any, slot: int) -> psutil.Process:
-    """The attempt's process: it is older than the spare one."""
-    found: list[psutil.Process] = [
-        one for one in site.processes("podium.worker.horse") if one.cmdline()[3].endswith(f":{slot}")
-    ]
-    return min(found, key=lambda one: one.create_time())
-
-
-def gone(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
 def test_what_ends_or_stalls_while_redis_is_away_is_told_when_it_is_back_and_no_supervisor_leaves(
@@ -42,7 +29,7 @@ def test_what_ends_or_stalls_while_redis_is_away_is_told_when_it_is_back_and_no_
     site.until(lambda: (scratch / "at").exists(), "the one to be where it waits")
     run_on(site, 1, hanging)
     site.until(lambda: len(site.steps(hanging)) == 2, "the other to hang")
-    hung = horse_of(site, 1)
+    hung = site.horse(1)
     # RQ's own commands kill without a checkpoint: nobody listens to them.
     channels = site.client.pubsub_channels("rq:*")
 

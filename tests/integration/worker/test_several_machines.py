@@ -21,6 +21,7 @@ from podium.server.dispatcher import Dispatcher, Leader, Reconciler, RqDelivery,
 from podium.worker.fit.local import LocalContext
 from podium.worker.ranks import Ranks
 from podium.worker.stop import StopFlag
+from tests.integration.worker.conftest import PROGRAMS, gone, kill_at_once, send
 
 LEASES = Leases(attempt=6, starting=60, node=6)
 ADDRESSES = {"n1": "127.0.0.1", "n2": "127.0.0.2"}
@@ -49,17 +50,13 @@ class Pool:
 
     def of(self, node: str) -> list[psutil.Process]:
         """Everything that runs on a machine."""
-        modules = ("podium.worker", "podium.worker.slot", "podium.worker.horse")
-        found = [one for module in modules for one in self.site.processes(module)]
-        found += self.ranks()
-        return [one for one in found if any(node in word.split(":") or word == node for word in one.cmdline())]
+        found = self.site.processes(*PROGRAMS)
+        words = [(one, one.info["cmdline"]) for one in found]
+        return [one for one, line in words if any(node in word.split(":") or word == node for word in line)]
 
     def ranks(self) -> list[psutil.Process]:
-        return [*self.site.processes("podium.worker.rank"), *self.site.processes("podium.worker.torchrun")]
-
-    def signal(self, node: str, number: signal.Signals) -> None:
-        for process in self.of(node):
-            process.send_signal(number)
+        found: list[psutil.Process] = self.site.processes("podium.worker.rank", "podium.worker.torchrun")
+        return found
 
     def running(self, job: Job, attempt: int) -> Attempt:
         """The attempt, once it has done a step."""
@@ -94,26 +91,21 @@ def test_whatever_befalls_one_of_two_machines_ends_the_attempt_on_both_and_says_
     failed = site.wait_for(broken, State.FAILED)
     job = site.create(images, resources=BOTH, display_name="march")
 
-    def horse(node: str) -> psutil.Process:
-        found: psutil.Process = next(one for one in pool.of(node) if one.children() and "horse" in one.cmdline()[2])
-        return found
-
     placed = pool.running(job, 1).members
-    horse("n2").kill()
+    site.horse(node="n2").kill()
     follower = pool.ended(job, 1)
 
     pool.running(job, 2)
     orphans = pool.ranks()
-    horse("n1").kill()
+    site.horse(node="n1").kill()
     head = pool.ended(job, 2)
     psutil.wait_procs(orphans, timeout=20)
 
     pool.running(job, 3)
     stopped = pool.of("n2")
-    pool.signal("n2", signal.SIGSTOP)
+    send(signal.SIGSTOP, stopped)
     lost = pool.ended(job, 3)
-    for process in stopped:
-        process.send_signal(signal.SIGCONT)
+    send(signal.SIGCONT, stopped)
 
     pool.running(job, 4)
     agents["n2"].terminate()
@@ -122,7 +114,7 @@ def test_whatever_befalls_one_of_two_machines_ends_the_attempt_on_both_and_says_
     pool.start("n2", PODIUM_TRAINER=DRILL)
 
     pool.running(job, 5)
-    pool.signal("n2", signal.SIGKILL)
+    kill_at_once(pool.of("n2"))
     died = pool.ended(job, 5)
     site.store.cancel(job.id, "enough")
 
@@ -133,7 +125,7 @@ def test_whatever_befalls_one_of_two_machines_ends_the_attempt_on_both_and_says_
     killed = "the attempt's process was killed by signal 9 (SIGKILL) on"
     assert (Cause.INTERNAL, f"{killed} n2") == (follower.cause, follower.outcome)
     assert (Cause.INTERNAL, f"{killed} n1") == (head.cause, head.outcome)
-    assert not [one for one in orphans if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    assert all(map(gone, orphans))
     for ended in (lost, died):
         assert (Cause.NODE_LOST, "the machine n2 was lost") == (ended.cause, ended.outcome)
     assert Cause.PREEMPTED is drained.cause
@@ -167,7 +159,7 @@ def _digest(folder: Path) -> str:
 
 
 def test_a_job_paused_on_two_machines_ends_with_the_bits_of_one_that_ran_on_one_machine(pool, site, images, tmp_path):
-    parts = {"epochs": 8, "checkpoints": CheckpointPolicy(every_epochs=4)}
+    parts = {"epochs": 8, "checkpoints": CheckpointPolicy(every_epochs=4), "display_name": "1"}
     for node in ADDRESSES:
         pool.start(node, PODIUM_TRAINER=PATIENT)
     job = site.create(images, resources=BOTH, **parts)

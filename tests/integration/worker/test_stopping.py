@@ -9,7 +9,7 @@ from podium.jobs.job import Cause, Job, NodeState
 from podium.jobs.states import State
 from podium.jobs.store import Drain
 from podium.worker.attempt import DRAINED, PAUSED, PREEMPTED
-from tests.integration.worker.conftest import NODE
+from tests.integration.worker.conftest import NODE, gone, send
 
 LONG = "steps 100000, pause 0.02"
 
@@ -68,7 +68,7 @@ def test_an_attempt_that_does_not_save_its_work_in_time_is_killed(site, images):
     done = site.wait_for(job, State.CANCELLED)
 
     assert "asked to stop, it had not saved its work after 2 seconds" == done.attempts[0].outcome
-    assert not horse.is_running()
+    assert gone(horse)
 
 
 def test_an_attempt_that_hangs_is_killed_with_its_stacks_in_the_log_and_tried_again(site, images):
@@ -89,14 +89,14 @@ def test_an_attempt_that_hangs_is_killed_with_its_stacks_in_the_log_and_tried_ag
 
 def test_a_process_that_dies_before_it_begins_is_a_failure_like_any_other(site, images):
     start(site)
-    job = site.create(images, display_name="steps 3")
+    # One that gets its order all the same does not come to its end before it is killed.
+    job = site.create(images, display_name="steps 3, hold-step 1")
     site.horse().suspend()
     site.dispatch(job)
 
     def back_in_line() -> bool:
         # One that has not had its order yet is replaced by another one.
-        for process in site.processes("podium.worker.horse"):
-            process.kill()
+        send(signal.SIGKILL, site.processes("podium.worker.horse"))
         return site.state(job) is State.QUEUED
 
     site.until(back_in_line, "the job to be back in line")
