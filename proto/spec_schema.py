@@ -88,7 +88,11 @@ class _Maker:
             schema = self._single(field, rules)
         words = [self._comments.get(field.full_name, "")]
         if field.enum_type is not None:
-            words += [f"{name}: {self._comments[f'{field.enum_type.full_name}.{name}']}" for name in _names(field)]
+            names = _names(field)
+            words += [f"{name}: {self._comments[f'{field.enum_type.full_name}.{name}']}" for name in names.values()]
+            told = re.compile(rf"\b({'|'.join(names.values())})\b")
+            short = {name: short for short, name in names.items()}
+            words = [told.sub(lambda found: short[found[1]], text) for text in words]
         return {"description": "\n\n".join(words), **schema}
 
     def _single(self, field: Any, rules: Any) -> Schema:
@@ -99,7 +103,7 @@ class _Maker:
                 self.parts[name] = self.message(field.message_type.full_name)
             return {"$ref": f"#/$defs/{name}"}
         if field.enum_type is not None:
-            return {"enum": _names(field)}
+            return {"enum": [*_names(field), *_names(field).values()]}
         match field.cpp_type:
             case FieldDescriptor.CPPTYPE_BOOL:
                 return {"type": "boolean"}
@@ -128,9 +132,10 @@ class _Maker:
         return told.Extensions[self._pool.FindExtensionByName(f"buf.validate.{extension}")]
 
 
-def _names(field: Any) -> list[str]:
-    """What an enum may be; 0 is what nobody writes."""
-    return [value.name for value in field.enum_type.values if value.number]
+def _names(field: Any) -> dict[str, str]:
+    """What an enum may be: its short name, as podium.client reads it -> the contract's; 0 is what nobody writes."""
+    prefix = field.enum_type.values_by_number[0].name.removesuffix("UNSPECIFIED")
+    return {value.name.removeprefix(prefix).lower(): value.name for value in field.enum_type.values if value.number}
 
 
 def _words(rules: Any, words: Mapping[str, str]) -> Schema:

@@ -37,7 +37,7 @@ def test_every_example_is_valid(path):
     assert [] == problems(yaml.safe_load(path.read_text()))
 
 
-@pytest.mark.parametrize("change", [change for change, _, _ in MISTAKES], ids=str)
+@pytest.mark.parametrize("change", [change for change, _, _ in MISTAKES], ids=lambda change: str(change)[:60])
 def test_every_mistake_that_the_client_names_is_one_by_the_schema(change):
     # PyYAML reads 1e-3 as text, which the client puts right.
     text = SPEC.replace("1e-3", "0.001")
@@ -132,8 +132,14 @@ def test_the_defaults_are_those_that_a_spec_gets():
     properties = SCHEMA["properties"]
 
     assert (spec.epochs, spec.batch_size) == tuple(properties[name]["default"] for name in ("epochs", "batch_size"))
-    assert ("PRIORITY_NORMAL", {"1": 1.0}) == (properties["priority"]["default"], properties["k"]["default"])
+    assert ("normal", {"1": 1.0}) == (properties["priority"]["default"], properties["k"]["default"])
     assert "expected_accuracy" == SCHEMA["$defs"]["Evaluation"]["properties"]["monitor"]["default"]
+
+
+def test_an_enum_may_be_written_as_the_client_reads_it_and_as_the_contract_calls_it():
+    assert [] == problems(PLAIN | {"priority": "high"})
+    assert [] == problems(PLAIN | {"priority": "PRIORITY_HIGH"})
+    assert problems(PLAIN | {"priority": "top"})
 
 
 def test_every_field_says_what_it_is():
@@ -144,4 +150,4 @@ def test_every_field_says_what_it_is():
         if not shown.get("description")
     ]  # fmt: skip
     assert [] == silent
-    assert "PRECISION_BF16: bfloat16" in SCHEMA["properties"]["precision"]["description"]
+    assert "bf16: bfloat16" in SCHEMA["properties"]["precision"]["description"]

@@ -1,7 +1,8 @@
 """Checks a document from outside against a message's descriptor, and says every mistake in the user's words."""
 
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
 from difflib import get_close_matches
 from typing import Any
@@ -17,6 +18,8 @@ _INTEGERS = {
     FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
     FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
 }
+#: As text; with more digits no integer type of protobuf holds it.
+_WHOLE = re.compile(r"-?[0-9]{1,20}")
 _FLOATS = (FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT)
 
 Violations = list[FieldViolation]
@@ -65,6 +68,8 @@ def _map(entry: Descriptor, value: Any, path: str, violations: Violations) -> di
     clean = {}
     for key, child in value.items():
         name = _single(key_field, key, f"{path}[{key}]", violations)
+        if str(name) in clean:
+            _say(violations, f"{path}[{key}]", "stands here twice")
         clean[str(name)] = _single(value_field, child, f"{path}[{key}]", violations)
     return clean
 
@@ -86,42 +91,65 @@ def _single(field: FieldDescriptor, value: Any, path: str, violations: Violation
 
 
 def _enum(enum: EnumDescriptor, value: Any, path: str, violations: Violations) -> Any:
-    names = [name for name, member in enum.values_by_name.items() if member.number]
+    names = short_names(enum)
+    if value in names.values():
+        return value
     if value not in names:
-        written = str(value).upper()
-        # Without what all of them begin with: high for PRIORITY_HIGH.
-        meant = [name for name in names if name.endswith(f"_{written}")]
-        near = f"; did you mean {meant[0]}?" if meant else _nearest(written, names)
+        near = _nearest(str(value).lower(), names)
         _say(violations, path, f"{_shown(value)} is none of {', '.join(names)}{near}")
-    return value
+        return value
+    return names[value]
+
+
+def short_names(enum: EnumDescriptor) -> dict[str, str]:
+    """What may be written -> what the contract calls it: high -> PRIORITY_HIGH."""
+    prefix = enum.values_by_number[0].name.removesuffix("UNSPECIFIED")
+    return {name.removeprefix(prefix).lower(): name for name, member in enum.values_by_name.items() if member.number}
+
+
+def shortened(message: Descriptor, document: Mapping[str, Any]) -> dict[str, Any]:
+    """A document as protobuf writes it, with the short names of enums."""
+    return {name: _shortened(message.fields_by_name[name], value) for name, value in document.items()}
+
+
+def _shortened(field: FieldDescriptor, value: Any) -> Any:
+    if field.enum_type is not None:
+        return {name: short for short, name in short_names(field.enum_type).items()}.get(value, value)
+    part = field.message_type
+    # Neither a map nor a list of the spec holds an enum.
+    if part is None or part.GetOptions().map_entry or not isinstance(value, dict):
+        return value
+    return shortened(part, value)
 
 
 def _integer(value: Any, low: int, high: int, path: str, violations: Violations) -> Any:
-    if isinstance(value, str) and value.lstrip("-").isdigit():
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
         value = int(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         _say(violations, path, f"{_shown(value)} should be a whole number")
     elif not low <= value <= high:
-        _say(violations, path, f"{value} should be from {low} to {high}")
+        _say(violations, path, f"{_shown(value)} should be from {low} to {high}")
     return value
 
 
 def _float(value: Any, path: str, violations: Violations) -> Any:
-    if isinstance(value, str):
-        # YAML reads 1e-3, without a point, as text.
-        try:
-            value = float(value)
-        except ValueError:
-            _say(violations, path, f"{_shown(value)} should be a number")
-            return value
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         _say(violations, path, f"{_shown(value)} should be a number")
-    elif not math.isfinite(value):
-        # Whether it may be is the server's to say; JSON has these three as text only.
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value
+        return value
+    try:
+        # YAML reads 1e-3, without a point, as text.
+        number = float(value)
+    except ValueError:
+        _say(violations, path, f"{_shown(value)} should be a number")
+        return value
+    except OverflowError:
+        number = -math.inf if value < 0 else math.inf  # type: ignore[operator]  # text overflows to infinity by itself
+    if math.isfinite(number):
+        return number
+    # Whether it may be is the server's to say; JSON has these three as text only.
+    return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
 
 
 def _check_presence(message: Descriptor, clean: dict[str, Any], path: str, violations: Violations) -> None:
@@ -176,7 +204,10 @@ def _all_of(names: list[str]) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

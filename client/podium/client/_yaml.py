@@ -7,6 +7,8 @@
     k: {1: 0.5, 5: 0.5}
     subset: {temperature: 1}
 
+The values of enums may be written short, as `high` for PRIORITY_HIGH.
+
 What only the server can know (does the path exist, is m below the number of classes) is the server's to say.
 """
 
@@ -19,7 +21,7 @@ import yaml
 from google.protobuf import json_format
 
 from podium.api.v1 import spec_pb2
-from podium.client._schema import check
+from podium.client._schema import check, shortened
 from podium.client._wire import to_json
 from podium.jobs.errors import FieldViolation, InvalidSpecError
 from podium.jobs.spec import Dataset, JobSpec, Weights
@@ -58,7 +60,7 @@ def load_spec(source: str | Path) -> JobSpec:
 
 def dump_spec(spec: JobSpec) -> str:
     """The YAML of a spec; `load_spec` reads it back."""
-    document = to_json(spec)
+    document = shortened(spec_pb2.JobSpec.DESCRIPTOR, to_json(spec))
     # JSON has no other keys than text, and protobuf writes large integers as text; YAML needs neither.
     document["k"] = {int(rank): weight for rank, weight in document["k"].items()}
     document["labels"] = dict(sorted(document["labels"].items()))  # on the wire they have no order

@@ -183,7 +183,12 @@ def test_the_schema_is_written_for_an_editor(tmp_path, say):
 def test_sorters_are_listed_with_what_they_take(say):
     listed = say(0, "sorters")
 
-    for told in ("odd_even", "steepness = 2 (at least 1e-06, at most 1000000)", "A baseline. The smooth top-k support"):
+    for told in (
+        "odd_even",
+        "steepness = 2 (at least 1e-06, at most 1000000)",
+        "distribution = cauchy",
+        "A baseline. The smooth top-k support",
+    ):
         assert told in listed
 
 

@@ -228,7 +228,7 @@ BAD = {
         build=with_a_cut_jpeg,
         cause=Cause.DATA,
         message=r"^/.*/train/b/4\.jpg is no readable image: .*truncated",
-        remedy="repair or remove the image, or set unreadable to UNREADABLE_SKIP",
+        remedy="repair or remove the image, or write unreadable: skip",
     ),
     "a PNG of 60,000 x 60,000 pixels": Bad(
         build=with_a_huge_png,

@@ -122,6 +122,25 @@ def test_what_a_job_needs_of_the_pool_is_written_like_the_rest():
     assert spec == load_spec(dump_spec(spec))
 
 
+@pytest.mark.parametrize(
+    ("written", "means"),
+    [
+        ("priority: high", "priority: PRIORITY_HIGH"),
+        ("precision: bf16", "precision: PRECISION_BF16"),
+        ("unreadable: skip", "unreadable: UNREADABLE_SKIP"),
+        ("preprocessing: {resize: squash}", "preprocessing: {resize: RESIZE_SQUASH}"),
+        ("bitonic: {distribution: logistic_phi}", "bitonic: {distribution: DISTRIBUTION_LOGISTIC_PHI}"),
+    ],
+)
+def test_the_value_of_an_enum_may_be_written_short_and_is_dumped_so(written, means):
+    rest = SPEC.replace("subset: {temperature: 2}", "" if "bitonic" in written else "soft_sort: {}")
+    spec = load_spec(rest + written)
+    dumped = dump_spec(spec)
+
+    assert spec == load_spec(rest + means) == load_spec(dumped)
+    assert not any(value.isupper() and "_" in value for value in dumped.replace("}", " ").split())
+
+
 def test_what_is_dumped_is_read_back():
     spec = load_spec(SPEC + 'labels: {team: "1", x: a}\nseed: 9007199254740993\n')
 
@@ -147,13 +166,17 @@ MISTAKES: list[tuple[tuple[str, str], str, str]] = [
     (("head:", "m: yes\nhead:"), "spec.m", "True should be a whole number"),
     (("head:", "m: 2.5\nhead:"), "spec.m", "2.5 should be a whole number"),
     (("learning_rate: 1e-3", "learning_rate: fast"), "spec.adamw.learning_rate", "'fast' should be a number"),
-    (("head:", "precision: bf16\nhead:"), "spec.precision", "'bf16' is none of PRECISION_FP32, PRECISION_BF16"),
-    (("head:", "priority: high\nhead:"), "spec.priority", "did you mean PRIORITY_HIGH?"),
+    (("head:", "precision: bf8\nhead:"), "spec.precision", "'bf8' is none of fp32, bf16, fp16"),
+    (("head:", "priority: HIGH\nhead:"), "spec.priority", "did you mean high?"),
+    (("head:", "priority: unspecified\nhead:"), "spec.priority", "is none of low, normal, high, urgent"),
+    (("head:", "priority: 3\nhead:"), "spec.priority", "3 is none of low, normal, high, urgent"),
     (("head:", "resources: {node: 2}\nhead:"), "spec.resources.node", "did you mean nodes?"),
     (("head:", "resources: {gpu_model: 100}\nhead:"), "spec.resources.gpu_model", 'should be text, such as "100"'),
     (("head:", "resources: {min_memory_gib: 40GiB}\nhead:"), "spec.resources.min_memory_gib", "a whole number"),
     (("head:", "stall_timeout_seconds: 10m\nhead:"), "spec.stall_timeout_seconds", "a whole number"),
     (("{1: 0.5, 5: 0.5}", "[0.5, 0.5]"), "spec.k", "should be pairs, such as {1: 0.5, 5: 0.5}"),
+    (("head:", "batch_size: '--1'\nhead:"), "spec.batch_size", "should be a whole number"),
+    (("head:", f"batch_size: '{'9' * 5000}'\nhead:"), "spec.batch_size", "should be a whole number"),
     (("{1: 0.5", "{top1: 0.5"), "spec.k[top1]", "should be a whole number"),
     (("head:", "labels: {team: 1}\nhead:"), "spec.labels[team]", 'should be text, such as "1"'),
     (("head:", "evaluation: {top_k: 5}\nhead:"), "spec.evaluation.top_k", "should be a list, such as [5]"),
@@ -162,7 +185,7 @@ MISTAKES: list[tuple[tuple[str, str], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("change", "field", "told"), MISTAKES)
+@pytest.mark.parametrize(("change", "field", "told"), MISTAKES, ids=lambda value: str(value)[:60])
 def test_a_mistake_is_named_with_its_field_and_what_to_write(change, field, told):
     found = violations(SPEC.replace(*change))
 
@@ -190,16 +213,23 @@ def test_what_is_no_spec_at_all_is_said_without_a_traceback(text, told):
 
 
 def test_all_mistakes_are_told_at_once():
-    found = violations(SPEC.replace("backbone", "backbon").replace("head: {}", "m: x"))
+    found = violations(SPEC.replace("backbone", "backbon").replace("head: {}", "m: x\nseed: -1\npriority: top"))
 
-    assert {"spec.backbon", "spec.backbone", "spec.m", "spec.tuning"} <= set(found)
+    assert {"spec.backbon", "spec.backbone", "spec.m", "spec.tuning", "spec.seed", "spec.priority"} <= set(found)
 
 
-def test_a_number_that_is_none_is_left_to_the_server_to_refuse():
-    spec = load_spec(SPEC.replace("temperature: 2", "temperature: .nan"))
+def test_a_number_that_python_will_not_print_is_named_like_any_other():
+    found = violations(SPEC.replace("head:", f"batch_size: 0x{'f' * 5000}\nhead:"))
+
+    assert "a number of thousands of digits should be from 0 to 4294967295" == found["spec.batch_size"]
+
+
+@pytest.mark.parametrize(("written", "read"), [(".nan", "nan"), ("1e400", "inf"), (f"-1{'0' * 400}", "-inf")])
+def test_a_number_that_is_none_is_left_to_the_server_to_refuse(written, read):
+    spec = load_spec(SPEC.replace("temperature: 2", f"temperature: {written}"))
 
     assert isinstance(spec.sorter, Subset)
-    assert spec.sorter.temperature != spec.sorter.temperature
+    assert read == str(spec.sorter.temperature)
 
 
 def test_a_large_file_or_a_picture_is_not_read_as_a_spec(tmp_path):

@@ -66,7 +66,11 @@ def choose(found: Sequence[SorterInfo], name: str) -> SorterInfo:
 
 def _told(parameter: ParameterInfo) -> str:
     kind = "a whole number " if isinstance(parameter.default, int) else "a number "
-    choices = "one of " + ", ".join(parameter.choices) if parameter.choices else kind + ", ".join(_bounds(parameter))
+    choices = (
+        "one of " + ", ".join(_short(parameter, each) for each in parameter.choices)
+        if parameter.choices
+        else kind + ", ".join(_bounds(parameter))
+    )
     return f"{parameter.summary} Default {_default(parameter)}; {choices.strip()}."
 
 
@@ -87,7 +91,13 @@ def _bounds(parameter: ParameterInfo) -> Iterable[str]:
 
 
 def _default(parameter: ParameterInfo) -> str:
-    return _number(parameter.default) if isinstance(parameter.default, int | float) else str(parameter.default)
+    default = parameter.default
+    return _number(default) if isinstance(default, int | float) else _short(parameter, str(default))
+
+
+def _short(parameter: ParameterInfo, choice: str) -> str:
+    """As one writes it in a job.yaml: the contract's names begin with that of their enum."""
+    return choice.removeprefix(f"{parameter.name.upper()}_").lower()
 
 
 def _number(value: float) -> str:

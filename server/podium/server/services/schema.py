@@ -30,7 +30,7 @@ def _default(field: dataclasses.Field[Any], shown: dict[str, Any]) -> Any:
     """What a field is where nobody says anything, as JSON; None: it must be said, or depends on the rest."""
     default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
     if isinstance(default, Enum):
-        return next(name for name in shown["enum"] if name.endswith(f"_{default.name}"))
+        return default.name.lower()
     if isinstance(default, dict):
         return {str(key): value for key, value in default.items()} or None
     return default if isinstance(default, (bool, int, float, str)) and default != "" else None

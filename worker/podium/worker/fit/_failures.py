@@ -50,13 +50,13 @@ def _judge(error: BaseException) -> tuple[Cause, str, str]:
     if isinstance(error, FitError):
         return error.cause, str(error), error.remedy
     if isinstance(error, ImageError):
-        remedy = "repair or remove the image, or set unreadable to UNREADABLE_SKIP, then submit the job again"
+        remedy = "repair or remove the image, or write unreadable: skip, then submit the job again"
         return Cause.DATA, error.message, remedy
     if isinstance(error, DatasetError):
         return Cause.DATA, error.message, "mend the data, then submit the job again"
     if isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in _DEVICE_FULL):
         remedy = (
-            "double accumulation_steps or halve batch_size, use PRECISION_BF16, or a smaller backbone or image_size"
+            "double accumulation_steps, halve batch_size, write precision: bf16, or use a smaller backbone or images"
         )
         return Cause.OOM_DEVICE, f"the device ran out of memory: {first_line(error)}", remedy
     if isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _HARDWARE):

@@ -231,7 +231,7 @@ class Extractor:
             rows = features[:count].float().cpu()
         if not rows.isfinite().all():
             message = "the backbone gives features that are no numbers"
-            raise FitError(Cause.NON_FINITE, message, "look after its weights, or use PRECISION_FP32")
+            raise FitError(Cause.NON_FINITE, message, "look after its weights, or write precision: fp32")
         return rows, batch.targets.cpu()
 
 

@@ -79,7 +79,7 @@ class Stepper:
     ) -> None:
         if spec.precision is Precision.FP16 and world.device.type != "cuda":
             message = "precision FP16 needs a GPU, and this attempt runs on the CPU"
-            raise FitError(Cause.USER_CONFIG, message, "use PRECISION_BF16 or PRECISION_FP32")
+            raise FitError(Cause.USER_CONFIG, message, "write precision: bf16 or fp32")
         self.optimizer = optimizer
         self._spec, self._learner, self._world, self._steps_per_epoch = spec, learner, world, steps_per_epoch
         self._loss = criterion(
