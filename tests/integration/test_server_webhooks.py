@@ -16,6 +16,7 @@ def test_a_delivery_that_a_killed_server_was_at_is_made_again_with_the_same_id(
     authority = Authority(tmp_path / "tls")
     secret, hooks, over = tmp_path / "secret", tmp_path / "webhooks.yaml", threading.Event()
     secret.write_text(f"{SECRET}\n")
+    secret.chmod(0o644)
     with receiving(lambda _: over.wait(60), certificate=authority.sign("receiver", "127.0.0.1")) as receiver:
         hooks.write_text(yaml.safe_dump([{"name": "chat", "url": receiver.url, "secret_file": str(secret)}]))
         settings = {"PODIUM_WEBHOOKS": str(hooks), "PODIUM_WEBHOOKS_ALLOW_PRIVATE": "1"}
@@ -35,3 +36,4 @@ def test_a_delivery_that_a_killed_server_was_at_is_made_again_with_the_same_id(
         assert first == second
         assert (f"{job_id}-0-CANCELLED", "CANCELLED") == (first.id, first.event)
         assert SECRET not in server.log()
+        assert f"webhook chat: others than its owner may read or write {secret}; chmod 600" in server.log()

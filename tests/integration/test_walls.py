@@ -68,6 +68,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Iterator[
     lines = USERS.read_text()
     for who, mark in marks.items():
         (folder / who).write_text(f"{mark}\n")
+        (folder / who).chmod({"server": 0o640, "worker": 0o644}[who])
         digest = sha256(mark.encode()).hexdigest()
         lines = lines.replace(f"user {NAME[who]} on PASSWORD", f"user {NAME[who]} on #{digest}")
     config.write_text(lines)
@@ -109,6 +110,15 @@ def ended(site: Site, job_id: str, each: Any = lambda: None) -> Job:
         each()
         time.sleep(0.1)
     return job
+
+
+def test_a_password_that_everybody_may_read_is_told_of_at_the_start_and_one_for_a_group_is_not(site, eventually):
+    told = "PODIUM_REDIS_PASSWORD_FILE: others than its owner may read or write"
+
+    eventually(lambda: site.store.nodes())
+    assert 1 == site.log.read_text().count(told)
+    assert "chmod 600" in site.log.read_text()
+    assert told not in site.server.log()
 
 
 def submitted(site: Site, request: job_service_pb2.CreateJobRequest) -> str:

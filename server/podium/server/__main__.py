@@ -7,12 +7,17 @@ PODIUM_WEBHOOKS*, PODIUM_LOG_FORMAT and OTEL_*. docs/operations.md has them all.
 """
 
 import asyncio
+import logging
+import os
 import sys
 from pathlib import Path
 from typing import NoReturn
 
 import click
 
+_LOG = logging.getLogger(__name__)
+#: Variables that name files which only the server should be able to read.
+_SECRET_FILES = ("PODIUM_TLS_KEY", "PODIUM_REDIS_PASSWORD_FILE", "PODIUM_REDIS_TLS_KEY")
 _MISSING = 'the server needs more than the client: pip install "podium[server]"'
 
 
@@ -57,6 +62,7 @@ def main(
             processes, listen, [*words, "--keepalive", str(keepalive)], log_level, port_file, metrics_listen or None
         )
     try:
+        from podium.jobs.secret_files import open_to_others
         from podium.jobs.settings import from_environment
         from podium.server import logs
         from podium.server.access import access_from_environment
@@ -73,6 +79,9 @@ def main(
     except (ValueError, OSError) as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(2)
+    secrets = {name: os.environ.get(name) for name in _SECRET_FILES}
+    for problem in open_to_others(secrets | {f"webhook {each.name}": each.secret_file for each in webhooks.webhooks}):
+        _LOG.warning(problem)
     options = Options(
         listen=listen,
         with_reflection=reflection,

@@ -29,6 +29,40 @@ def podium(server, monkeypatch, tmp_path, capsys):
     return command
 
 
+def test_the_secret_goes_into_no_file_that_is_there_and_through_no_link(podium, server, tmp_path):
+    theirs, link = tmp_path / "theirs", tmp_path / "link"
+    theirs.write_text("kept")
+    link.symlink_to(tmp_path / "elsewhere")
+    make = ("token", "create", "root", "--role", "admin", "--project")
+
+    for file in (theirs, link):
+        assert f"{file} is there already" in podium(*make, "*", "--output", str(file), code=USAGE)[1]
+    assert "No tokens" in podium("token", "ls")[1]
+    assert ("kept", False) == (theirs.read_text(), (tmp_path / "elsewhere").exists())
+
+    # What the server refused leaves no file that the next try would find there.
+    new = tmp_path / "new"
+    podium(*make, "vision", "--output", str(new), code=USAGE)
+    assert not new.exists()
+    podium(*make, "*", "--output", str(new))
+    assert 0o600 == stat.S_IMODE(new.stat().st_mode)
+
+
+def test_a_file_of_a_secret_that_others_may_read_is_told_of_and_used(podium, server, monkeypatch, tmp_path):
+    file = tmp_path / "root"
+    podium("token", "create", "root", "--role", "admin", "--project", "*", "--output", str(file))
+    monkeypatch.setenv("PODIUM_TOKEN_FILE", str(file))
+    assert "chmod" not in podium("token", "whoami")[1]
+
+    file.chmod(0o644)
+
+    printed, said = podium("token", "whoami")
+    assert "root" in printed
+    assert [f"Warning: PODIUM_TOKEN_FILE: others than its owner may read or write {file}; chmod 600 {file}"] == (
+        said.splitlines()
+    )
+
+
 def test_the_walk_of_a_token_from_its_making_to_its_end(podium, server, spec, monkeypatch, tmp_path):
     assert "anonymous" in podium("token", "whoami")[0]
     assert "must be admin" in podium("token", "create", "ci", "--role", "viewer", code=USAGE)[1]

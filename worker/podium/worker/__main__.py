@@ -1,6 +1,8 @@
 """`python -m podium.worker`: the node agent of this machine."""
 
 import argparse
+import logging
+import os
 import signal
 import socket
 import sys
@@ -9,6 +11,9 @@ from importlib.util import find_spec
 
 from podium.worker import logs
 
+_LOG = logging.getLogger(__name__)
+#: Variables that name files which only the worker should be able to read.
+_SECRET_FILES = ("PODIUM_REDIS_PASSWORD_FILE", "PODIUM_REDIS_TLS_KEY")
 _NEEDED = ("redis", "rq", "psutil", "torch", "torchvision", "timm", "safetensors", "PIL")
 
 
@@ -39,6 +44,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 def _work(options: argparse.Namespace) -> None:
     # After the check for what is missing, which these would not survive.
     from podium.jobs.job import Node, NodeState
+    from podium.jobs.secret_files import open_to_others
     from podium.jobs.settings import from_environment
     from podium.jobs.store.redis import RedisStore, connect
     from podium.worker import inventory
@@ -50,6 +56,8 @@ def _work(options: argparse.Namespace) -> None:
         raise ValueError(f"--cpu-slots {options.cpu_slots}: give at least 1")
     check_trainer()
     settings = from_environment()
+    for problem in open_to_others({name: os.environ.get(name) for name in _SECRET_FILES}):
+        _LOG.warning(problem)
     slots = (
         inventory.cpu_slots(options.cpu_slots)
         if options.cpu_slots

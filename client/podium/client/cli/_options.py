@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _TLS = "podium.tls"
+#: Variables that name files which only who calls should be able to read.
+_SECRET_FILES = ("PODIUM_TOKEN_FILE", "PODIUM_TLS_CLIENT_KEY")
 
 job_argument = click.argument("job", metavar="JOB")
 
@@ -55,7 +58,10 @@ def connect(server: str | None, **options: Any) -> Client:
     from podium.client._client import Client
     from podium.client._tls import Tls
     from podium.client._token import token_from_environment
+    from podium.jobs.secret_files import open_to_others
 
+    for problem in open_to_others({name: os.environ.get(name) for name in _SECRET_FILES}):
+        click.echo(f"Warning: {problem}", err=True)
     try:
         tls = Tls.from_environment() or (Tls() if click.get_current_context().meta.get(_TLS) else None)
         return Client(find_target(server), tls=tls, token=token_from_environment(), **options)

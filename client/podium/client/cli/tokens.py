@@ -39,7 +39,7 @@ output_option = click.option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the secret into this file, which only you may read, instead of printing it.",
+    help="Write the secret into this new file, which only you may read, instead of printing it.",
 )
 
 
@@ -149,13 +149,21 @@ def whoami(as_json: bool, server: str | None) -> None:
 
 @contextmanager
 def _place(output: Path | None) -> Iterator[IO[str] | None]:
-    """Where the secret goes: opened before there is one, so that none is lost for a folder that is not there."""
+    """Where the secret goes: made before there is one, so that none is lost for a folder that is not there."""
     if output is None:
         yield None
         return
-    with os.fdopen(os.open(output, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as file:
-        os.fchmod(file.fileno(), 0o600)
-        yield file
+    try:
+        # A link is no new file either, so nobody who laid one chooses what is written over, or who may read it.
+        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise click.UsageError(f"--output: {output} is there already, and is left as it is; name a new file") from None
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            yield file
+    except BaseException:
+        output.unlink(missing_ok=True)
+        raise
 
 
 def _hand_over(made: NewToken, place: IO[str] | None, output: Path | None, as_json: bool) -> None:
@@ -163,7 +171,6 @@ def _hand_over(made: NewToken, place: IO[str] | None, output: Path | None, as_js
     from podium.client.cli._text import printable
 
     if place is not None:
-        place.truncate()
         place.write(f"{made.secret}\n")
     if as_json:
         print_json({"token": to_json(made.token), **({} if output else {"secret": made.secret})})

@@ -1,16 +1,14 @@
 """What the operator says about callers, read from the environment at the server's start."""
 
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from podium.jobs.secret_files import open_to_others
 from podium.jobs.tokens import digest_of
 
 _SHORTEST = 32
-#: Others may not read it, and only its owner may write it. The group may read it: so Kubernetes mounts secrets.
-_TOO_OPEN = stat.S_IRWXO | stat.S_IWGRP | stat.S_IXGRP
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +42,8 @@ def access_from_environment(environ: Mapping[str, str] = os.environ) -> AccessSe
 
 
 def _secret(path: Path) -> str:
-    if path.stat().st_mode & _TOO_OPEN:
-        raise ValueError(f"PODIUM_ADMIN_TOKEN_FILE: others may read or write {path}; chmod 600 {path}")
+    for problem in open_to_others({"PODIUM_ADMIN_TOKEN_FILE": path}):
+        raise ValueError(problem)
     secret = path.read_text(encoding="utf-8").strip()
     if len(secret) < _SHORTEST or not secret.isascii() or any(letter.isspace() for letter in secret):
         raise ValueError(
