@@ -364,10 +364,16 @@ class TestInRedis:
             redis_client.xadd(f"{mine}:metrics", {"a": attempt, "d": batch}, id=row)
 
         assert before == everything(store, job_id)
-        columns = list(store.columns(job_id))
+        rows = read(store, job_id)
         store.archive(job_id)
         assert before == everything(store, job_id)
-        assert columns == list(store.columns(job_id)) != []
+        assert rows == read(store, job_id) != []
+
+
+def read(store: RedisStore, job_id: str) -> list[bytes]:
+    """The points in the rows, each as the bytes of its event's metrics."""
+    events = (JobEvent.FromString(row) for page in store.point_rows(job_id) for row in page)
+    return [event.metrics.SerializeToString() for event in events if event.HasField("metrics")]
 
 
 def points_as_they_were(events: dict[int, bytes]) -> list[tuple[int, bytes]]:

@@ -9,15 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from podium.api.v1 import event_pb2, metric_pb2
 from podium.jobs.artifacts import ArtifactStore
 from podium.jobs.events import MetricBatch, MetricSeries, merge_metrics
 from podium.jobs.job import Cause
 from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven
 from podium.jobs.states import State
 from podium.jobs.store import Archive, JobStore, MemoryStore, NewJob
-from podium.jobs.store._columns import columns_of
-from podium.server.services._thinning import decoded, thinned
+from podium.server.services._thinning import thinned
 from podium.server.services.metrics import Metrics
 
 SPEC = JobSpec(backbone="resnet50", tuning=LinearHead(), dataset=ImageFolder(train="/data"), sorter=OddEven())
@@ -57,15 +55,6 @@ def test_the_lowest_and_the_highest_of_every_stretch_between_the_ends_are_kept(v
             assert (min(there), max(there)) == (min(told), max(told))
         else:
             assert shown
-
-
-@given(values=st.lists(st.integers(0, 2**64 - 1)))
-def test_a_column_of_varints_is_read_as_protobuf_wrote_it(values):
-    series = [metric_pb2.MetricSeries(name="a"), metric_pb2.MetricSeries(name="loss", steps=values)]
-    row = event_pb2.JobEvent(metrics=metric_pb2.MetricBatch(series=series)).SerializeToString()
-
-    ((name, steps, nothing),) = columns_of([row], ["loss"])
-    assert ("loss", values, b"") == (name, decoded(steps).tolist(), nothing)
 
 
 def test_short_series_and_tiny_limits():

@@ -2,7 +2,6 @@
 
 from podium.jobs.store._archive import Archive
 from podium.jobs.store._base import Bell, JobStore
-from podium.jobs.store._columns import Column
 from podium.jobs.store._ledger import no_such_checkpoint, no_such_job, utc_now
 from podium.jobs.store._memory import MemoryStore
 from podium.jobs.store._terms import (
@@ -29,7 +28,6 @@ __all__ = [
     "Census",
     "Deletion",
     "Bookmark",
-    "Column",
     "Drain",
     "EventPage",
     "JobStore",

@@ -136,6 +136,18 @@ class Archive:
                     if row.sequence > after and JobEvent.FromString(row.data).HasField("metrics"):
                         yield row
 
+    def rows(self, job_id: str, digest: str, *, after: int = 0) -> Iterator[Sequence[bytes]]:
+        """The bytes of all events above a sequence, those before the oldest that is kept whole among them.
+
+        Raises:
+            DataLossError: the history is missing or damaged.
+            UnavailableError: the artifact store cannot be read now.
+        """
+        with self._open(job_id, digest) as archive:
+            for block in _read_index(archive, digest).blocks:
+                if block.last > after:
+                    yield [row.data for row in _read_block(archive, block) if row.sequence > after]
+
     def log(self, job_id: str, digest: str, *, offset: int, limit: int) -> LogPage:
         """Rows of the log from the one on that has the line `offset`, at most `limit`, and what is kept.
 

@@ -22,7 +22,6 @@ from podium.jobs.job import Cause, Checkpoint, Job, JobError, Member, Node, Prog
 from podium.jobs.notices import Notice
 from podium.jobs.spec import Priority
 from podium.jobs.states import State
-from podium.jobs.store._columns import Column
 from podium.jobs.store._terms import (
     Assignment,
     Bookmark,
@@ -390,12 +389,10 @@ class JobStore(Protocol):
             DataLossError: they are in the archive, and missing or damaged there.
         """
 
-    def columns(self, job_id: str, names: Collection[str] = ()) -> Iterator[Column]:
-        """The points of `metrics` as bytes, in the order they were written, a page at a time: for reading very many.
+    def point_rows(self, job_id: str) -> Iterator[Sequence[bytes]]:
+        """The events of `metrics` as bytes, in the order they were written, a page at a time: for reading very many.
 
-        Args:
-            job_id: the job.
-            names: only of these metrics; empty: of all.
+        Each is a JobEvent of the contract with its metrics, whatever else; others may stand in between.
 
         Raises:
             NotFoundError: no such job.

@@ -8,7 +8,7 @@ import heapq
 import itertools
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
@@ -40,7 +40,6 @@ from podium.jobs.spec import Priority
 from podium.jobs.states import State
 from podium.jobs.store import _record
 from podium.jobs.store._archive import Archive
-from podium.jobs.store._columns import Column, columns_of
 from podium.jobs.store._log import check_lines_kept, logged
 from podium.jobs.store._record import Change, Record
 from podium.jobs.store._terms import Assignment, Drain, EventPage, Leases, LogPage, NewJob, StoredEvent, Submitted, Wish
@@ -140,9 +139,9 @@ class Ledger(ABC):
     def _points(self, job_id: str) -> Iterator[StoredEvent]:
         """All events with metrics, in order: of each the attempt and the metrics, whatever else."""
 
-    def _point_bytes(self, job_id: str) -> Iterator[bytes]:
-        """The bytes of `_points`, those of several events in one where that costs less."""
-        return (row.data for row in self._points(job_id))
+    @abstractmethod
+    def _point_rows(self, job_id: str) -> Iterator[Sequence[bytes]]:
+        """The bytes of `_points`, and perhaps of other events in between, a page at a time."""
 
     @abstractmethod
     def _log_page(self, job_id: str, offset: int, limit: int) -> LogPage | str:
@@ -359,10 +358,10 @@ class Ledger(ABC):
             page = self._shelf(job_id).log(job_id, page, offset=offset or 0, limit=limit)
         return check_lines_kept(job_id, page, offset)
 
-    def columns(self, job_id: str, names: Collection[str] = ()) -> Iterator[Column]:
-        """See JobStore.columns."""
+    def point_rows(self, job_id: str) -> Iterator[Sequence[bytes]]:
+        """See JobStore.point_rows."""
         self._known(job_id)
-        return columns_of(self._point_bytes(job_id), names)
+        return self._point_rows(job_id)
 
     def archive(self, job_id: str) -> None:
         """See JobStore.archive."""

@@ -52,6 +52,8 @@ from podium.jobs.store._terms import (
 
 _REQUESTS_KEPT = timedelta(days=7)
 _NODES_KEPT = timedelta(days=1)
+#: Rows of points a page.
+_POINT_ROWS = 100
 
 
 @dataclass(kw_only=True)
@@ -321,6 +323,14 @@ class MemoryStore(Deleting):
             entry = self._entry(job_id)
             points = tuple(entry.points)
         return self._shelf(job_id).points(job_id, entry.archive) if entry.archive else iter(points)
+
+    def _point_rows(self, job_id: str) -> Iterator[Sequence[bytes]]:
+        with self._lock:
+            entry = self._entry(job_id)
+            rows = [row.data for row in entry.points]
+        if entry.archive:
+            return self._shelf(job_id).rows(job_id, entry.archive)
+        return (rows[first : first + _POINT_ROWS] for first in range(0, len(rows), _POINT_ROWS))
 
     def _log_page(self, job_id: str, offset: int, limit: int) -> LogPage | str:
         with self._lock:

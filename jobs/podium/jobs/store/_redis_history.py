@@ -137,7 +137,7 @@ class RedisHistory(RedisLog):
             if len(rows) < _ROWS:
                 return
 
-    def _point_bytes(self, job_id: str) -> Iterator[bytes]:
+    def _point_rows(self, job_id: str) -> Iterator[Sequence[bytes]]:
         after, count = 0, _FIRST_ROWS
         while True:
             (stamp, archived), rows = self._link.run(
@@ -148,10 +148,10 @@ class RedisHistory(RedisLog):
             if stamp is None:
                 raise no_such_job(job_id)
             if archived:
-                yield from (row.data for row in self._shelf(job_id).points(job_id, archived.decode(), after=after))
+                yield from self._shelf(job_id).rows(job_id, archived.decode(), after=after)
                 return
             found = [words[1] if words[0] == b"m" else _points_of(_pairs(words)) for _, words in rows]
-            yield from found
+            yield found
             if len(rows) < count:
                 return
             after = _sequence(rows[-1][0])

@@ -3,11 +3,12 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 
-import numpy as np
-
 from podium.jobs.events import MetricSeries
-from podium.jobs.store import Column, JobStore
-from podium.server.services._thinning import Steps, Values, decoded, merged, thinned
+from podium.jobs.store import JobStore
+from podium.server.services._columns import Column, Columns, Values, points_of
+from podium.server.services._pool import Pool
+from podium.server.services._thinning import merged, thinned
+from podium.server.services._varints import Steps
 
 MOST_POINTS = 10_000
 #: Points that one query holds, all series together: 16 bytes each. Beyond that they are thinned on the way.
@@ -44,7 +45,8 @@ class Metrics:
             NotFoundError: no such job.
         """
         found = _Found(self._held, first_step, 2**64 - 1 if last_step is None else last_step)
-        found.read(self._store.columns(job_id, names))
+        columns = Columns(names)
+        found.read(map(columns.of, self._store.point_rows(job_id)))
         return [
             MetricSeries(name=name, steps=tuple(steps.tolist()), values=tuple(values.tolist()))
             for name, (steps, values) in found.thinned(max_points or MOST_POINTS)
@@ -56,53 +58,38 @@ class _Found:
 
     def __init__(self, most: int, first: int, last: int) -> None:
         self._most, self._first, self._last = most, first, last
-        self._held = 0
-        self._parts: defaultdict[str, tuple[list[Steps], list[Values]]] = defaultdict(lambda: ([], []))
+        self._held = Pool(room=most + most // 8)
         self._waiting: defaultdict[str, list[Column]] = defaultdict(list)
 
-    def read(self, columns: Iterable[Column]) -> None:
-        """Takes points in the order they were written."""
+    def read(self, pages: Iterable[Iterable[Column]]) -> None:
+        """Takes points in the order they were written. Within a page they have another one."""
         most, octets, pieces = 8 * min(_WAITING_POINTS, self._most), 0, 0
-        for column in columns:
-            self._waiting[column[0]].append(column)
-            octets += len(column[2])
-            pieces += 1
-            if octets >= most or pieces == _WAITING_PIECES:
+        for page in pages:
+            for column in page:
+                self._waiting[column.name].append(column)
+                octets += len(column.values)
+                pieces += 1
+            if octets >= most or pieces >= _WAITING_PIECES:
                 self._decode()
                 octets = pieces = 0
         self._decode()
 
     def thinned(self, most: int) -> Iterator[tuple[str, tuple[Steps, Values]]]:
         """The series by name, of each at most so many points."""
-        for name in sorted(self._parts):
-            yield name, self._merged(name, most)
+        for name in self._held.names:
+            yield name, thinned(*merged(*self._held.of(name)), most)
 
     def _decode(self) -> None:
         for name, columns in self._waiting.items():
-            steps = decoded(b"".join([steps for _, steps, _ in columns]))
-            values = np.frombuffer(b"".join([values for _, _, values in columns]), "<f8")
+            steps, values = points_of(columns)
             wanted = (steps >= self._first) & (steps <= self._last)
             if not wanted.all():
                 steps, values = steps[wanted], values[wanted]
-            if len(steps):
-                self._parts[name][0].append(steps)
-                self._parts[name][1].append(values)
-                self._held += len(steps)
+            self._held.add(name, steps, values)
         self._waiting.clear()
-        if self._held > self._most:
-            share = max(4, self._most // (2 * len(self._parts)))
-            self._held = 0
-            for name, parts in self._parts.items():
-                steps, values = self._merged(name, share)
-                parts[0].append(steps)
-                parts[1].append(values)
-                self._held += len(steps)
-
-    def _merged(self, name: str, most: int) -> tuple[Steps, Values]:
-        parts = self._parts[name]
-        # One after the other, so that there is never a second copy of both.
-        steps = np.concatenate(parts[0])
-        parts[0].clear()
-        values = np.concatenate(parts[1])
-        parts[1].clear()
-        return thinned(*merged(steps, values), most)
+        if self._held.points > self._most:
+            share = max(4, self._most // (2 * len(self._held.names)))
+            kept = [(name, steps.copy(), values.copy()) for name, (steps, values) in self.thinned(share)]
+            self._held.clear()
+            for name, steps, values in kept:
+                self._held.add(name, steps, values)
