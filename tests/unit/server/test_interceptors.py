@@ -12,7 +12,7 @@ from podium.api.v1 import job_service_pb2_grpc
 from podium.jobs.errors import DeadlineExceededError
 from podium.server import servicers
 from podium.server.assembly import SERVICES, Assembled
-from podium.server.interceptors.deadline import Limit
+from podium.server.interceptors.deadline import Limits
 
 
 class Faulty:
@@ -72,8 +72,8 @@ def test_a_slow_call_is_answered_before_a_caller_without_deadline_waits_forever(
     assert "may still be carried out" in str(error.details())
 
 
-async def limited(seconds: float, behaviour: Awaitable[object]) -> object:
-    with Limit(seconds):
+async def limited(limits: Limits, seconds: float, behaviour: Awaitable[object]) -> object:
+    with limits.within(seconds):
         return await behaviour
 
 
@@ -82,11 +82,12 @@ def test_only_what_the_limit_itself_cancels_is_late():
         raise TimeoutError("of a dataset")
 
     async def scenario() -> None:
+        limits = Limits()
         with pytest.raises(DeadlineExceededError, match="no answer within"):
-            await limited(0.01, asyncio.sleep(60))
+            await limited(limits, 0.01, asyncio.sleep(60))
         with pytest.raises(TimeoutError, match="of a dataset"):
-            await limited(60, fails())
-        cancelled = asyncio.create_task(limited(60, asyncio.sleep(60)))
+            await limited(limits, 60, fails())
+        cancelled = asyncio.create_task(limited(limits, 60, asyncio.sleep(60)))
         await asyncio.sleep(0)
         cancelled.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -95,17 +96,26 @@ def test_only_what_the_limit_itself_cancels_is_late():
     asyncio.run(scenario())
 
 
-def test_nothing_is_left_of_a_limit_once_its_call_is_over():
-    async def scenario() -> int:
-        assert await limited(0.01, asyncio.sleep(0, "answered")) == "answered"
-        with pytest.raises(DeadlineExceededError):
-            await limited(0.01, asyncio.sleep(60))
-        await asyncio.sleep(0.02)  # longer than both limits: a timer that is left would cancel this
+def test_each_call_has_its_own_limit_and_none_once_it_is_over():
+    async def scenario() -> list[object]:
+        limits, ended = Limits(every=0.005), []
+
+        async def call(name: str, seconds: float, takes: float) -> None:
+            try:
+                ended.append(await limited(limits, seconds, asyncio.sleep(takes, name)))
+            except DeadlineExceededError:
+                ended.append(f"{name} late")
+
+        await asyncio.gather(call("c", 0.2, 60), call("a", 0.05, 60), call("d", 60, 0.3), call("b", 60, 0.1))
+        # By itself, after a time without any; its task goes on when it is over.
+        await call("e", 0.02, 60)
+        await call("f", 0.02, 0)
+        await asyncio.sleep(0.05)
         task = asyncio.current_task()
         assert task is not None
-        return task.cancelling()
+        return [*ended, task.cancelling()]
 
-    assert 0 == asyncio.run(scenario())
+    assert ["a late", "b", "c late", "d", "e late", "f", 0] == asyncio.run(scenario())
 
 
 def test_every_rpc_of_the_contract_is_built():

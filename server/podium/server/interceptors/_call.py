@@ -26,5 +26,5 @@ class Observer(ABC):
         """The call begins; what is returned is given to `after`."""
 
     @abstractmethod
-    def after(self, call: Call, kept: Any, error: BaseException | None) -> None:
-        """Everything within has ended, with an error or without one."""
+    def after(self, call: Call, kept: Any, status: str) -> None:
+        """Everything within has ended; `status` is the name of what the caller is told, such as "OK"."""

@@ -12,7 +12,7 @@ def full_method(call: Call) -> str:
 
 def outcome(call: Call, error: BaseException | None) -> str:
     """The name of its status, once everything within has ended with `error` or without one."""
-    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+    if error is not None and isinstance(error, asyncio.CancelledError | GeneratorExit):
         # The caller went away, which gRPC shows in one of two ways.
         return "CANCELLED"
     return getattr(call.context.code(), "name", None) or "OK"

@@ -13,7 +13,6 @@ from podium.server.access import RULES, Buckets, Facts, begin_facts, counted_as
 from podium.server.audit import AuditWriter
 from podium.server.context import in_hand
 from podium.server.interceptors._call import Call, Observer
-from podium.server.interceptors._outcome import outcome
 
 _REFUSED = frozenset({grpc.StatusCode.UNAUTHENTICATED.name, grpc.StatusCode.PERMISSION_DENIED.name})
 #: With any other status but these nothing was changed.
@@ -42,9 +41,8 @@ class Audit(Observer):
         """Has what happens within note what it learns."""
         return begin_facts()
 
-    def after(self, call: Call, kept: Facts, error: BaseException | None) -> None:
+    def after(self, call: Call, kept: Facts, status: str) -> None:
         """Notes the call, where it is to be."""
-        status = outcome(call, error)
         if status in _REFUSED:
             if self._of_one.take(counted_as(kept.caller, call.context)) or self._of_all.take(""):
                 meters.AUDIT_LEFT_OUT.inc()

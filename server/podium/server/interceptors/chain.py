@@ -11,8 +11,9 @@ from typing import Any
 from google.protobuf.message import Message
 
 from podium.server.interceptors._call import Call, Observer
+from podium.server.interceptors._outcome import outcome
 from podium.server.interceptors.access import Access
-from podium.server.interceptors.deadline import LONGEST, Limit, allowed
+from podium.server.interceptors.deadline import LONGEST, Limits, allowed
 from podium.server.interceptors.errors import conclude
 from podium.server.interceptors.validation import refuse_invalid
 from podium.server.unreadable import refuse_unreadable
@@ -34,6 +35,7 @@ class Chain:
         self._observers = observers
         self._access = access
         self._longest = longest
+        self._limits = Limits()
 
     def answering(self, method: str, behaviour: Answers) -> Answers:
         """The behaviour of an rpc that answers once, with everything around it.
@@ -48,7 +50,7 @@ class Chain:
             kept = self._begun(call)
             error: BaseException | None = None
             try:
-                with Limit(allowed(context, self._longest)):
+                with self._limits.within(allowed(context, self._longest)):
                     await self._admit(call)
                     return await behaviour(request, context)
             except Exception as raised:
@@ -58,7 +60,7 @@ class Chain:
                 error = raised
                 raise
             finally:
-                self._ended(call, kept, error)
+                _ended(call, kept, error)
 
         return answer
 
@@ -84,7 +86,7 @@ class Chain:
                 error = raised
                 raise
             finally:
-                self._ended(call, kept, error)
+                _ended(call, kept, error)
 
         return answer
 
@@ -97,7 +99,8 @@ class Chain:
     def _begun(self, call: Call) -> Sequence[tuple[Observer, Any]]:
         return [(observer, observer.before(call)) for observer in self._observers]
 
-    @staticmethod
-    def _ended(call: Call, kept: Sequence[tuple[Observer, Any]], error: BaseException | None) -> None:
-        for observer, its in reversed(kept):
-            observer.after(call, its, error)
+
+def _ended(call: Call, kept: Sequence[tuple[Observer, Any]], error: BaseException | None) -> None:
+    status = outcome(call, error)
+    for observer, its in reversed(kept):
+        observer.after(call, its, status)

@@ -9,7 +9,7 @@ from prometheus_client import Counter
 
 from podium.server import meters
 from podium.server.interceptors._call import Call, Observer
-from podium.server.interceptors._outcome import full_method, outcome
+from podium.server.interceptors._outcome import full_method
 
 
 class Metering(Observer, grpc.GenericRpcHandler):
@@ -23,10 +23,10 @@ class Metering(Observer, grpc.GenericRpcHandler):
             its.open.inc()
         return its, time.perf_counter()
 
-    def after(self, call: Call, kept: tuple["_Meters", float], error: BaseException | None) -> None:
+    def after(self, call: Call, kept: tuple["_Meters", float], status: str) -> None:
         """Counts its status, and how long it took."""
         its, start = kept
-        its.handled(outcome(call, error)).inc()
+        its.handled(status).inc()
         if its.open is not None:
             its.open.dec()
         if its.seconds is not None:

@@ -9,13 +9,12 @@ import time
 from podium.jobs.tokens import without_secrets
 from podium.server.context import begin_call
 from podium.server.interceptors._call import Call, Observer
-from podium.server.interceptors._outcome import outcome
 
 KEY = "x-request-id"
 _LOG = logging.getLogger(__name__)
 # It is written into the log and into metadata: nothing that could break a line.
 _WELL_FORMED = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
-#: Nobody need be unable to guess an id, so none costs a question to the system.
+#: An id is no secret, so none is worth a question to the system.
 _IDS = random.Random()
 
 
@@ -31,11 +30,11 @@ class RequestIds(Observer):
         call.context.set_trailing_metadata(((KEY, request_id),))
         return time.monotonic()
 
-    def after(self, call: Call, kept: float, error: BaseException | None) -> None:
+    def after(self, call: Call, kept: float, status: str) -> None:
         """Logs the call's end, once the answer is on its way: it waits for no line."""
         if _LOG.isEnabledFor(logging.INFO):
             milliseconds = (time.monotonic() - kept) * 1000
-            asyncio.get_running_loop().call_soon(_LOG.info, "%s in %.1f ms", outcome(call, error), milliseconds)
+            asyncio.get_running_loop().call_soon(_LOG.info, "%s in %.1f ms", status, milliseconds)
 
 
 def _given(call: Call) -> str:

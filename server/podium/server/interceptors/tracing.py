@@ -4,7 +4,7 @@ from podium.jobs.tracing import TRACE_PARENT as KEY
 from podium.jobs.tracing import Serving, Tracer
 from podium.server.context import in_hand
 from podium.server.interceptors._call import Call, Observer
-from podium.server.interceptors._outcome import full_method, outcome
+from podium.server.interceptors._outcome import full_method
 
 
 class Tracing(Observer):
@@ -24,6 +24,6 @@ class Tracing(Observer):
         in_hand().trace_parent = serving.trace_parent
         return serving
 
-    def after(self, call: Call, kept: Serving, error: BaseException | None) -> None:
+    def after(self, call: Call, kept: Serving, status: str) -> None:
         """Ends the span."""
-        kept.end(outcome(call, error))
+        kept.end(status)
