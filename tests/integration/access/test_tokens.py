@@ -2,13 +2,21 @@
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import grpc
+import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from podium.api.v1 import job_service_pb2, server_service_pb2, token_service_pb2
-from podium.jobs.tokens import digest_of
+from podium.jobs.errors import ResourceExhaustedError
+from podium.jobs.store import StoredToken, TokenBook
+from podium.jobs.store.redis import RedisTokens
+from podium.jobs.tokens import Role, Token, digest_of
+from podium.server.access import Caller
+from podium.server.services.tokens import MOST_OF_PROJECT, Tokens
 from tests.integration.access.conftest import ADMIN, OPERATOR, SUBMITTER, VIEWER, eventually, refusal
 
 INFO = server_service_pb2.GetServerInfoRequest()
@@ -252,6 +260,41 @@ def test_an_admin_of_a_project_manages_the_tokens_of_that_project_and_sees_no_ot
         assert rotated.token.HasField("former_secret_expire_time")
 
     play(scenario)
+
+
+def test_a_project_has_a_thousand_good_tokens_at_most_and_its_ended_ones_take_nobodys_place(redis_client):
+    tokens = RedisTokens(redis_client)
+    service, operator = Tokens(tokens), Caller(None, of_the_operator=True)
+
+    def make(project: str = "vision", **more: Any) -> Token:
+        return service.create(
+            operator, display_name="a", project=project, role=Role.VIEWER, **{"time_to_live": None, **more}
+        )[0]
+
+    def attempt(_: int) -> str:
+        try:
+            return make().id
+        except ResourceExhaustedError as error:
+            return error.reason
+
+    ended = [make(time_to_live=timedelta(microseconds=1)) for _ in range(3)]
+    for number in range(MOST_OF_PROJECT - 2):
+        token = Token(id=f"tok-{number:016x}", display_name="a", project="vision", role=Role.VIEWER)
+        assert tokens.write(TokenBook(version=tokens.version()), StoredToken(token=token, digest=bytes(32)))
+    kept = make()
+    with ThreadPoolExecutor(2) as pool:
+        made, refused = sorted(pool.map(attempt, range(2)), reverse=True)
+
+    assert made.startswith("tok-")
+    assert "TOO_MANY_TOKENS" == refused
+    with pytest.raises(ResourceExhaustedError, match=r"the project vision has 1000 .* revoke"):
+        make()
+    assert not {token.id for token in ended} & tokens.read().tokens.keys()
+
+    assert "nlp" == make("nlp").project
+    service.revoke(operator, kept.id)
+    assert make().id in tokens.read().tokens
+    assert kept.id not in tokens.read().tokens
 
 
 def test_nothing_that_was_ever_written_into_redis_is_a_secret(play, redis_server):

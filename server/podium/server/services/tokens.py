@@ -24,6 +24,8 @@ _LONGEST_OVERLAP = timedelta(days=90)
 #: Tokens that ended so long ago are forgotten when another one is made.
 _REMEMBERED = timedelta(days=90)
 _MOST = 10_000
+#: Of one project, so that none can take the places of the others.
+MOST_OF_PROJECT = 1000
 _TRIES = 20
 
 
@@ -65,6 +67,15 @@ class Tokens:
         def decide(book: TokenBook) -> StoredToken:
             if not book.version and not caller.of_the_operator and not _is_root(token):
                 raise _wrong("role", 'of the first token must be admin, and its project "*": it makes all the others')
+            live = sum(
+                each.token.ended(now) is None for each in book.tokens.values() if each.token.project == token.project
+            )
+            if live >= MOST_OF_PROJECT:
+                raise ResourceExhaustedError(
+                    f"the project {token.project} has {live} tokens that are good, and {MOST_OF_PROJECT} are the most: "
+                    "revoke those that nobody uses (podium token ls), or give them an end (time_to_live, --ttl)",
+                    reason="TOO_MANY_TOKENS",
+                )
             if len(book.tokens) >= _MOST:
                 raise ResourceExhaustedError(
                     f"there are {len(book.tokens)} tokens, and {_MOST} are the most; those that ended are forgotten "
@@ -147,14 +158,21 @@ class Tokens:
                 return stored
             if (error := no_longer(caller, book, self._clock())) is not None:
                 raise error
-            if self._tokens.write(book, stored, self._forgotten(book)):
+            if self._tokens.write(book, stored, self._forgotten(book, stored.token)):
                 return stored
         raise UnavailableError("the tokens are being written by too many at once; try again")
 
-    def _forgotten(self, book: TokenBook) -> Sequence[str]:
+    def _forgotten(self, book: TokenBook, written: Token) -> set[str]:
         now = self._clock()
-        ends = ((token_id, stored.token.ended(now)) for token_id, stored in book.tokens.items())
-        return [token_id for token_id, end in ends if end is not None and end <= now - _REMEMBERED]
+        ends = {
+            token_id: end for token_id, stored in book.tokens.items() if (end := stored.token.ended(now)) is not None
+        }
+        old = {token_id for token_id, end in ends.items() if end <= now - _REMEMBERED}
+        others = {token_id for token_id, stored in book.tokens.items() if stored.token.project == written.project}
+        others -= {written.id}
+        # A project that makes short-lived ones without end keeps its own places only: the longest ended make room.
+        surplus = len(others - old) + 1 - MOST_OF_PROJECT
+        return old | set(sorted((others - old) & ends.keys(), key=ends.__getitem__)[: max(surplus, 0)])
 
 
 def _is_root(token: Token) -> bool:
