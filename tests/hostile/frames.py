@@ -63,11 +63,14 @@ class Line:
         address: HOST:PORT.
         initial_window: bytes that the server may send on a stream unasked; None: HTTP/2's own 65535.
         greet: whether to begin as HTTP/2 does.
+        source: the address of this machine that it comes from; empty: any.
     """
 
-    def __init__(self, address: str, *, initial_window: int | None = None, greet: bool = True) -> None:
+    def __init__(
+        self, address: str, *, initial_window: int | None = None, greet: bool = True, source: str = ""
+    ) -> None:
         host, _, port = address.rpartition(":")
-        self._socket = socket.create_connection((host, int(port)), timeout=10)
+        self._socket = socket.create_connection((host, int(port)), timeout=10, source_address=(source, 0))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if greet:
             self.send(PREFACE + settings({} if initial_window is None else {4: initial_window}))

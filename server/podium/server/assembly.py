@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
@@ -119,7 +120,7 @@ class Assembled:
         names = [service.full_name for service in services]
         self._health = Health(names)
         # Health is nobody's business and everybody's; reflection asks for a token.
-        foreign: Any = Foreign(self.server, abort, guard.door.identify if guard else None)
+        foreign: Any = Foreign(self.server, abort, partial(chain.streaming, foreign=True))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, foreign)
         for service in services:
             self.server.add_generic_rpc_handlers((_handlers(service, servicers.get(service.name), chain),))

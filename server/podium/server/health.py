@@ -5,15 +5,21 @@ not read, and health asks nobody for a token, kept the server from telling anybo
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from podium.jobs.errors import ResourceExhaustedError
+from podium.server.access import host_of
 from podium.server.observing import ServerState
 from podium.server.probe import STATE_KEY
 
+#: Watches of one address, and of all: they ask for no token, and take of the calls that a server has for all.
+MOST_OF_ONE, MOST_OF_ALL = 10, 100
 _Status = health_pb2.HealthCheckResponse
 
 
@@ -28,6 +34,7 @@ class Health(health_pb2_grpc.HealthServicer):
         self._names = frozenset(("", *names))
         self._state = ServerState.STARTING
         self._changed = asyncio.Event()
+        self._watching: Counter[str] = Counter()
 
     def set(self, state: ServerState) -> None:
         """How the server is from now on. Waits for nobody."""
@@ -43,14 +50,36 @@ class Health(health_pb2_grpc.HealthServicer):
         return self._response(request.service)
 
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:
-        """See grpc.health.v1."""
+        """See grpc.health.v1.
+
+        Raises:
+            ResourceExhaustedError: too many watch from there, or in all (reason TOO_MANY_STREAMS).
+        """
         told = None
-        while True:
-            changed = self._changed
-            if (response := self._response(request.service)) != told:
-                await context.write(response)
-                told = response
-            await changed.wait()
+        with self._place(host_of(context.peer())):
+            while True:
+                changed = self._changed
+                if (response := self._response(request.service)) != told:
+                    await context.write(response)
+                    told = response
+                await changed.wait()
+
+    @contextmanager
+    def _place(self, host: str) -> Iterator[None]:
+        if self._watching[host] >= MOST_OF_ONE or self._watching.total() >= MOST_OF_ALL:
+            raise ResourceExhaustedError(
+                f"health is watched {MOST_OF_ONE} times from one address at most, and {MOST_OF_ALL} times in all; "
+                "end a watch, or ask with Check",
+                reason="TOO_MANY_STREAMS",
+                retry_after=1.0,
+            )
+        self._watching[host] += 1
+        try:
+            yield
+        finally:
+            self._watching[host] -= 1
+            if not self._watching[host]:
+                del self._watching[host]
 
     def _response(self, service: str) -> _Status:
         if service not in self._names:

@@ -4,8 +4,7 @@ gRPC reads a request before any code of ours sees it, in the task of its call. S
 message, is noted beside it, and is refused by the first interceptor that may refuse.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -14,6 +13,7 @@ from google.protobuf.message import DecodeError, Message
 
 from podium.jobs.errors import FieldViolation, InvalidSpecError, PodiumError
 
+Streams = Callable[[Any, Any], AsyncGenerator[Message, None]]
 _UNREADABLE: ContextVar[str] = ContextVar("unreadable", default="")
 
 
@@ -46,57 +46,50 @@ class Foreign:
     Args:
         server: what serves them.
         abort: ends a call with the status of an error.
-        admit: awaited with the context of a call that streams both ways, before anything else; raises why not.
+        around: puts around a call that streams both ways what happens around every stream; gets its name as well.
     """
 
     def __init__(
-        self, server: grpc.aio.Server, abort: Callable[..., Any], admit: Callable[[Any], Awaitable[object]] | None
+        self, server: grpc.aio.Server, abort: Callable[..., Any], around: Callable[[str, Streams], Streams]
     ) -> None:
         self._server = server
         self._abort = abort
-        self._admit = admit
+        self._around = around
 
     def add_generic_rpc_handlers(self, handlers: object) -> None:
         """Nothing: the same handlers come by name."""
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
         """Adds the handlers of a service."""
-        wrapped = {name: self._wrapped(handler) for name, handler in handlers.items()}
+        short = service.rpartition(".")[2]
+        wrapped = {name: self._wrapped(f"{short}/{name}", handler) for name, handler in handlers.items()}
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))
 
-    def _wrapped(self, handler: Any) -> Any:
+    def _wrapped(self, method: str, handler: Any) -> Any:
         read = reader(handler.request_deserializer)
         if handler.request_streaming:
 
-            async def stream(requests: Any, context: Any) -> AsyncGenerator[Message, None]:
-                if self._admit is not None:
-                    await self._refusing(self._admit(context), context)
-                async with aclosing(handler.stream_stream(self._checked(requests, context), context)) as responses:
-                    async for response in responses:
-                        yield response
+            def stream(requests: Any, context: Any) -> AsyncGenerator[Message, None]:
+                responses: AsyncGenerator[Message, None] = handler.stream_stream(_checked(requests), context)
+                return responses
 
-            return grpc.stream_stream_rpc_method_handler(stream, read, handler.response_serializer)
+            around = self._around(method, stream)
+            return grpc.stream_stream_rpc_method_handler(around, read, handler.response_serializer)
 
         async def answer(request: Message, context: Any) -> Any:
-            await self._refusing(_readable(), context)
-            return await (handler.unary_stream or handler.unary_unary)(request, context)
+            try:
+                refuse_unreadable()
+                return await (handler.unary_stream or handler.unary_unary)(request, context)
+            except PodiumError as error:
+                await self._abort(context, error)
 
         wrap = (
             grpc.unary_stream_rpc_method_handler if handler.response_streaming else grpc.unary_unary_rpc_method_handler
         )
         return wrap(answer, read, handler.response_serializer)
 
-    async def _checked(self, requests: Any, context: Any) -> AsyncIterator[Message]:
-        async for request in requests:
-            await self._refusing(_readable(), context)
-            yield request
 
-    async def _refusing(self, check: Awaitable[object], context: Any) -> None:
-        try:
-            await check
-        except PodiumError as error:
-            await self._abort(context, error)
-
-
-async def _readable() -> None:
-    refuse_unreadable()
+async def _checked(requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
+    async for request in requests:
+        refuse_unreadable()
+        yield request

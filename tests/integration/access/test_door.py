@@ -13,12 +13,13 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from podium.api.v1 import token_service_pb2
 from podium.jobs.errors import UnauthenticatedError, UnavailableError
 from podium.jobs.store.redis import RedisTokens
 from podium.jobs.tokens import Role, digest_of
 from podium.server.access import ANONYMOUS, Keyring
 from podium.server.services.tokens import Tokens
-from tests.integration.access.conftest import OPERATOR, Caller, eventually, refusal
+from tests.integration.access.conftest import OPERATOR, VIEWER, Caller, eventually, refusal
 
 
 def test_health_is_for_everybody_and_reflection_for_who_has_a_token(play):
@@ -44,6 +45,42 @@ def test_health_is_for_everybody_and_reflection_for_who_has_a_token(play):
         health: Any = health_pb2_grpc.HealthStub(anonymous.channel)
         answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=20)
         assert health_pb2.HealthCheckResponse.SERVING == answer.status
+
+    play(scenario)
+
+
+def test_a_stream_of_reflection_counts_among_its_callers_ends_with_its_token_and_leaves_its_refusal_in_the_trail(play):
+    async def scenario(serve):
+        anonymous = await serve(streams_per_caller=1)
+        root = anonymous.with_secret((await anonymous.make())[1])
+        token, secret = await root.make("viewer", role=VIEWER)
+        viewer = anonymous.with_secret(secret)
+
+        async def described(caller: Caller) -> Any:
+            """A stream that goes on after its first answer."""
+            stub: Any = reflection_pb2_grpc.ServerReflectionStub(caller.channel)  # type: ignore[arg-type]  # its stubs know no aio
+            call = stub.ServerReflectionInfo(metadata=caller.metadata, timeout=20)
+            await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+            assert await call.read() is not grpc.aio.EOF
+            return call
+
+        held = await described(viewer)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await described(viewer)
+        assert "TOO_MANY_STREAMS" == refusal(caught.value).reason
+
+        await root.ask(root.tokens.RevokeToken, token_service_pb2.RevokeTokenRequest(token_id=token.id))
+        async with asyncio.timeout(5):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await held.read()
+        assert "TOKEN_REVOKED" == refusal(caught.value).reason
+
+        async def noted() -> bool:
+            return ("ServerReflection/ServerReflectionInfo", "UNAUTHENTICATED") in [
+                (event.method, event.status) for event in await root.trail()
+            ]
+
+        await eventually(noted)
 
     play(scenario)
 

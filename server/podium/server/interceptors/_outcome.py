@@ -4,10 +4,13 @@ import asyncio
 
 from podium.server.interceptors._call import Call
 
+#: The packages of services that are not of our contract.
+_FOREIGN = {"ExternalScaler": "externalscaler", "ServerReflection": "grpc.reflection.v1alpha"}
+
 
 def full_method(call: Call) -> str:
     """Such as "podium.api.v1.JobService/GetJob"."""
-    return f"{'externalscaler' if call.method.startswith('ExternalScaler/') else 'podium.api.v1'}.{call.method}"
+    return f"{_FOREIGN.get(call.method.partition('/')[0], 'podium.api.v1')}.{call.method}"
 
 
 def outcome(call: Call, error: BaseException | None) -> str:

@@ -24,6 +24,10 @@ class Access:
         """Lets the call in, or raises why not: see podium.server.access.Door."""
         await self._door.admit(call.method, call.request, call.context)
 
+    async def identify(self, call: Call) -> None:
+        """Lets the call in, whoever makes it, where they would be let in at all."""
+        facts().caller = await self._door.identify(call.context)
+
     def slot(self, call: Call) -> AbstractContextManager[None]:
         """One of so many streams that a caller may have open.
 

@@ -64,15 +64,23 @@ class Chain:
 
         return answer
 
-    def streaming(self, method: str, behaviour: Streams) -> Streams:
-        """As `answering`, of an rpc that streams. It has no limit of time: it ends when its caller goes."""
+    def streaming(self, method: str, behaviour: Streams, *, foreign: bool = False) -> Streams:
+        """As `answering`, of an rpc that streams. It has no limit of time: it ends when its caller goes.
+
+        Args:
+            method: as `Call.method`.
+            behaviour: answers.
+            foreign: whether it is of another contract than ours, whose requests we do not know: then whoever has a
+                token may call it.
+        """
+        admit = self._identify if foreign else self._admit
 
         async def answer(request: Message, context: Any) -> AsyncGenerator[Message, None]:
             call = Call(method, True, request, context)
             kept = self._begun(call)
             error: BaseException | None = None
             try:
-                await self._admit(call)
+                await admit(call)
                 with self._access.slot(call) if self._access else nullcontext():
                     responses = behaviour(request, context)
                     # gRPC closes only this generator; the one within must not wait for the garbage collector.
@@ -95,6 +103,10 @@ class Chain:
         if self._access is not None:
             await self._access.admit(call)
         refuse_invalid(call)
+
+    async def _identify(self, call: Call) -> None:
+        if self._access is not None:
+            await self._access.identify(call)
 
     def _begun(self, call: Call) -> Sequence[tuple[Observer, Any]]:
         return [(observer, observer.before(call)) for observer in self._observers]

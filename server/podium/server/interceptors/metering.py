@@ -13,7 +13,7 @@ from podium.server.interceptors._outcome import full_method
 
 
 class Metering(Observer, grpc.GenericRpcHandler):
-    """Health and reflection are not counted; rpcs that there are not count as "other"."""
+    """Health is not counted; rpcs that there are not count as "other"."""
 
     def before(self, call: Call) -> tuple["_Meters", float]:
         """Counts the call."""
