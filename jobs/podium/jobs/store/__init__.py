@@ -2,7 +2,7 @@
 
 from podium.jobs.store._archive import Archive
 from podium.jobs.store._base import Bell, JobStore
-from podium.jobs.store._ledger import no_such_checkpoint, no_such_job, utc_now
+from podium.jobs.store._ledger import new_job_id, no_such_checkpoint, no_such_job, utc_now
 from podium.jobs.store._memory import MemoryStore
 from podium.jobs.store._terms import (
     Assignment,
@@ -41,6 +41,7 @@ __all__ = [
     "TokenBook",
     "Usage",
     "Wish",
+    "new_job_id",
     "no_such_checkpoint",
     "no_such_job",
     "utc_now",

@@ -183,7 +183,7 @@ class Ledger(ABC):
     def _created(self, new: NewJob) -> Change | tuple[Job, bool]:
         """What was written; or the job that was there, and whether an earlier try of this very call wrote it."""
         digest = new.asked or wire.digest(new.spec)
-        job_id, number, stamp = self._new_id(), self._next_number(), secrets.token_hex(8)
+        job_id, number, stamp = new.id or self._new_id(), self._next_number(), secrets.token_hex(8)
         while True:
             change = _record.created(new, job_id, number, stamp, self._clock())
             # OVERTAKEN: an earlier try of this very call got through, since the id is its own.

@@ -32,6 +32,8 @@ class NewJob:
     """As `Job.trace_parent`."""
     message: spec_pb2.JobSpec | None = None
     """`spec` as a message, where there is one already: what this release does not know of it is kept for the next."""
+    id: str = ""
+    """Of `new_job_id`, for who must know it before anybody can be interrupted; empty: the ledger makes one."""
 
 
 class Submitted(NamedTuple):

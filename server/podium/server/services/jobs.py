@@ -11,7 +11,7 @@ from podium.jobs.errors import FieldViolation, InvalidSpecError, NotFoundError, 
 from podium.jobs.job import Job
 from podium.jobs.spec import JobSpec, Priority
 from podium.jobs.states import State
-from podium.jobs.store import JobStore, NewJob
+from podium.jobs.store import JobStore, NewJob, new_job_id
 from podium.server.access import DEFAULT_PROJECT, facts
 from podium.server.admission import Admission
 from podium.server.context import in_hand
@@ -82,7 +82,10 @@ class Jobs:
             asked=asked,
             created_by=_creator(),
             trace_parent=in_hand().trace_parent,
+            id=new_job_id(),
         )
+        # Before the ledger is asked: whoever called may go away, and the job be there all the same.
+        facts().target = new_job.id
         try:
             made = self._store.submit(new_job)
         except NotFoundError:
