@@ -12,7 +12,7 @@ from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven
 from podium.jobs.states import MOVES, State
 from podium.jobs.store import NewJob
 from podium.jobs.store._record import Change, Record
-from podium.jobs.store._redis_link import Link, Move
+from podium.jobs.store._redis_link import Link, Move, numbered
 from podium.jobs.store.redis import RedisStore
 
 SPEC = JobSpec(backbone="resnet50", tuning=LinearHead(), dataset=ImageFolder(train="/data"), sorter=OddEven())
@@ -180,3 +180,25 @@ class TestOlderVersions:
         redis_client.hset(key, "ledger", ledger.replace(b"{", b'{"colour": "red", ', 1))
 
         assert job == store.get(job.id)
+
+
+class TestNewJobs:
+    def test_a_new_job_gets_its_number_and_place_as_it_is_written(self, link: Link, redis_client: redis.Redis) -> None:
+        redis_client.set("counter", 41)
+        redis_client.zadd("line", {"other": 7 * 2**50 + 41})
+        new: dict[str, Any] = {
+            "stamp": "",
+            "state": None,
+            "fence": 0,
+            "counter": "counter",
+            "line": "line",
+            "job_id": "it",
+        }
+        first = numbered("a", plus=-3, after="\0z")
+        words = [("ZADD", "line", numbered(plus=7 * 2**50), "it"), ("HSET", KEY, "mine", first, "yours", "x\0a\0")]
+
+        assert link.commit(KEY, move(State.QUEUED, **new), [], words) == "done 2"
+        assert redis_client.zscore("line", "it") == 7 * 2**50 + 42
+        assert redis_client.hmget(KEY, "mine", "yours") == [b"a39\0z", b"x\0a\0"]
+        assert link.commit(KEY, move(State.QUEUED, **new), [], words) == "overtaken"
+        assert redis_client.get("counter") == b"42"

@@ -125,7 +125,7 @@ class Stepped(Link):
     def commit(self, key: str, move: Move, guards: Sequence[Command], commands: Sequence[Command]) -> str:
         def once() -> str:
             answer = super(Stepped, self).commit(key, move, guards, commands)
-            self._call.done |= answer == "done"
+            self._call.done |= answer.startswith("done")
             return answer
 
         answer: str = self._call.turn(once)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
+from typing import NamedTuple
 
 from podium.jobs import wire
 from podium.jobs.errors import (
@@ -75,6 +76,14 @@ class Outcome(Enum):
     """The table of moves does not allow it, or the job has ended. Never asked for, unless we are wrong."""
 
 
+class _Newborn(NamedTuple):
+    """What this call, or an earlier try of it, has written."""
+
+    change: Change
+    place: int | None
+    """As `Submitted.place`."""
+
+
 class Ledger(ABC):
     """The writing half of a JobStore, on top of `_load` and `_commit`."""
 
@@ -100,28 +109,34 @@ class Ledger(ABC):
     @abstractmethod
     def _commit(
         self,
-        before: Record | None,
+        before: Record,
         change: Change,
         *,
-        request: tuple[str, str] | None = None,
         shown: int | None = None,
     ) -> Outcome:
         """Writes a change in one step, unless the job's stamp is no longer that of `before`.
 
         Args:
-            before: the record that was loaded; None for a new job.
+            before: the record that was loaded.
             change: what to write.
-            request: for a new job, its request_id and the digest of its spec, to be refused where the id was used.
             shown: the fence of the attempt that writes; None where none does.
+        """
+
+    @abstractmethod
+    def _enter(self, change: Change, request: tuple[str, str] | None) -> tuple[Outcome, int | None]:
+        """Writes a new job in one step, with a number above every one that was given out.
+
+        Args:
+            change: what to write, without the number.
+            request: its request_id and the digest of its spec, to be refused where the id was used.
+
+        Returns:
+            What became of it, and where that is DONE its place in line, from 1.
         """
 
     @abstractmethod
     def _request(self, project: str, request_id: str) -> tuple[str, str] | None:
         """The job and the spec's digest of a request_id; None: not used within the last 7 days."""
-
-    @abstractmethod
-    def _next_number(self) -> int:
-        """A number above every one that was given out."""
 
     @abstractmethod
     def place(self, job_id: str, pool: str) -> int | None:
@@ -169,37 +184,37 @@ class Ledger(ABC):
     def create(self, new: NewJob) -> tuple[Job, bool]:
         """See JobStore.create."""
         made = self._created(new)
-        return (self._newborn(made.record), True) if isinstance(made, Change) else made
+        if not isinstance(made, _Newborn):
+            return made
+        job = made.change.record.job
+        # Without a place it has been there for a while.
+        return (replace(job, queue=QueueInfo(position=made.place)) if made.place else self.get(job.id)), True
 
     def submit(self, new: NewJob) -> Submitted:
         """See JobStore.submit."""
         made = self._created(new)
-        if isinstance(made, Change):
-            job = made.record.job
-            return Submitted(id=job.id, state=job.state, message=made.newborn, new=True)
+        if isinstance(made, _Newborn):
+            job = made.change.record.job
+            return Submitted(job.id, job.state, made.change.newborn, new=True, place=made.place)
         job, is_new = made
-        return Submitted(id=job.id, state=job.state, message=wire.to_bytes(replace(job, queue=None)), new=is_new)
+        return Submitted(job.id, job.state, wire.to_bytes(replace(job, queue=None)), new=is_new, place=None)
 
-    def _created(self, new: NewJob) -> Change | tuple[Job, bool]:
+    def _created(self, new: NewJob) -> "_Newborn | tuple[Job, bool]":
         """What was written; or the job that was there, and whether an earlier try of this very call wrote it."""
         digest = new.asked or wire.digest(new.spec)
-        job_id, number, stamp = new.id or self._new_id(), self._next_number(), secrets.token_hex(8)
+        job_id, stamp = new.id or self._new_id(), secrets.token_hex(8)
         while True:
-            change = _record.created(new, job_id, number, stamp, self._clock())
+            change = _record.created(new, job_id, stamp, self._clock())
             # OVERTAKEN: an earlier try of this very call got through, since the id is its own.
             request = (new.request_id, digest) if new.request_id else None
-            if self._commit(None, change, request=request) is not Outcome.REFUSED:
-                return change
+            outcome, place = self._enter(change, request)
+            if outcome is not Outcome.REFUSED:
+                return _Newborn(change, place)
             if earlier := self._request(new.project, new.request_id) if new.request_id else None:
                 # Its own id: an earlier try of this very call got through.
                 return self._replay(new.request_id, digest, earlier), earlier[0] == job_id
             if change.record.starts_from:
                 self.checkpoint(change.record.starts_from)
-
-    def _newborn(self, record: Record) -> Job:
-        """As it was just written, unless it has moved on already."""
-        job = self._placed(record)
-        return job if job.queue else self.get(job.id)
 
     def replayed(self, project: str, request_id: str, asked: str) -> Job | None:
         """See JobStore.replayed."""

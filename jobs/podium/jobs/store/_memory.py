@@ -121,13 +121,16 @@ class MemoryStore(Deleting):
             job_id, digest, until = self._requests.get((project, request_id), ("", "", self._clock()))
             return (job_id, digest) if until > self._clock() else None
 
-    def _next_number(self) -> int:
-        return next(self._numbers)
-
     def place(self, job_id: str, pool: str) -> int | None:
         """See JobStore.place."""
         pending = self.pending(pool)
         return pending.index(job_id) + 1 if job_id in pending else None
+
+    def _enter(self, change: Change, request: tuple[str, str] | None) -> tuple[Outcome, int | None]:
+        with self._lock:
+            record = replace(change.record, number=next(self._numbers))
+            outcome = self._commit(None, replace(change, record=record), request=request)
+            return outcome, self.place(record.job.id, record.job.spec.resources.pool)
 
     def _commit(
         self,

@@ -34,7 +34,7 @@ class Record:
 
     job: Job
     number: int
-    """The job's place in the order of creation."""
+    """The job's place in the order of creation; 0 where it gets one as it is written."""
     stamp: str = ""
     """Of the last write: who finds another one than it read has been overtaken."""
     fence: int = 0
@@ -169,7 +169,7 @@ class Change:
         return all(to in MOVES[state] for state, to in itertools.pairwise(states))
 
 
-def created(new: NewJob, job_id: str, number: int, stamp: str, now: datetime) -> Change:
+def created(new: NewJob, job_id: str, stamp: str, now: datetime) -> Change:
     """A new job in QUEUED, with its one event."""
     job = Job(
         id=job_id,
@@ -183,7 +183,7 @@ def created(new: NewJob, job_id: str, number: int, stamp: str, now: datetime) ->
         sequence=1,
     )
     event = JobEvent(payload=StateChange(to_state=State.QUEUED), job_id=job_id, attempt=job.attempt, time=now)
-    return Change(record=Record(job=job, number=number, stamp=stamp), events=(event,), spec=new.message)
+    return Change(record=Record(job=job, number=0, stamp=stamp), events=(event,), spec=new.message)
 
 
 def cancelled(record: Record, reason: str, force: bool, now: datetime) -> Change:

@@ -11,6 +11,7 @@ from podium.jobs import wire
 from podium.jobs.job import Attempt, Job
 from podium.jobs.states import State
 from podium.jobs.store._record import BORN, Change, Record
+from podium.jobs.store._redis_link import numbered
 from podium.jobs.store._terms import Wish
 
 _NOW = frozenset(field.name for field in fields(Job)) - BORN
@@ -190,7 +191,12 @@ def to_fields(change: Change, *, new: bool) -> Mapping[str, bytes | str]:
     job = replace(record.job, attempts=attempts[ended:]) if ended else record.job
     now = wire.to_proto(job, only=_NOW)
     ledger = {name: getattr(record, name) for name in _LEDGER} | {"wish": record.wish.value, "past": ended}
-    values: dict[str, bytes | str] = {"now": now.SerializeToString(), "ledger": json.dumps(ledger)}
+    if new:
+        del ledger["number"]
+    known = json.dumps(ledger)
+    if new:
+        known = numbered(f'{known[:-1]}, "number": ', after="}")
+    values: dict[str, bytes | str] = {"now": now.SerializeToString(), "ledger": known}
     if ended != record.past:
         past = job_pb2.Job(attempts=map(wire.to_proto, attempts[:ended]))
         values["past"] = past.SerializeToString()

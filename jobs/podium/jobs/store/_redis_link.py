@@ -133,7 +133,7 @@ def pages(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Move:
-    """What commit.lua is to know of a write: ARGV[1] to ARGV[7], explained there."""
+    """What commit.lua is to know of a write: its keys but the first, and ARGV[1] to ARGV[8], explained there."""
 
     stamp: str
     next_stamp: str
@@ -143,6 +143,10 @@ class Move:
     path: Sequence[State]
     shown: int | None
     next_fence: int
+    counter: str = ""
+    """Of a new job, as are `line` and `job_id`."""
+    line: str = ""
+    job_id: str = ""
 
     @property
     def words(self) -> list[Word]:
@@ -150,7 +154,12 @@ class Move:
         state = self.state.name if self.state else _NOTHING
         path = " ".join(state.name for state in self.path)
         shown = "" if self.shown is None else self.shown
-        return [self.stamp, self.next_stamp, state, self.fence, path, shown, self.next_fence]
+        return [self.stamp, self.next_stamp, state, self.fence, path, shown, self.next_fence, self.job_id]
+
+
+def numbered(before: str = "", *, plus: int = 0, after: str = "") -> str:
+    """A word that holds a number above a new job's own by `plus`, for a command of the commit that creates it."""
+    return f"\0{before}\0{plus}\0{after}"
 
 
 class Link:
@@ -201,7 +210,8 @@ class Link:
             commands: what to write.
         """
         with reaching():
-            answer: bytes = self._commit(keys=[key], args=[*move.words, *_listed(guards, commands)])
+            keys = [key, move.counter, move.line] if move.counter else [key]
+            answer: bytes = self._commit(keys=keys, args=[*move.words, *_listed(guards, commands)])
             return answer.decode()
 
     def guarded(self, guards: Sequence[Command], commands: Sequence[Command]) -> bool:

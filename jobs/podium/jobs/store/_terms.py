@@ -45,6 +45,8 @@ class Submitted(NamedTuple):
     """The job's, without what it waits for."""
     new: bool
     """False: the same request_id created it before."""
+    place: int | None
+    """From 1, that in line; None: it is to be asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ import math
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import datetime
 
 import redis
@@ -28,7 +29,7 @@ from podium.jobs.store._redis_census import RedisCensus
 from podium.jobs.store._redis_deletions import RedisDeletions
 from podium.jobs.store._redis_history import RedisHistory
 from podium.jobs.store._redis_keys import FIELDS, Keys, amended, from_fields, serialized, to_fields
-from podium.jobs.store._redis_link import Command, Commands, Link, Move, connect, pages
+from podium.jobs.store._redis_link import Command, Commands, Link, Move, connect, numbered, pages
 from podium.jobs.store._redis_listing import RedisListing
 from podium.jobs.store._redis_notices import RedisNotices
 from podium.jobs.store._redis_tokens import RedisTokens
@@ -100,18 +101,22 @@ class RedisStore(RedisCensus, RedisHistory, RedisListing, RedisDeletions, RedisN
         job_id, digest = value.decode().split(" ")
         return job_id, digest
 
-    def _next_number(self) -> int:
-        number: int = self._link.run(("INCR", self._keys.created))[0]  # repeated, it leaves a gap, which nobody minds
-        return number
+    def _enter(self, change: Change, request: tuple[str, str] | None) -> tuple[Outcome, int | None]:
+        answer, _, place = self._sent(None, change, request=request).partition(" ")
+        return Outcome[answer.upper()], int(place) if place else None
 
-    def _commit(
+    def _commit(self, before: Record, change: Change, *, shown: int | None = None) -> Outcome:
+        return Outcome[self._sent(before, change, shown=shown).upper()]
+
+    def _sent(
         self,
         before: Record | None,
         change: Change,
         *,
         request: tuple[str, str] | None = None,
         shown: int | None = None,
-    ) -> Outcome:
+    ) -> str:
+        """What commit.lua answers."""
         job = change.record.job
         guards: Commands = []
         commands: Commands = []
@@ -121,7 +126,7 @@ class RedisStore(RedisCensus, RedisHistory, RedisListing, RedisDeletions, RedisN
                 fields["born"] = amended(self._link.run(("HGET", self._keys.job(job.id), "born"))[0], change.record)
             commands.append(("HSET", self._keys.job(job.id), *(word for item in fields.items() for word in item)))
         if before is None:
-            commands.append(("ZADD", self._keys.jobs(job.project), change.record.number, job.id))
+            commands.append(("ZADD", self._keys.jobs(job.project), numbered(), job.id))
         if request:
             key = self._keys.request(job.project, request[0])
             guards.append((0, "EXISTS", key))
@@ -145,7 +150,10 @@ class RedisStore(RedisCensus, RedisHistory, RedisListing, RedisDeletions, RedisN
             shown=shown,
             next_fence=change.record.fence,
         )
-        return Outcome[self._link.commit(self._keys.job(job.id), move, guards, commands).upper()]
+        if before is None:
+            line = self._keys.pending(job.spec.resources.pool)
+            move = replace(move, counter=self._keys.created, line=line, job_id=job.id)
+        return self._link.commit(self._keys.job(job.id), move, guards, commands)
 
     def _place(self, before: Record | None, change: Change) -> tuple[Commands, Commands]:
         """The queue, the slots and the lease that go with the new state; guards and commands."""
@@ -155,7 +163,8 @@ class RedisStore(RedisCensus, RedisHistory, RedisListing, RedisDeletions, RedisN
         was_queued = before is not None and before.job.state is State.QUEUED
         pending = self._keys.pending(job.spec.resources.pool)
         if job.state is State.QUEUED and (not was_queued or change.amended):
-            commands.append(("ZADD", pending, change.record.score, job.id))
+            score = change.record.score
+            commands.append(("ZADD", pending, score if before else numbered(plus=score), job.id))
         if was_queued and job.state is not State.QUEUED:
             commands.append(("ZREM", pending, job.id))
         if new and not old:

@@ -96,7 +96,7 @@ class Jobs:
         facts().target = made.id
         if not made.new:
             _LOG.info("repeated the request for %s", made.id)
-        return self._explained(made.state, made.message)
+        return self._explained(made.state, made.message, made.place)
 
     def _earlier(self, request: CreateJobRequest, project: str, asked: str) -> bytes | None:
         """The job that the same request made before, when its spec was still good."""
@@ -113,9 +113,11 @@ class Jobs:
         """The job as it stands, with what it waits for: its message."""
         return self._explained(*self._store.serialized(job_id))
 
-    def _explained(self, state: State, data: bytes) -> bytes:
+    def _explained(self, state: State, data: bytes, place: int | None = None) -> bytes:
+        if state is not State.QUEUED:
+            return data
         # Two messages of one type, one after the other, are their union.
-        return data + self._outlook.of_serialized(data, self._store.place) if state is State.QUEUED else data
+        return data + self._outlook.of_serialized(data, self._store.place if place is None else lambda *_: place)
 
     def page(self, request: ListJobsRequest) -> tuple[list[Job], str]:
         """A page of jobs in the order asked for, and the token of the next page.
