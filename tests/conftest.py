@@ -86,7 +86,7 @@ class RedisServer:
             client.flushall()
 
     def _wait(self) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         with redis.Redis.from_url(self.url) as client:
             while True:
                 try:

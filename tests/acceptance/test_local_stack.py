@@ -61,7 +61,7 @@ class Machine:
 
     def run(self, *arguments: str, code: int = 0) -> str:
         process = self.start(*arguments)
-        output, _ = process.communicate(timeout=180)
+        output, _ = process.communicate(timeout=400)
         assert code == process.returncode, output
         return output
 
@@ -99,7 +99,7 @@ class Stack:
 
     def stop(self) -> str:
         self.process.send_signal(signal.SIGINT)
-        output, _ = self.process.communicate(timeout=90)
+        output, _ = self.process.communicate(timeout=180)
         return output
 
 
@@ -114,7 +114,7 @@ def _draw_images(folder: Path) -> None:
                 Image.new("RGB", (48, 48), color).save(place / f"{index}.jpg")
 
 
-def wait_until(condition, seconds: float = 60.0) -> None:
+def wait_until(condition, seconds: float = 180.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -166,7 +166,7 @@ def test_the_demo_succeeds_though_its_worker_is_killed_in_the_middle(machine):
     process = machine.start("demo", "--data", "images", "--keep", "kept")
     wait_until(lambda: machine.job_is(State.RUNNING))
     Stack(process).child("-m podium.worker").kill()
-    output, _ = process.communicate(timeout=180)
+    output, _ = process.communicate(timeout=400)
 
     assert 0 == process.returncode, output
     assert "The worker has ended (killed by SIGKILL); it starts again in 0.5 s." in output
@@ -182,7 +182,7 @@ def test_a_job_survives_the_kill_of_the_whole_stack(machine):
     wait_until(lambda: machine.job_is(State.RUNNING))
     family = stack.family()
     stack.process.kill()
-    stack.process.communicate(timeout=90)
+    stack.process.communicate(timeout=180)
     wait_until(lambda: not [process for process in family if process.is_running()])
     again = machine.up()
     second = machine.run("watch", job, "--after", "0")

@@ -183,7 +183,8 @@ def _cancelling(scene: Scene, case: Case, gpus: int) -> Iterator[Victim]:
 
 def _pausing(scene: Scene, case: Case, gpus: int) -> Iterator[Victim]:
     site = scene.site
-    job = scene.submit(Script(steps=200, pause=_PAUSE, save=_INTERVAL, hold_stop=True), gpus=gpus)
+    # The wish is heard with the next sign of life, before the last step also where all is slow.
+    job = scene.submit(Script(steps=400, pause=_PAUSE, save=_INTERVAL, hold_stop=True), gpus=gpus)
     until(lambda: site.store.checkpoints(job.id), "a first checkpoint")
     site.client.job(job.id).pause("the test said so")
     until(lambda: site.held(job), "the checkpoint of a paused job to be half written")

@@ -205,7 +205,8 @@ class Site:
         """Kills everything."""
         self.connection.close()
         for process in self.processes():
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # it may have ended for another's end
+                process.kill()
         for program in (*self.servers, *self.agents.values()):
             if program.alive:
                 program.process.kill()

@@ -43,7 +43,7 @@ class World:
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Lets time pass, at most seconds, until something holds."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < deadline, "it never came true"
             self.clock.advance(seconds=0.05)

@@ -34,7 +34,7 @@ from podium.jobs.store import Assignment, Leases
 from podium.jobs.store.redis import RedisStore, connect
 
 
-def _eventually(what: Callable[[], object], seconds: float = 15.0) -> None:
+def _eventually(what: Callable[[], object], seconds: float = 60.0) -> None:
     """Waits until `what` holds."""
     deadline = time.monotonic() + seconds
     while not what():
@@ -71,7 +71,7 @@ class ServerProcess:
             self._started = subprocess.Popen(
                 [*command, "--port-file", str(self._port_file), *self._options], env=self._environment, stderr=log
             )
-        _eventually(lambda: self._port_file.exists() or self._process.poll() is not None, 30)
+        _eventually(lambda: self._port_file.exists() or self._process.poll() is not None)
         assert self._process.poll() is None, self.log()
         self.address = self._port_file.read_text().strip()
 
@@ -91,7 +91,7 @@ class ServerProcess:
 
     def wait(self) -> int:
         """The exit status."""
-        return self._process.wait(30)
+        return self._process.wait(60)
 
     def stop(self) -> None:
         """Ends it, however it is."""
@@ -118,7 +118,7 @@ class ServerProcess:
     def ask(self, path: str) -> tuple[int, str]:
         """Status and body of what it answers over HTTP, where it was started with a port for that."""
         address = re.findall(r"metrics and health on http://(\S+)", self.log())[-1]
-        connection = http.client.HTTPConnection(address, timeout=5)
+        connection = http.client.HTTPConnection(address, timeout=20)
         with contextlib.closing(connection):
             connection.request("GET", path)
             answer = connection.getresponse()

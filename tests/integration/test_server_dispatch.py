@@ -17,8 +17,9 @@ from podium.jobs.store import Assignment, Leases, Wish
 from podium.jobs.store.redis import RedisStore, connect
 from tests.integration.conftest import ServerProcess
 
-SHORT = {"PODIUM_LEASE_ATTEMPT": "0.4", "PODIUM_LEASE_STARTING": "1.2", "PODIUM_LEASE_NODE": "0.8"}
-SHORT_LEASES = Leases(attempt=0.4, starting=1.2, node=0.8)
+#: As short as leaves a test that plays a machine or an attempt a second in which it is not heard.
+SHORT = {"PODIUM_LEASE_ATTEMPT": "1", "PODIUM_LEASE_STARTING": "2", "PODIUM_LEASE_NODE": "1"}
+SHORT_LEASES = Leases(attempt=1, starting=2, node=1)
 
 
 def node(slots: int = 1, *, name: str = "n1", state: NodeState = NodeState.READY) -> Node:
@@ -35,6 +36,20 @@ def hasty(ledger_url) -> Iterator[RedisStore]:
     settings = Settings(redis_url=ledger_url, redis_password=None, artifacts="", data_roots=(), leases=SHORT_LEASES)
     with connect(settings) as client:
         yield RedisStore(client, leases=SHORT_LEASES)
+
+
+@pytest.fixture
+def started(hasty, eventually) -> Callable[..., None]:
+    """Returns when a job's attempt of a number has been sent to a machine, which is heard until then."""
+
+    def wait(job_id: str, attempt: int = 1, *, name: str = "n1") -> None:
+        def sent() -> bool:
+            hasty.heartbeat(node(name=name))
+            return bool(hasty.get(job_id).attempt == attempt)
+
+        eventually(sent)
+
+    return wait
 
 
 @pytest.fixture
@@ -184,11 +199,12 @@ def test_a_job_of_two_slots_is_not_overtaken_and_one_of_three_holds_nobody_up(se
     assert "waiting for 2 free slots of one machine in pool default: 2 of 2 busy" == reasons[pair]
 
 
-def test_an_attempt_that_never_begins_goes_back_to_the_queue(new_server, hasty, submit, eventually):
+def test_an_attempt_that_never_begins_goes_back_to_the_queue(new_server, hasty, submit, started, eventually):
     server = new_server(**SHORT)
     job_id = submit(server)
-    hasty.heartbeat(node())
-    eventually(lambda: hasty.get(job_id).attempt == 1)
+    started(job_id)
+    # It is not to be sent there again before it was looked at.
+    hasty.heartbeat(node(state=NodeState.DRAINING))
     eventually(lambda: hasty.get(job_id).state is State.QUEUED)
     job = server.jobs.GetJob(api.GetJobRequest(job_id=job_id), timeout=20).job
 
@@ -196,25 +212,22 @@ def test_an_attempt_that_never_begins_goes_back_to_the_queue(new_server, hasty, 
     assert ["the attempt never began"] == [attempt.outcome for attempt in job.attempts]
 
 
-def test_a_job_of_a_lost_machine_starts_again_on_another(new_server, hasty, submit, eventually):
+def test_a_job_of_a_lost_machine_starts_again_on_another(new_server, hasty, submit, started, eventually):
     server = new_server(**SHORT)
     job_id = submit(server)
-    hasty.heartbeat(node(name="dies"))
-    eventually(lambda: hasty.get(job_id).attempt == 1)
+    started(job_id, name="dies")
     hasty.begin(assignment_of(hasty, job_id))
     eventually(lambda: hasty.get(job_id).state is State.QUEUED)
-    hasty.heartbeat(node(name="lives"))
-    eventually(lambda: hasty.get(job_id).attempt == 2)
+    started(job_id, 2, name="lives")
     first, second = hasty.get(job_id).attempts
 
     assert ("dies", "the machine dies was lost", "lives") == (first.node, first.outcome, second.node)
 
 
-def test_a_silent_attempt_on_a_living_machine_is_given_up_after_a_while(new_server, hasty, submit, eventually):
+def test_a_silent_attempt_on_a_living_machine_is_given_up_after_a_while(new_server, hasty, submit, started, eventually):
     server = new_server(**SHORT)
     job_id = submit(server)
-    hasty.heartbeat(node())
-    eventually(lambda: hasty.get(job_id).attempt == 1)
+    started(job_id)
     hasty.begin(assignment_of(hasty, job_id))
 
     def recovered() -> bool:
@@ -226,11 +239,12 @@ def test_a_silent_attempt_on_a_living_machine_is_given_up_after_a_while(new_serv
     assert "the attempt fell silent on n1" == hasty.get(job_id).attempts[0].outcome
 
 
-def test_an_attempt_that_renews_its_lease_is_left_alone_without_its_machine(new_server, hasty, submit, eventually):
+def test_an_attempt_that_renews_its_lease_is_left_alone_without_its_machine(
+    new_server, hasty, submit, started, eventually
+):
     server = new_server(**SHORT)
     job_id = submit(server)
-    hasty.heartbeat(node())
-    eventually(lambda: hasty.get(job_id).attempt == 1)
+    started(job_id)
     assignment = assignment_of(hasty, job_id)
     hasty.begin(assignment)
     renewals = []
@@ -245,11 +259,10 @@ def test_an_attempt_that_renews_its_lease_is_left_alone_without_its_machine(new_
     assert (State.RUNNING, 1) == (hasty.get(job_id).state, hasty.get(job_id).attempt)
 
 
-def test_a_cancelled_job_whose_machine_is_lost_ends_as_cancelled(new_server, hasty, submit, eventually):
+def test_a_cancelled_job_whose_machine_is_lost_ends_as_cancelled(new_server, hasty, submit, started, eventually):
     server = new_server(**SHORT)
     job_id = submit(server)
-    hasty.heartbeat(node())
-    eventually(lambda: hasty.get(job_id).attempt == 1)
+    started(job_id)
     hasty.begin(assignment_of(hasty, job_id))
     server.jobs.CancelJob(api.CancelJobRequest(job_id=job_id), timeout=20)
     eventually(lambda: hasty.get(job_id).terminal)

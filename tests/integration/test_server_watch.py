@@ -104,7 +104,9 @@ def test_a_silent_watch_gets_signs_of_life(server, running):
         if kinds[-2:] == ["keepalive", "keepalive"]:
             break
 
-    assert ["snapshot", "state", "state", "state", "keepalive", "keepalive"] == kinds
+    # One may have come early, where the others took their time.
+    assert ["snapshot", "state", "state", "state"] == [kind for kind in kinds if kind != "keepalive"]
+    assert ["keepalive", "keepalive"] == kinds[-2:]
 
 
 def test_a_new_event_arrives_without_waiting_for_the_next_look(server, store, running):
@@ -221,7 +223,9 @@ def test_a_watch_survives_a_redis_that_goes_and_comes_back(server, store, runnin
     assignment = running(server)
     report(store, assignment, 1, 5)
     watching = watch(server, assignment.job_id)
-    seen = [next(watching) for _ in range(9)]
+    seen: list[event_pb2.JobEvent] = []
+    while len(history(seen)) < 5 + JOB_EVENTS - 1:
+        seen.append(next(watching))
     redis_server.kill()
     silence = [next(watching).WhichOneof("payload") for _ in range(3)]
     redis_server.start()

@@ -158,7 +158,7 @@ def play(ledger_url: str, artifacts_root: Path, data_root: Path) -> Callable[[Sc
     return run
 
 
-async def eventually(what: Callable[[], Awaitable[object]], seconds: float = 10.0) -> Any:
+async def eventually(what: Callable[[], Awaitable[object]], seconds: float = 60.0) -> Any:
     """What `what` returns once it is true."""
     async with asyncio.timeout(seconds):
         while not (found := await what()):

@@ -104,7 +104,7 @@ def test_a_server_that_is_open_to_other_machines_says_so_loudly_at_its_start(pla
 def test_a_stream_ends_when_its_token_expires_also_while_redis_hangs(redis_server, redis_client):
     async def scenario() -> None:
         tokens = RedisTokens(redis_client)
-        service, soon = Tokens(tokens), timedelta(seconds=0.5)
+        service, soon = Tokens(tokens), timedelta(seconds=1.5)
         _, secret = service.create(ANONYMOUS, display_name="a", project="*", role=Role.ADMIN, time_to_live=soon)
         keyring = Keyring(tokens, look=0.05)
         await keyring.start()
@@ -118,7 +118,7 @@ def test_a_stream_ends_when_its_token_expires_also_while_redis_hangs(redis_serve
         os.kill(redis_server.pid, signal.SIGSTOP)
         try:
             with pytest.raises(UnauthenticatedError, match="expired"):
-                async with asyncio.timeout(2):
+                async with asyncio.timeout(20):
                     await anext(keyring.leashed(silence(), caller))
         finally:
             os.kill(redis_server.pid, signal.SIGCONT)

@@ -128,7 +128,7 @@ def test_a_silent_watch_ends_within_five_seconds_after_its_token_was_revoked_and
         root = anonymous.with_secret((await anonymous.make())[1])
         job_id = (await root.ask(root.jobs.CreateJob, request_for())).job.id
         revoked, revoked_secret = await root.make("a", "default", VIEWER)
-        _, expiring_secret = await root.make("b", "default", VIEWER, time_to_live=Duration(seconds=2))
+        _, expiring_secret = await root.make("b", "default", VIEWER, time_to_live=Duration(seconds=3))
         request = job_service_pb2.WatchJobRequest(job_id=job_id)
 
         async def end_of(secret: str) -> Any:

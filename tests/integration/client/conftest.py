@@ -25,7 +25,7 @@ from podium.jobs.store.redis import RedisStore, connect
 from podium.server.app import App, Options
 
 
-def until(found: Callable[[], object], seconds: float = 20.0) -> object:
+def until(found: Callable[[], object], seconds: float = 60.0) -> object:
     """What `found` returns once it is true."""
     deadline = time.monotonic() + seconds
     while not (value := found()):

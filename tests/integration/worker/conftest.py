@@ -164,7 +164,7 @@ class Site:
         self.until(there, "a horse")
         return min(found, key=lambda one: one.info["create_time"])
 
-    def until(self, condition: Callable[[], object], what: str, seconds: float = 120) -> None:
+    def until(self, condition: Callable[[], object], what: str, seconds: float = 240) -> None:
         """Waits until a condition holds."""
         end = time.monotonic() + seconds
         while not condition():

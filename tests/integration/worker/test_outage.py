@@ -23,7 +23,7 @@ def test_what_ends_or_stalls_while_redis_is_away_is_told_when_it_is_back_and_no_
 ):
     agent = start(site, slots=3)
     ending = site.create(images, display_name="steps 5, hold-end")
-    hanging = site.create(images, display_name="steps 5, hang 3; once", stall_timeout_seconds=2)
+    hanging = site.create(images, display_name="steps 5, hang 3; once", stall_timeout_seconds=4)
     scratch = site.artifacts.scratch_path(ending.id)
     run_on(site, 0, ending)
     site.until(lambda: (scratch / "at").exists(), "the one to be where it waits")

@@ -73,14 +73,14 @@ def test_an_attempt_that_does_not_save_its_work_in_time_is_killed(site, images):
 
 def test_an_attempt_that_hangs_is_killed_with_its_stacks_in_the_log_and_tried_again(site, images):
     start(site)
-    job = run(site, images, "steps 8, pause 0.01, save 2, hang 5; once", stall_timeout_seconds=2)
+    job = run(site, images, "steps 8, pause 0.01, save 2, hang 5; once", stall_timeout_seconds=4)
     stalled = site.wait_for(job, State.QUEUED)
     stacks = log(site, job)
     site.dispatch(job)
     done = site.wait_for(job, State.SUCCEEDED, State.FAILED)
 
     assert Cause.STALLED is stalled.attempts[0].cause
-    assert "stalled: no sign of progress for 2 seconds" == stalled.attempts[0].outcome
+    assert "stalled: no sign of progress for 4 seconds" == stalled.attempts[0].outcome
     assert any(line.startswith("attempt (process") for line in stacks)
     assert any('trainer.py", line ' in line and "in _fail" in line for line in stacks)
     assert State.SUCCEEDED is done.state

@@ -140,7 +140,9 @@ def test_a_job_that_was_cancelled_before_its_attempt_came_does_not_train(site, i
 def test_the_deadline_counts_the_time_of_earlier_attempts(site, images, job):
     spec = replace(job(images("train")).spec, max_duration_seconds=1, epochs=100_000)
     created = site.create(replace(job(spec.dataset.train), spec=spec))
-    done = site.run(created)
+    # Its time passes once it has trained, however long that took.
+    stop = StopFlag(clock=lambda: 2.0 if list(site.store.metrics(created.id)) else 0.0)
+    done = site.run(created, stop=stop)
 
     assert State.FAILED is done.state
     assert Cause.DEADLINE is done.error.cause
