@@ -27,10 +27,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup ## Fine-tune for real, twice, and compare: softmax against a top-k loss (DATA=folder-or-tar to use your images)
 	$(BIN)/podium demo $(if $(DATA),--data '$(DATA)')
 
-# The checks two at a time, as neither installing nor mypy has use for a second core; the tests have.
+# Two at a time: installing has no use for a second core, and the tests, which wait a lot, leave one to mypy.
 test: ## Everything: format, lint, types, walls, generated code, tests
-	$(MAKE) --jobs 2 check
-	$(MAKE) pytest
+	$(MAKE) --jobs 2 lint walls proto-check
+	$(MAKE) --jobs 2 types pytest
 
 check: lint types walls proto-check ## Everything of `test` but the tests
 
@@ -43,7 +43,7 @@ lint: setup
 	$(BIN)/ruff check .
 
 types: setup
-	$(BIN)/mypy $(ROOMS) tests benchmarks docs/sorter_table.py
+	nice $(BIN)/mypy $(ROOMS) tests benchmarks docs/sorter_table.py
 
 walls: setup
 	$(BIN)/lint-imports

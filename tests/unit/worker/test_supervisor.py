@@ -17,6 +17,7 @@ from podium.jobs.states import State
 from podium.jobs.store import Assignment, MemoryStore, NewJob
 from podium.worker.attempt_process import AttemptProcess
 from podium.worker.noticeboard import Noticeboard
+from podium.worker.processes import wait_until
 from podium.worker.spare import Spare
 from podium.worker.supervisor import Delivery, Refused, SlotWorker, assignment_of
 from podium.worker.watchdog import Ending
@@ -154,6 +155,8 @@ def test_an_attempt_that_stalls_ends_even_where_nobody_can_say_where_it_hangs(tm
     job, _ = store.create(NewJob(project="p", spec=spec, classes=("a", "b")))
     assignment = store.dispatch(job.id, "n", 0, elsewhere=[Member(node="n2", slots=(0,))])
     spare = Spare("mark", tmp_path)
+    # Without its folder it would not come up, but end by itself.
+    assert wait_until(lambda: bool(list(spare.folder.glob("stacks-*"))), 60)
     attempt = AttemptProcess(spare, assignment, store, node="n", grace=1.0)
     monkeypatch.setattr(attempt._watchdog, "verdict", lambda: Ending(cause=Cause.STALLED, outcome="stalled"))
     monkeypatch.setattr("podium.worker.attempt_process.kill", lambda processes: None)  # the test's own are not below it
