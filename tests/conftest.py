@@ -22,8 +22,8 @@ settings.load_profile("podium")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Two processes more than there are cores: many tests wait for programs that they have started."""
-    return (os.cpu_count() or 1) + 2
+    """One process more than there are cores: many tests wait for programs that they have started."""
+    return (os.cpu_count() or 1) + 1
 
 
 def redis_server_executable() -> str:
