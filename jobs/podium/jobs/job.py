@@ -169,7 +169,7 @@ class NodeState(Enum):
     EXCLUDED = 4
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
     """A place for one device's work on a machine. A job holds as many of each machine as its resources.gpus says."""
 

@@ -2,41 +2,50 @@
 
 import heapq
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf
 
 from podium.jobs.job import Member, Node
-from podium.server.dispatcher._pool import Demand, Pool
+from podium.server.dispatcher._pool import Demand, Pool, Running
+
+#: Who holds a slot, as long as no more than the name is known.
+_UNKNOWN = Running(id="")
 
 
 class Machine:
     """One machine. Slots are named by their index."""
 
-    def __init__(self, node: Node, place: int, pool: Pool) -> None:
+    def __init__(self, node: Node, place: int) -> None:
         self.id = node.id
         self.node = node
         self.place = place
         self.reachable = bool(node.address)
-        self.free: list[int] = []
-        self.busy = 0
         self.alike = True
         """Whether all slots are of one kind, and take jobs."""
+        every, free, holders = [], [], []
         model, memory = (node.slots[0].model, node.slots[0].memory_bytes) if node.slots else ("", 0)
         for slot in node.slots:
+            index = slot.index
+            every.append(index)
             if slot.trouble or slot.model != model or slot.memory_bytes != memory:
                 self.alike = False
             if slot.job_id:
-                self.busy += 1
+                holders.append(slot.job_id)
             elif not slot.trouble:
-                self.free.append(slot.index)
+                free.append(index)
+        self.every = tuple(every)
+        """Its slots."""
+        self.free = free
+        self.busy = len(holders)
+        self._holders = holders
         self.soon: list[int] = []
         """Slots whose jobs have been asked to stop, and that nobody has claimed yet."""
         self.kept = False
         """Whether a job waits for more of its slots than are free, and nobody behind that one may."""
-        self._pool = pool
         self._given: dict[int, float] = {}
+        self._ends: dict[tuple[int, ...], list[float]] = {}
 
     def give(self, slots: Collection[int], until: float) -> None:
         """Takes slots away; they are free again by `until`."""
@@ -44,19 +53,19 @@ class Machine:
         self.busy += len(self.free) - len(free)
         self.free = free
         self._given.update(dict.fromkeys(slots, until))
-        self.__dict__.pop("ends", None)
+        self._ends.clear()
 
-    @cached_property
-    def ends(self) -> list[tuple[float, int]]:
-        """When each slot that is not free will be at the latest, the first one first."""
-        running, given = self._pool.running, self._given
-        found: list[tuple[float, int]] = []
-        for slot in self.node.slots:
-            if slot.index in given:
-                found.append((given[slot.index], slot.index))
-            elif slot.job_id and not slot.trouble:
-                found.append((running[slot.job_id].until if slot.job_id in running else inf, slot.index))
-        found.sort()
+    def ends(self, suited: tuple[int, ...], running: Mapping[str, Running]) -> list[float]:
+        """When each of these slots that is not free will be at the latest, the first one first."""
+        if (found := self._ends.get(suited)) is None:
+            given, holders = self._given, self._holders
+            if given or not self.alike:
+                slots = [slot for slot in self.node.slots if slot.index in suited and slot.index not in given]
+                holders = [slot.job_id for slot in slots if slot.job_id]
+            found = [running.get(job_id, _UNKNOWN).until for job_id in holders]
+            found += [end for slot, end in given.items() if slot in suited]
+            found.sort()
+            self._ends[suited] = found
         return found
 
 
@@ -81,13 +90,10 @@ class Machines:
     """The machines that take jobs."""
 
     def __init__(self, pool: Pool) -> None:
-        self._now = pool.now
-        self._bounded = any(job.until < inf for job in pool.running.values()) or any(
-            job.seconds < inf for job in pool.waiting
-        )
+        self._now, self._running, self._line = pool.now, pool.running, pool.waiting
         nodes = sorted(pool.ready, key=lambda node: node.id)
-        self._all = [Machine(node, place, pool) for place, node in enumerate(nodes)]
-        self._views: dict[tuple[str, int], _View] = {}
+        self._all = [Machine(node, place) for place, node in enumerate(nodes)]
+        self._views: dict[tuple[str, int], View] = {}
         self._waits: dict[Demand, list[tuple[float, int, int]]] = {}
         self.free = sum(len(machine.free) for machine in self._all)
         """Slots that anybody may have."""
@@ -107,7 +113,7 @@ class Machines:
         """
         if self.free < demand.slots:
             return None
-        chosen = self._view(demand).choose(demand)
+        chosen = self.view(demand).choose(demand)
         return (
             tuple(Member(node=machine.id, slots=tuple(self.set_aside(machine, demand, until))) for machine in chosen)
             or None
@@ -115,7 +121,7 @@ class Machines:
 
     def set_aside(self, machine: Machine, demand: Demand, until: float) -> list[int]:
         """Takes as many free slots as the demand has of one machine, or as many as there are."""
-        suited = self.suited(machine, demand)
+        suited = self.view(demand).suited[machine.place]
         slots = [slot for slot in machine.free if slot in suited][: demand.gpus]
         self.free -= len(slots)
         machine.give(slots, until)
@@ -123,22 +129,19 @@ class Machines:
             view.moved(machine)
         return slots
 
-    def room(self, machine: Machine, demand: Demand) -> int:
-        """How many free slots of the machine would do."""
-        return self._view(demand).rooms[machine.place]
-
-    def suited(self, machine: Machine, demand: Demand) -> Collection[int]:
-        """The slots of the kind that the job needs, held or free."""
-        return self._view(demand).suited[machine.place]
+    def view(self, demand: Demand) -> "View":
+        """The machines as jobs see them that need slots of that kind."""
+        kind = (demand.model, demand.memory_gib)
+        view = self._views.get(kind)
+        if view is None:
+            view = self._views[kind] = View(self._all, demand)
+        return view
 
     def fitting(self, demand: Demand) -> Iterable[Machine]:
         """The machines that could hold the job's part, were they empty."""
-        suited = self._view(demand).suited
-        return (
-            machine
-            for machine in self._all
-            if len(suited[machine.place]) >= demand.gpus and (machine.reachable or demand.nodes == 1)
-        )
+        gpus, several = demand.gpus, demand.nodes > 1
+        pairs = zip(self._all, self.view(demand).suited, strict=True)
+        return (machine for machine, suited in pairs if len(suited) >= gpus and (machine.reachable or not several))
 
     def keep(self, demand: Demand) -> Kept | None:
         """Keeps machines for a job that no free slots will do for; None: they are too small, or kept for others.
@@ -159,8 +162,7 @@ class Machines:
         """As many machines as the job needs, those that are kept already left out; fewer: there are no more."""
         waits = self._waits.get(demand)
         if waits is None:
-            view = self._view(demand)
-            waits = self._waits[demand] = [self._wait(machine, demand.gpus, view) for machine in self.fitting(demand)]
+            waits = self._waits[demand] = self._waited(self.fitting(demand), demand)
             heapq.heapify(waits)
         found: list[tuple[float, Machine]] = []
         while waits and len(found) < demand.nodes:
@@ -168,37 +170,36 @@ class Machines:
             # What a machine offers only shrinks while a plan is made, so an old entry is at worst too good.
             if machine.kept:
                 heapq.heappop(waits)
-            elif (wait := self._wait(machine, demand.gpus, self._view(demand))) != waits[0]:
+            elif (wait := self._waited([machine], demand)[0]) != waits[0]:
                 heapq.heapreplace(waits, wait)
             else:
                 found.append((wait[0], machine))
                 heapq.heappop(waits)
         return found
 
-    def _wait(self, machine: Machine, gpus: int, view: "_View") -> tuple[float, int, int]:
-        """When the machine has room for so many slots at the latest; how many are free; the machine."""
-        place = machine.place
-        room = view.rooms[place]
-        if room >= gpus:
-            return self._now, -room, place
-        if not self._bounded:
-            return inf, -room, place
-        ends = machine.ends
-        if not machine.alike:
-            suited = view.suited[place]
-            ends = [end for end in ends if end[1] in suited]
-        end = ends[gpus - room - 1][0]
-        return end if end > self._now else self._now, -room, place
+    def _waited(self, machines: Iterable[Machine], demand: Demand) -> list[tuple[float, int, int]]:
+        """Of each: when it has room for the job's part at the latest; how many slots are free; the machine."""
+        view, gpus, now, running = self.view(demand), demand.gpus, self._now, self._running
+        waits: list[tuple[float, int, int]] = []
+        for machine in machines:
+            place = machine.place
+            room = view.rooms[place]
+            if room >= gpus:
+                until = now
+            elif self._bounded:
+                until = machine.ends(view.suited[place], running)[gpus - room - 1]
+            else:
+                until = inf
+            waits.append((until if until > now else now, -room, place))
+        return waits
 
-    def _view(self, demand: Demand) -> "_View":
-        kind = (demand.model, demand.memory_gib)
-        view = self._views.get(kind)
-        if view is None:
-            view = self._views[kind] = _View(self._all, demand)
-        return view
+    @cached_property
+    def _bounded(self) -> bool:
+        """Whether anything of what runs, or of what may get slots now, has a bound."""
+        return any(job.until < inf for job in self._running.values()) or any(job.seconds < inf for job in self._line)
 
 
-class _View:
+class View:
     """The machines as jobs of one kind see them: only slots of that model and memory."""
 
     def __init__(self, machines: Sequence[Machine], kind: Demand) -> None:
@@ -262,8 +263,8 @@ class _View:
         return None
 
 
-def _suited(machine: Machine, kind: Demand) -> Collection[int]:
+def _suited(machine: Machine, kind: Demand) -> tuple[int, ...]:
     slots = machine.node.slots
     if machine.alike:
-        return [slot.index for slot in slots] if slots and kind.suits(slots[0]) else []
-    return [slot.index for slot in slots if kind.suits(slot)]
+        return machine.every if slots and kind.suits(slots[0]) else ()
+    return tuple([slot.index for slot in slots if kind.suits(slot)])

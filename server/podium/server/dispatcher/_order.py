@@ -1,17 +1,22 @@
 """In which order the waiting jobs of a pool are served."""
 
 import heapq
+from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from functools import cached_property
+from itertools import chain
+from math import inf
 from typing import TypeAlias
 
 from podium.server.dispatcher._pool import Demand, Pool, Waiting
 
 #: So many seconds does a slot count that was only just given, lest one project gets all that is free at one look.
 _IN_ADVANCE = 60.0
-#: A project's place among the others, a number that tells it from all others, its next job, and the rest.
-_Head: TypeAlias = tuple[tuple[bool, float], int, Waiting, Iterator[Waiting]]
+#: The jobs of one class and project that have not had their turn, the first one last.
+_Line: TypeAlias = list[Waiting]
+#: A project's place among the others, a number that tells it from all others, and its line.
+_Head: TypeAlias = tuple[tuple[bool, float], int, _Line]
 
 
 class Order:
@@ -36,22 +41,8 @@ class Order:
         """Everything that is asked for."""
         return {job.demand for job in self._waiting}
 
-    @cached_property
-    def _lines(self) -> Mapping[int, Mapping[str, Sequence[Waiting]]]:
-        """The jobs of each class by project. Where no slot is free, nobody asks."""
-        found: dict[int, dict[str, list[Waiting]]] = {}
-        rank = 0
-        lines: dict[str, list[Waiting]] = {}
-        for job in self._waiting:
-            if job.rank != rank:
-                rank = job.rank
-                lines = found.setdefault(rank, defaultdict(list))
-            lines[job.project].append(job)
-        return found
-
     def __iter__(self) -> Iterator[Waiting]:
-        for rank in sorted(self._lines, reverse=True):
-            yield from self._of_class(self._lines[rank])
+        return chain.from_iterable(self._turns())
 
     def charge(self, job: Waiting) -> None:
         """The job that was yielded last gets its slots."""
@@ -60,27 +51,43 @@ class Order:
 
     def within(self, job: Waiting) -> bool:
         """Whether its project would stay within its quota."""
-        quota = self._quotas.get(job.project)
-        return quota is None or self._held[job.project] + job.demand.slots <= quota
+        return job.demand.slots <= self._left(job.project)
 
-    def _of_class(self, lines: Mapping[str, Sequence[Waiting]]) -> Iterator[Waiting]:
-        oldest_first = sorted(lines.values(), key=lambda line: line[0].number)
-        heads = [self._head(place, line[0], iter(line[1:])) for place, line in enumerate(oldest_first)]
-        heapq.heapify(heads)
-        while heads:
-            _, place, job, rest = heapq.heappop(heads)
-            while True:
-                self._charged = False
-                yield job
-                following = next(rest, None)
-                if following is None:
-                    break
-                if self._charged or following.project in self._quotas:
-                    heapq.heappush(heads, self._head(place, following, rest))
-                    break
-                # Nothing has changed, so its project is still the first.
-                job = following
+    def _left(self, project: str) -> float:
+        """So many slots may the project get within its quota."""
+        return self._quotas[project] - self._held[project] if project in self._quotas else inf
 
-    def _head(self, place: int, job: Waiting, rest: Iterator[Waiting]) -> _Head:
+    def _turns(self) -> Iterator[Iterator[Waiting]]:
+        for jobs in self._classes():
+            lines: dict[str, _Line] = defaultdict(list)
+            for job in reversed(jobs):
+                lines[job.project].append(job)
+            oldest_first = sorted(lines.values(), key=lambda line: line[-1].number)
+            heads = [self._head(place, line) for place, line in enumerate(oldest_first)]
+            heapq.heapify(heads)
+            while heads:
+                _, place, line = heapq.heappop(heads)
+                yield self._turn(line)
+                if line:
+                    heapq.heappush(heads, self._head(place, line))
+
+    def _classes(self) -> Iterator[Sequence[Waiting]]:
+        """The jobs of each class. Where the highest one takes all that is free, nobody asks for the next."""
+        begin = 0
+        while begin < len(self._waiting):
+            rank = self._waiting[begin].rank
+            end = bisect_right(self._waiting, -rank, lo=begin, key=lambda job: -job.rank)
+            yield self._waiting[begin:end]
+            begin = end
+
+    def _turn(self, line: _Line) -> Iterator[Waiting]:
+        """A project's jobs for as long as it is the first: until one is charged for, or its quota tells them apart."""
+        self._charged = False
+        left, within = self._left(line[-1].project), self.within(line[-1])
+        while line and not self._charged and (left == inf or (line[-1].demand.slots <= left) is within):
+            yield line.pop()
+
+    def _head(self, place: int, line: _Line) -> _Head:
+        job = line[-1]
         used = self._usage.get(job.project, 0.0) + _IN_ADVANCE * self._held[job.project]
-        return (not self.within(job), used / self._weights.get(job.project, 1.0)), place, job, rest
+        return (not self.within(job), used / self._weights.get(job.project, 1.0)), place, line

@@ -1,6 +1,6 @@
 """Which waiting job gets which slots. Pure, so that what it promises can be tested without a ledger."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
@@ -70,19 +70,26 @@ class _Planner:
         self._plan = Plan()
 
     def plan(self) -> Plan:
-        now, stuck, backfill, preemptions = self._now, self._stuck, self._backfill, self._preemptions
         if self._nothing_left(self._order.highest):
             return self._plan
-        for job in self._order:
-            # Of a long line, most are passed over here.
-            if job.retry > now:
-                continue
-            if job.demand in stuck and job.rank <= preemptions.floor and now + job.seconds > backfill.latest:
-                continue
+        for job in self._hopeful():
             self._serve(job)
             if self._nothing_left(job.rank) or len(self._plan.placements) >= _MOST_STARTED:
                 break
         return self._plan
+
+    def _hopeful(self) -> Iterator[Waiting]:
+        """The line, without those that would get nothing: most of a long one."""
+        now, stuck = self._now, self._stuck
+        floor, latest = self._preemptions.floor, self._backfill.latest
+        for job in self._order:
+            if job.retry > now:
+                continue
+            if job.demand in stuck and job.rank <= floor and now + job.seconds > latest:
+                continue
+            yield job
+            # It has been served.
+            floor, latest = self._preemptions.floor, self._backfill.latest
 
     def _serve(self, job: Waiting) -> None:
         end = self._now + job.seconds
@@ -101,7 +108,7 @@ class _Planner:
 
     def _nothing_left(self, rank: int) -> bool:
         """Whether nobody of this class and of lower ones can get anything, so that the rest need not be looked at."""
-        nobody_fits = not self._machines.free or self._stuck >= self._order.demands
+        nobody_fits = not self._machines.free or (bool(self._stuck) and self._stuck >= self._order.demands)
         return nobody_fits and self._backfill.latest < self._now and self._preemptions.floor >= rank
 
     def _keep(self, job: Waiting) -> Kept | None:
@@ -150,6 +157,6 @@ class _Backfill:
         return None
 
     def _suitable(self, share: Share, demand: Demand) -> Sequence[int]:
-        suited = self._machines.suited(share.machine, demand)
+        suited = self._machines.view(demand).suited[share.machine.place]
         slots = [slot for slot in share.slots if slot in suited][: demand.gpus]
         return slots if len(slots) == demand.gpus else ()

@@ -1,6 +1,6 @@
 """What is known of a pool at one moment: its machines, who holds what, who waits, and what projects have used."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -51,7 +51,7 @@ class Waiting:
     """When it began to wait: when it was created, or its last attempt ended."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
     """A job that holds slots. Times are in seconds since 1970."""
 
@@ -67,11 +67,11 @@ class Running:
     """When they are free as it looks now."""
     stopping: bool = False
     progress: Progress | None = None
+    slots: int = field(init=False)
+    """In all."""
 
-    @cached_property
-    def slots(self) -> int:
-        """In all."""
-        return sum(len(member.slots) for member in self.members)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "slots", sum(len(member.slots) for member in self.members))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,10 +97,10 @@ class Pool:
     @cached_property
     def held(self) -> Mapping[str, int]:
         """Project -> the slots that its jobs hold."""
-        held: Counter[str] = Counter()
+        held: dict[str, int] = defaultdict(int)
         for job in self.running.values():
             held[job.project] += job.slots
-        return held
+        return dict(held)
 
 
 def demand_of(wanted: Resources) -> Demand:

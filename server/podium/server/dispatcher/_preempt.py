@@ -1,13 +1,15 @@
 """Whose work is interrupted so that another job can start, and whose slots become free anyway."""
 
+import heapq
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf
+from typing import NamedTuple
 
 from podium.jobs.spec import Priority
-from podium.server.dispatcher._machines import Kept, Machine, Machines, Share
+from podium.server.dispatcher._machines import Kept, Machine, Machines, Share, View
 from podium.server.dispatcher._pool import Demand, Pool, Running, Waiting
 
 #: Searches a plan, since each looks at every machine. Whoever is left over has its turn at the next look.
@@ -24,21 +26,26 @@ class Preemption:
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Holder:
-    """A job in slots of one machine."""
+class _Holder(NamedTuple):
+    """A job in slots of one machine. They sort as they give way: the lowest class first, and whoever started last."""
 
+    rank: int
+    before: float
+    """Minus the time of its start."""
+    id: str
     job: Running
-    slots: tuple[int, ...]
+    slots: list[int]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Cost:
-    """What a machine would cost: the highest class that is interrupted, how many jobs, and how much of their time."""
+class _Cost(NamedTuple):
+    """What a machine would cost. They sort by it: the highest class that is interrupted, how many jobs, their time."""
 
+    highest: int
+    interrupted: int
+    lost: float
+    place: int
     machine: Machine
     victims: Sequence[Running]
-    price: tuple[int, int, float, int]
 
 
 class Preemptions:
@@ -89,7 +96,7 @@ class Preemptions:
         if len(costs) < job.demand.nodes:
             self._hopeless.add(key)
             return None
-        chosen = sorted(costs, key=lambda cost: cost.price)[: job.demand.nodes]
+        chosen = heapq.nsmallest(job.demand.nodes, costs)
         victims = {victim.id: victim for cost in chosen for victim in cost.victims}
         for victim in victims.values():
             self._stop(victim)
@@ -99,59 +106,53 @@ class Preemptions:
 
     def _idle(self, demand: Demand) -> list[_Cost]:
         """Machines that have enough once all who are stopping have gone."""
+        view = self._machines.view(demand)
         machines = self._machines.fitting(demand) if demand.nodes > 1 else list(self._soon.values())
-        enough = [machine for machine in machines if not machine.kept and self._short(machine, demand) <= 0]
-        return [_Cost(machine=machine, victims=(), price=(0, 0, 0.0, machine.place)) for machine in enough]
+        enough = [machine for machine in machines if not machine.kept and _short(machine, demand, view) <= 0]
+        return [_Cost(0, 0, 0.0, machine.place, machine, ()) for machine in enough]
 
     def _searched(self, job: Waiting, within: bool) -> list[_Cost]:
         """Every machine that has enough once others have been interrupted, too."""
         if not self._searches or not (self._weakest < job.rank or (within and self._borrowed)):
             return []
         self._searches -= 1
-        open_ones = (machine for machine in self._machines.fitting(job.demand) if not machine.kept)
-        found = (self._cost(machine, job, within) for machine in open_ones)
-        return [cost for cost in found if cost is not None]
+        view = self._machines.view(job.demand)
+        return [
+            cost
+            for machine in self._machines.fitting(job.demand)
+            if not machine.kept and (cost := self._cost(machine, view, job, within)) is not None
+        ]
 
-    def _cost(self, machine: Machine, job: Waiting, within: bool) -> _Cost | None:
+    def _cost(self, machine: Machine, view: View, job: Waiting, within: bool) -> _Cost | None:
         """As few victims as will do: the lowest class first, then whoever started last, as that loses least."""
-        short = self._short(machine, job.demand)
-        suited = self._machines.suited(machine, job.demand)
+        short = _short(machine, job.demand, view)
+        suited = view.suited[machine.place]
         taken: list[tuple[Running, int]] = []
-        for holder in self._holders[machine.place]:
-            if short <= 0:
+        for rank, _, job_id, running, slots in self._holders[machine.place] if short > 0 else ():
+            if rank > job.rank:
                 break
-            if self._gives_way(holder.job, job, within):
-                offer = sum(slot in suited for slot in holder.slots)
-                taken.append((holder.job, offer))
+            if job_id in self._stopping or (rank == job.rank and not (within and job_id in self._borrowed)):
+                continue
+            offer = sum([slot in suited for slot in slots])
+            if offer:
+                taken.append((running, offer))
                 short -= offer
+                if short <= 0:
+                    break
         if short > 0:
             return None
-        needed = [(victim, offer) for victim, offer in taken if offer]
-        for victim, offer in reversed(needed[:-1]):
+        for victim, offer in taken[-2::-1]:
             if short + offer <= 0:
-                needed.remove((victim, offer))
+                taken.remove((victim, offer))
                 short += offer
-        victims = tuple(victim for victim, _ in needed)
-        lost = sum((self._pool.now - victim.since) * victim.slots for victim in victims)
-        highest = max((victim.rank for victim in victims), default=0)
-        return _Cost(machine=machine, victims=victims, price=(highest, len(victims), lost, machine.place))
-
-    def _gives_way(self, victim: Running, job: Waiting, within: bool) -> bool:
-        if victim.id in self._stopping:
-            return False
-        return victim.rank < job.rank or (within and victim.rank == job.rank and victim.id in self._borrowed)
-
-    def _short(self, machine: Machine, demand: Demand) -> int:
-        """How many slots are missing there, beside those that are free or will soon be."""
-        short = demand.gpus - self._machines.room(machine, demand)
-        if machine.soon:
-            suited = self._machines.suited(machine, demand)
-            short -= sum(slot in suited for slot in machine.soon)
-        return short
+        victims = [victim for victim, _ in taken]
+        lost = sum([(self._pool.now - victim.since) * victim.slots for victim in victims])
+        highest = victims[-1].rank if victims else 0
+        return _Cost(highest, len(victims), lost, machine.place, machine, victims)
 
     def _claim(self, machine: Machine, demand: Demand) -> Share:
         slots = self._machines.set_aside(machine, demand, inf)
-        suited = self._machines.suited(machine, demand)
+        suited = self._machines.view(demand).suited[machine.place]
         claimed = [slot for slot in machine.soon if slot in suited][: demand.gpus - len(slots)]
         machine.soon = [slot for slot in machine.soon if slot not in claimed]
         machine.give(claimed, inf)
@@ -177,16 +178,21 @@ class Preemptions:
 
     @cached_property
     def _holders(self) -> Sequence[Sequence[_Holder]]:
-        """Of each machine the jobs on it, in the order in which they give way."""
+        """Of each machine the jobs on it that may have to give way, in the order in which they would."""
+        highest = self._pool.waiting[0].rank
+        weak = {
+            job_id: job
+            for job_id, job in self._pool.running.items()
+            if (job.rank < highest or job_id in self._borrowed) and job_id not in self._stopping
+        }
         found: list[list[_Holder]] = []
         for machine in self._machines:
-            slots: dict[str, list[int]] = defaultdict(list)
+            slots: dict[str, list[int]] = {}
             for slot in machine.node.slots:
-                if slot.job_id in self._pool.running:
-                    slots[slot.job_id].append(slot.index)
-            holders = [_Holder(job=self._pool.running[who], slots=tuple(held)) for who, held in slots.items()]
-            holders.sort(key=lambda holder: (holder.job.rank, -holder.job.since, holder.job.id))
-            found.append(holders)
+                if slot.job_id in weak:
+                    slots.setdefault(slot.job_id, []).append(slot.index)
+            jobs = ((weak[job_id], held) for job_id, held in slots.items())
+            found.append(sorted([_Holder(job.rank, -job.since, job.id, job, held) for job, held in jobs]))
         return found
 
     @cached_property
@@ -197,6 +203,15 @@ class Preemptions:
             for holder in holders:
                 found[holder.job.id].append(place)
         return found
+
+
+def _short(machine: Machine, demand: Demand, view: View) -> int:
+    """How many slots are missing there, beside those that are free or will soon be."""
+    short = demand.gpus - view.rooms[machine.place]
+    if machine.soon:
+        suited = view.suited[machine.place]
+        short -= sum(slot in suited for slot in machine.soon)
+    return short
 
 
 def _reason(job: Waiting, victim: Running) -> str:
