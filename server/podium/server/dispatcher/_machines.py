@@ -55,14 +55,18 @@ class Machine:
         self._given.update(dict.fromkeys(slots, until))
         self._ends.clear()
 
+    def holders(self, slots: tuple[int, ...]) -> Sequence[str]:
+        """The jobs in these slots; one that has several of them, several times."""
+        if slots == self.every:
+            return self._holders
+        return [slot.job_id for slot in self.node.slots if slot.job_id and slot.index in slots]
+
     def ends(self, suited: tuple[int, ...], running: Mapping[str, Running]) -> list[float]:
         """When each of these slots that is not free will be at the latest, the first one first."""
         if (found := self._ends.get(suited)) is None:
-            given, holders = self._given, self._holders
-            if given or not self.alike:
-                slots = [slot for slot in self.node.slots if slot.index in suited and slot.index not in given]
-                holders = [slot.job_id for slot in slots if slot.job_id]
-            found = [running.get(job_id, _UNKNOWN).until for job_id in holders]
+            given = self._given
+            left = tuple([slot for slot in suited if slot not in given]) if given else suited
+            found = [running.get(job_id, _UNKNOWN).until for job_id in self.holders(left)]
             found += [end for slot, end in given.items() if slot in suited]
             found.sort()
             self._ends[suited] = found

@@ -26,17 +26,6 @@ class Preemption:
     reason: str
 
 
-class _Holder(NamedTuple):
-    """A job in slots of one machine. They sort as they give way: the lowest class first, and whoever started last."""
-
-    rank: int
-    before: float
-    """Minus the time of its start."""
-    id: str
-    job: Running
-    slots: list[int]
-
-
 class _Cost(NamedTuple):
     """What a machine would cost. They sort by it: the highest class that is interrupted, how many jobs, their time."""
 
@@ -68,6 +57,7 @@ class Preemptions:
                 self._weakest = running.rank
         self._borrowed = _borrowed(pool)
         self._soon: dict[int, Machine] = {}
+        self._found: dict[View, Sequence[Sequence[int]]] = {}
         self._hopeless: set[tuple[Demand, int, bool]] = set()
         self._searches = _MOST_SEARCHES
         for machine in machines if self._stopping else ():
@@ -117,38 +107,49 @@ class Preemptions:
             return []
         self._searches -= 1
         view = self._machines.view(job.demand)
-        return [
-            cost
+        givers = self._givers(view)
+        costs = (
+            self._cost(machine, _short(machine, job.demand, view), givers[machine.place], job, within)
             for machine in self._machines.fitting(job.demand)
-            if not machine.kept and (cost := self._cost(machine, view, job, within)) is not None
-        ]
+            if not machine.kept
+        )
+        return [cost for cost in costs if cost]
 
-    def _cost(self, machine: Machine, view: View, job: Waiting, within: bool) -> _Cost | None:
+    def _cost(self, machine: Machine, short: int, givers: Sequence[int], job: Waiting, within: bool) -> _Cost | None:
         """As few victims as will do: the lowest class first, then whoever started last, as that loses least."""
-        short = _short(machine, job.demand, view)
-        suited = view.suited[machine.place]
-        taken: list[tuple[Running, int]] = []
-        for rank, _, job_id, running, slots in self._holders[machine.place] if short > 0 else ():
-            if rank > job.rank:
+        if short <= 0:
+            return _Cost(0, 0, 0.0, machine.place, machine, ())
+        offers: dict[int, int] = {}
+        for number in givers:
+            if short <= 0 and number not in offers:
                 break
-            if job_id in self._stopping or (rank == job.rank and not (within and job_id in self._borrowed)):
+            victim = self._weak[number]
+            if victim.rank > job.rank:
+                return None
+            if victim.id in self._stopping or (
+                victim.rank == job.rank and not (within and victim.id in self._borrowed)
+            ):
                 continue
-            offer = sum([slot in suited for slot in slots])
-            if offer:
-                taken.append((running, offer))
-                short -= offer
-                if short <= 0:
-                    break
+            offers[number] = offers.get(number, 0) + 1
+            short -= 1
         if short > 0:
             return None
-        for victim, offer in taken[-2::-1]:
-            if short + offer <= 0:
-                taken.remove((victim, offer))
-                short += offer
-        victims = [victim for victim, _ in taken]
+        for number in list(offers)[-2::-1]:
+            if short + offers[number] <= 0:
+                short += offers.pop(number)
+        victims = [self._weak[number] for number in offers]
         lost = sum([(self._pool.now - victim.since) * victim.slots for victim in victims])
-        highest = victims[-1].rank if victims else 0
-        return _Cost(highest, len(victims), lost, machine.place, machine, victims)
+        return _Cost(victims[-1].rank, len(victims), lost, machine.place, machine, victims)
+
+    def _givers(self, view: View) -> Sequence[Sequence[int]]:
+        """Of each machine and each slot of the kind whose job may have to give way: that job's place among all."""
+        found = self._found.get(view)
+        if found is None:
+            turns, pairs = self._turns, zip(self._machines, view.suited, strict=True)
+            found = self._found[view] = [
+                sorted([turns[who] for who in machine.holders(suited) if who in turns]) for machine, suited in pairs
+            ]
+        return found
 
     def _claim(self, machine: Machine, demand: Demand) -> Share:
         slots = self._machines.set_aside(machine, demand, inf)
@@ -163,9 +164,8 @@ class Preemptions:
     def _stop(self, victim: Running) -> None:
         self._stopping.add(victim.id)
         self._borrowed.discard(victim.id)
-        for place in self._places[victim.id]:
-            holder = next(holder for holder in self._holders[place] if holder.job.id == victim.id)
-            self._free_soon(self._by_place[place], holder.slots)
+        for machine in self._places[victim.id]:
+            self._free_soon(machine, [slot.index for slot in machine.node.slots if slot.job_id == victim.id])
 
     def _free_soon(self, machine: Machine, slots: Sequence[int]) -> None:
         if slots:
@@ -173,35 +173,24 @@ class Preemptions:
             self._soon[machine.place] = machine
 
     @cached_property
-    def _by_place(self) -> Sequence[Machine]:
-        return list(self._machines)
-
-    @cached_property
-    def _holders(self) -> Sequence[Sequence[_Holder]]:
-        """Of each machine the jobs on it that may have to give way, in the order in which they would."""
+    def _weak(self) -> Sequence[Running]:
+        """Who may have to give way: those first that do so first, by class, then by their start, the last one first."""
         highest = self._pool.waiting[0].rank
-        weak = {
-            job_id: job
-            for job_id, job in self._pool.running.items()
-            if (job.rank < highest or job_id in self._borrowed) and job_id not in self._stopping
-        }
-        found: list[list[_Holder]] = []
-        for machine in self._machines:
-            slots: dict[str, list[int]] = {}
-            for slot in machine.node.slots:
-                if slot.job_id in weak:
-                    slots.setdefault(slot.job_id, []).append(slot.index)
-            jobs = ((weak[job_id], held) for job_id, held in slots.items())
-            found.append(sorted([_Holder(job.rank, -job.since, job.id, job, held) for job, held in jobs]))
-        return found
+        running = [job for job in self._pool.running.values() if job.rank < highest or job.id in self._borrowed]
+        return sorted(running, key=lambda job: (job.rank, -job.since, job.id))
 
     @cached_property
-    def _places(self) -> Mapping[str, Sequence[int]]:
-        """Of each job the machines that it is on."""
-        found: dict[str, list[int]] = defaultdict(list)
-        for place, holders in enumerate(self._holders):
-            for holder in holders:
-                found[holder.job.id].append(place)
+    def _turns(self) -> Mapping[str, int]:
+        """The place of each of them in that order."""
+        return {job.id: number for number, job in enumerate(self._weak)}
+
+    @cached_property
+    def _places(self) -> Mapping[str, Sequence[Machine]]:
+        """The machines that each of them is on."""
+        found: dict[str, list[Machine]] = {job.id: [] for job in self._weak}
+        for machine in self._machines:
+            for job_id in found.keys() & {slot.job_id for slot in machine.node.slots}:
+                found[job_id].append(machine)
         return found
 
 
