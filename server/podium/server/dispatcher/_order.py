@@ -41,6 +41,11 @@ class Order:
         """Everything that is asked for."""
         return {job.demand for job in self._waiting}
 
+    @cached_property
+    def shortest(self) -> float:
+        """For so many seconds everybody in line may hold slots, at least."""
+        return min((job.seconds for job in self._waiting), default=inf)
+
     def __iter__(self) -> Iterator[Waiting]:
         return chain.from_iterable(self._turns())
 
@@ -58,6 +63,7 @@ class Order:
         return self._quotas[project] - self._held[project] if project in self._quotas else inf
 
     def _turns(self) -> Iterator[Iterator[Waiting]]:
+        """The line in pieces of one project each."""
         for jobs in self._classes():
             lines: dict[str, _Line] = defaultdict(list)
             for job in reversed(jobs):

@@ -108,8 +108,13 @@ class _Planner:
 
     def _nothing_left(self, rank: int) -> bool:
         """Whether nobody of this class and of lower ones can get anything, so that the rest need not be looked at."""
-        nobody_fits = not self._machines.free or (bool(self._stuck) and self._stuck >= self._order.demands)
-        return nobody_fits and self._backfill.latest < self._now and self._preemptions.floor >= rank
+        if self._preemptions.floor < rank:
+            return False
+        latest, order = self._backfill.latest, self._order
+        if not self._machines.free and latest < self._now:
+            return True
+        # Only once somebody gets nothing is it found out what the whole line asks for, and for how long.
+        return bool(self._stuck) and self._stuck >= order.demands and latest < self._now + order.shortest
 
     def _keep(self, job: Waiting) -> Kept | None:
         return self._machines.keep(job.demand) if len(self._plan.held) < _MOST_HELD else None
