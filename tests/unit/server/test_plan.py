@@ -1,16 +1,19 @@
 """What the dispatcher's plan promises, whatever waits and whatever runs."""
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import replace
 from math import inf
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from podium.jobs.job import Node
-from podium.server.dispatcher._plan import Placement, plan
+from podium.server.dispatcher._plan import Placement, _Planner, plan
 from podium.server.dispatcher._pool import Demand, Pool, Waiting
-from tests.unit.server.pools import HIGH, LOW, NOW, line, machine, machines, pool, running
+from podium.server.dispatcher._shares import Sharing
+from tests.unit.server.pools import HIGH, LOW, NORMAL, NOW, holding, line, machine, machines, pool, running
 
 MACHINES = st.lists(st.lists(st.sampled_from(["", "", "x"]), max_size=4), max_size=4).map(lambda held: machines(*held))
 NEEDS = st.lists(st.integers(1, 5), max_size=8)
@@ -256,7 +259,66 @@ def _occupy(ends: dict[tuple[str, int], float], placement: Placement, until: flo
         ends.update({(member.node, slot): until for slot in member.slots})
 
 
+def test_a_short_job_is_let_in_though_larger_ones_and_longer_ones_of_its_kind_got_nothing():
+    large, larger, long, short = line(2, 2, 1, 1)
+    nodes, runs = machines(["x", ""]), running("x", ("a", 0), until=NOW + 60)
+
+    assert [("j3", "a", (1,))] == placed(pool(nodes, [large, larger, long, bounded(short, 60)], runs))
+
+
 # Several classes
+
+
+class _Thorough(_Planner):
+    """Serves the whole line, whether or not anything is left for it."""
+
+    def _hopeful(self) -> Iterator[Waiting]:
+        return (job for job in self._order if job.retry <= self._now)
+
+    def _nothing_left(self, rank: int) -> bool:
+        return False
+
+
+@st.composite
+def _crowded_pools(draw: st.DrawFn) -> Pool:
+    """Few free slots, and who runs and who waits differs in all that counts."""
+    projects, ranks = st.sampled_from("ab"), st.sampled_from([LOW, NORMAL, HIGH])
+    taken = st.sampled_from([*"uvwxyz", ""])
+    nodes = machines(*draw(st.lists(st.lists(taken, min_size=1, max_size=3), min_size=1, max_size=4)))
+    jobs = [
+        running(
+            name,
+            *holding(nodes, name),
+            project=draw(projects),
+            rank=draw(ranks),
+            until=NOW + draw(st.sampled_from([3.0, 60.0, inf])),
+            stopping=draw(st.sampled_from([True, *[False] * 7])),
+        )
+        for name in sorted({slot.job_id for node in nodes for slot in node.slots} - {""})
+    ]
+    waiting = [
+        replace(
+            each,
+            rank=draw(ranks),
+            project=draw(projects),
+            seconds=draw(st.sampled_from([1.0, 9.0, inf])),
+            retry=NOW + draw(st.sampled_from([0.0, 0.0, 0.0, 5.0])),
+        )
+        for each in line(*draw(st.lists(st.sampled_from([1, 1, 1, 2, 3]), max_size=12)))
+    ]
+    quotas = draw(st.dictionaries(projects, st.integers(0, 2)))
+    return pool(nodes, waiting, *jobs, sharing=Sharing(quotas=quotas))
+
+
+@given(found=_crowded_pools(), held=st.sampled_from([0, 0, 1, 3]), searches=st.integers(1, 3))
+def test_whoever_is_passed_over_in_the_line_would_have_got_nothing(found, held, searches):
+    with pytest.MonkeyPatch.context() as limits:
+        limits.setattr("podium.server.dispatcher._plan._MOST_HELD", held)
+        limits.setattr("podium.server.dispatcher._preempt._MOST_SEARCHES", searches)
+        quick, thorough = plan(found), _Thorough(found).plan()
+
+    assert thorough.placements == quick.placements
+    assert thorough.preemptions == quick.preemptions
 
 
 def test_a_higher_class_goes_first_whatever_its_project_has_used():

@@ -58,6 +58,15 @@ def test_whoever_stays_within_its_quota_goes_before_whoever_borrows():
     assert ["a0", "b0", "b1", "a1", "a2"] == served(found)
 
 
+def test_a_job_beyond_the_quota_waits_for_others_within_theirs_though_one_before_it_was_within():
+    within, beyond = Waiting(id="a0", project="a"), Waiting(id="a1", project="a", number=1, demand=Demand(3))
+    other = Waiting(id="b0", project="b", number=2)
+    found = pool([], [within, beyond, other], sharing=Sharing(quotas={"a": 2}), usage={"b": 1.0})
+
+    # Nobody gets anything, so that no project has had its turn.
+    assert ["a0", "b0", "a1"] == [job.id for job in Order(found)]
+
+
 def test_a_large_job_beyond_the_quota_does_not_keep_small_ones_of_other_projects_from_theirs():
     large = Waiting(id="large", project="a", number=0, demand=Demand(4))
 
