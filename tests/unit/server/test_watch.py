@@ -97,7 +97,8 @@ def test_the_ledger_is_read_once_for_all_watchers():
     assert reads <= 6
 
 
-def test_who_joins_where_others_are_further_reads_on_first_and_who_is_further_itself_gets_nothing_twice():
+@pytest.mark.parametrize("length", [1, 8000])
+def test_who_joins_late_is_given_what_is_kept_or_reads_on_first_and_who_is_further_gets_nothing_twice(length):
     async def scenario() -> list[list[int]]:
         store = MemoryStore()
         hub = Hub(store, look=0.05)
@@ -105,19 +106,63 @@ def test_who_joins_where_others_are_further_reads_on_first_and_who_is_further_it
         assignment = running(store)
         first, ahead = hub.subscribe(), hub.subscribe()
         assert hub.join(assignment.job_id, 3, first)
-        store.append(assignment, 1, [MetricBatch.at(step, {"loss": 1.0}) for step in range(2)])
+        line = LogBatch(lines=(LogLine(text="x" * length),))
+        store.append(assignment, 1, [line, MetricBatch.at(1, {"loss": 1.0}), line, line])
         got = [frame.sequence for frame in await first.take(10) or ()]
-        assert not hub.join(assignment.job_id, 3, hub.subscribe())
-        assert hub.join(assignment.job_id, 7, ahead)
+        late, later = hub.subscribe(), hub.subscribe()
+        assert hub.join(assignment.job_id, 3, late) == (length == 1)
+        assert hub.join(assignment.job_id, 5, later)
+        assert hub.join(assignment.job_id, 9, ahead)
         store.append(assignment, 2, [MetricBatch.at(step, {"loss": 1.0}) for step in range(2, 5)])
         got += [frame.sequence for frame in await first.take(10) or ()]
-        rest = [frame.sequence for frame in await ahead.take(10) or ()]
-        for subscription in (first, ahead):
+        others = [[frame.sequence for frame in queue.waiting()] for queue in (late, later, ahead)]
+        for subscription in (first, late, later, ahead):
             hub.leave(subscription)
         await hub.stop()
-        return [got, rest]
+        return [got, *others]
 
-    assert [[4, 5, 6, 7, 8], [8]] == asyncio.run(scenario())
+    whole = [4, 5, 6, 7, 8, 9, 10]
+    assert [whole, whole if length == 1 else [], whole[2:], [10]] == asyncio.run(scenario())
+
+
+def test_a_watcher_that_has_all_there_is_joins_at_once_and_reads_no_history():
+    class Refusing(MemoryStore):
+        def events(self, job_id, *, after, limit=1000):
+            raise AssertionError("the history is read")
+
+    async def scenario() -> list[int]:
+        store = Refusing()
+        hub = Hub(store, look=60)
+        hub.start()
+        assignment = running(store)
+        events = watching(store, hub, assignment.job_id, after=3)
+        assert (await anext(events)).WhichOneof("payload") == "snapshot"
+        store.append(assignment, 1, [MetricBatch.at(1, {"loss": 1.0})])
+        store.finish(assignment, State.SUCCEEDED, reason="done")
+        seen = await sequences(events)
+        await hub.stop()
+        return seen
+
+    assert [4, 5] == asyncio.run(scenario())
+
+
+def test_what_came_before_the_hub_listened_for_a_job_does_not_wait_for_the_next_look():
+    async def scenario() -> list[int]:
+        store = MemoryStore()
+        hub = Hub(store, look=60)
+        hub.start()
+        assignment = running(store)
+        with store.bell() as bell:
+            store.append(assignment, 1, [MetricBatch.at(1, {"loss": 1.0})])
+            bell.wait(5)
+        subscription = hub.subscribe()
+        assert hub.join(assignment.job_id, 3, subscription)
+        got = [frame.sequence for frame in await subscription.take(10) or ()]
+        hub.leave(subscription)
+        await hub.stop()
+        return got
+
+    assert [4] == asyncio.run(scenario())
 
 
 def test_a_watcher_is_brought_the_rest_of_a_job_whose_history_has_moved_meanwhile(tmp_path):

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -20,6 +21,8 @@ from podium.server.watch._subscription import Subscription
 _LOG = logging.getLogger(__name__)
 #: Events of a job, and jobs, that are read in one step.
 _PAGE, _AT_ONCE = 100, 50
+#: Bytes of a job's newest events that are kept for who joins a little late.
+_KEPT = 16 << 10
 #: Seconds between two readings: what came meanwhile costs one of them together. What follows a silence does not wait.
 _BETWEEN = 0.01
 _STOP_WITHIN = 0.5
@@ -34,6 +37,26 @@ class _Channel:
     """The last sequence that subscriptions were given."""
     subscriptions: dict[Subscription, int] = field(default_factory=dict)
     """Who watches, and the sequence that each had when it joined."""
+    newest: deque[Frame] = field(default_factory=deque)
+    """The last ones that were delivered."""
+    newest_bytes: int = 0
+    new: bool = True
+    """Whether the thread has not looked at it yet: its job may have rung before."""
+
+    def keep(self, frames: Sequence[Frame]) -> None:
+        """Notes what is delivered."""
+        self.delivered = frames[-1].sequence
+        self.newest += frames
+        self.newest_bytes += sum(len(frame.data) for frame in frames)
+        while self.newest_bytes > _KEPT:
+            self.newest_bytes -= len(self.newest.popleft().data)
+
+    def missed(self, after: int) -> list[Frame] | None:
+        """What was delivered after a sequence; None: that is more than is kept."""
+        if self.delivered <= after:
+            return []
+        frames = [frame for frame in self.newest if frame.sequence > after]
+        return frames if len(frames) == self.delivered - after else None
 
 
 class Hub:
@@ -92,7 +115,7 @@ class Hub:
         return Subscription(self._queue)
 
     def join(self, job_id: str, after: int, subscription: Subscription) -> bool:
-        """Everything after `after` from now on; False when others were sent more than that already: read on first.
+        """Everything after `after` from now on; False when others were sent far more than that already: read on first.
 
         There is no await between the look at `delivered` and the joining, so nothing falls in between.
 
@@ -103,8 +126,11 @@ class Hub:
             raise self._draining
         with self._lock:
             channel = self._channels.setdefault(job_id, _Channel(job_id=job_id, read=after, delivered=after))
-        if channel.delivered > after:
+        missed = channel.missed(after)
+        if missed is None:
             return False
+        if missed:
+            subscription.offer(missed)
         channel.subscriptions[subscription] = after
         subscription.joined.add(job_id)
         meters.WATCHERS.inc()
@@ -149,7 +175,7 @@ class Hub:
                 self._rang()
             channels = self._snapshot()
             if not all_of_them:
-                channels = [channel for channel in channels if channel.job_id in rang]
+                channels = [channel for channel in channels if channel.new or channel.job_id in rang]
             for first in range(0, len(channels), _AT_ONCE):
                 self._read(channels[first : first + _AT_ONCE])
             self._heard = time.monotonic()
@@ -158,6 +184,8 @@ class Hub:
 
     def _read(self, channels: Sequence[_Channel]) -> None:
         """All that is new of some jobs."""
+        for channel in channels:
+            channel.new = False
         while channels:
             news = self._store.news({channel.job_id: channel.read for channel in channels}, limit=_PAGE)
             heard = [channel for channel in channels if channel.job_id in news]
@@ -189,7 +217,7 @@ class Hub:
     # On the event loop
 
     def _deliver(self, channel: _Channel, frames: Sequence[Frame]) -> None:
-        channel.delivered = frames[-1].sequence
+        channel.keep(frames)
         # Of a page the oldest: the worst that its watchers see.
         meters.WATCH_LAG.observe(max(time.time() - frames[0].time, 0.0))
         for subscription, after in channel.subscriptions.items():

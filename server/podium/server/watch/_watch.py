@@ -60,15 +60,16 @@ class Watches:
             UnavailableError: the server stops, or has lost its ledger.
         """
         places = dict(after)
-        asked = iter(after)
-        while ids := tuple(islice(asked, _SNAPSHOTS)):
-            for job in await self._read(partial(_each, self._get, ids)):
-                if job.terminal and job.sequence == places[job.id]:
-                    del places[job.id]
-                yield snapshot(job)
-        silence = sign_of_life(next(iter(after)) if len(after) == 1 else "")
         watcher = _Watcher(self._hub, places, self._history)
+        asked = iter(after)
+        silence = sign_of_life(next(iter(after)) if len(after) == 1 else "")
         try:
+            while ids := tuple(islice(asked, _SNAPSHOTS)):
+                jobs = await self._read(partial(_each, self._get, ids))
+                for job in jobs:
+                    watcher.begin(job)
+                for job in jobs:
+                    yield snapshot(job)
             while places:
                 frames = await watcher.more(self._keepalive)
                 for frame in frames:
@@ -105,13 +106,22 @@ class _Watcher:
     def __init__(
         self,
         hub: Hub,
-        places: Mapping[str, int],
+        places: dict[str, int],
         history: Callable[[str, int], Awaitable[tuple[list[Frame], int]]],
     ) -> None:
         self._hub = hub
         self._places = places
         self._history = history
-        self._fall_behind()
+        self._subscription = hub.subscribe()
+        self._behind: deque[str] = deque()
+
+    def begin(self, job: Job) -> None:
+        """Follows a job from its place on, or no longer where that is its end."""
+        there = job.sequence == self._places[job.id]
+        if there and job.terminal:
+            del self._places[job.id]
+        elif not (there and self._hub.join(job.id, job.sequence, self._subscription)):
+            self._behind.append(job.id)
 
     async def more(self, patience: float) -> Sequence[Frame]:
         """What comes next; nothing after so many seconds of silence."""
