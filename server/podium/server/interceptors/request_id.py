@@ -5,6 +5,8 @@ import logging
 import random
 import re
 import time
+from functools import cache
+from typing import Any
 
 from podium.jobs.tokens import without_secrets
 from podium.server.context import begin_call
@@ -24,7 +26,7 @@ class RequestIds(Observer):
     def before(self, call: Call) -> float:
         """Has everything that is logged from now on carry the id, the rpc and the job."""
         request_id = _given(call) or f"{_IDS.getrandbits(64):016x}"
-        job_id = getattr(call.request, "job_id", "")
+        job_id = _job_of(call.request)
         # Not checked yet, and it is written into the log.
         begin_call(call.method, request_id, without_secrets(job_id) if _WELL_FORMED.fullmatch(job_id) else "")
         call.context.set_trailing_metadata(((KEY, request_id),))
@@ -35,6 +37,16 @@ class RequestIds(Observer):
         if _LOG.isEnabledFor(logging.INFO):
             milliseconds = (time.monotonic() - kept) * 1000
             asyncio.get_running_loop().call_soon(_LOG.info, "%s in %.1f ms", status, milliseconds)
+
+
+def _job_of(request: Any) -> str:
+    kind: Any = type(request)
+    return request.job_id if _names_a_job(kind) else ""
+
+
+@cache  # to ask a message for a field that it lacks takes as long as all else here
+def _names_a_job(request: Any) -> bool:
+    return "job_id" in request.DESCRIPTOR.fields_by_name
 
 
 def _given(call: Call) -> str:
