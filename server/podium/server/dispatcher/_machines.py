@@ -67,7 +67,8 @@ class Machine:
             given = self._given
             left = tuple([slot for slot in suited if slot not in given]) if given else suited
             found = [running.get(job_id, _UNKNOWN).until for job_id in self.holders(left)]
-            found += [end for slot, end in given.items() if slot in suited]
+            if given:
+                found += [end for slot, end in given.items() if slot in suited]
             found.sort()
             self._ends[suited] = found
         return found
@@ -183,14 +184,15 @@ class Machines:
 
     def _waited(self, machines: Iterable[Machine], demand: Demand) -> list[tuple[float, int, int]]:
         """Of each: when it has room for the job's part at the latest; how many slots are free; the machine."""
-        view, gpus, now, running = self.view(demand), demand.gpus, self._now, self._running
+        view, gpus, now = self.view(demand), demand.gpus, self._now
+        bounded, running = self._bounded, self._running
         waits: list[tuple[float, int, int]] = []
         for machine in machines:
             place = machine.place
             room = view.rooms[place]
             if room >= gpus:
                 until = now
-            elif self._bounded:
+            elif bounded:
                 until = machine.ends(view.suited[place], running)[gpus - room - 1]
             else:
                 until = inf
