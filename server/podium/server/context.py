@@ -11,6 +11,7 @@ class InHand:
     request_id: str = ""
     rpc: str = ""
     job_id: str = ""
+    """As the caller wrote it, where the call names one."""
     trace_parent: str = ""
     """The W3C traceparent of the server's own span; empty: the call is not traced."""
 

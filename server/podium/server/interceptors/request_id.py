@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-import random
 import re
+import secrets
 import time
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from podium.jobs.tokens import without_secrets
 from podium.server.context import begin_call
 from podium.server.interceptors._call import Call, Observer
 
@@ -16,8 +16,16 @@ KEY = "x-request-id"
 _LOG = logging.getLogger(__name__)
 # It is written into the log and into metadata: nothing that could break a line.
 _WELL_FORMED = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
-#: An id is no secret, so none is worth a question to the system.
-_IDS = random.Random()
+
+
+def _made() -> Iterator[str]:
+    """Ids, of which the system is asked for many at a time."""
+    while True:
+        several = secrets.token_hex(8 * 256)
+        yield from (several[at : at + 16] for at in range(0, len(several), 16))
+
+
+_IDS = _made()
 
 
 class RequestIds(Observer):
@@ -25,10 +33,8 @@ class RequestIds(Observer):
 
     def before(self, call: Call) -> float:
         """Has everything that is logged from now on carry the id, the rpc and the job."""
-        request_id = _given(call) or f"{_IDS.getrandbits(64):016x}"
-        job_id = _job_of(call.request)
-        # Not checked yet, and it is written into the log.
-        begin_call(call.method, request_id, without_secrets(job_id) if _WELL_FORMED.fullmatch(job_id) else "")
+        request_id = _given(call) or next(_IDS)
+        begin_call(call.method, request_id, _job_of(call.request))
         call.context.set_trailing_metadata(((KEY, request_id),))
         return time.monotonic()
 
