@@ -112,6 +112,7 @@ class App:
         artifacts, access = ArtifactStore(settings.artifacts), options.access
         archive, self._line = Archive(artifacts), connect_on_loop(settings)
         client, behind = connect(settings), connect(settings, connections=_BEHIND)
+        self._clients = (client, behind)
         # Of calls in a thread, of those on the event loop, and of what goes on behind them.
         calls, desk, store = (
             RedisStore(line, leases=settings.leases, events_kept=EVENTS_KEPT, archive=archive)
@@ -230,6 +231,8 @@ class App:
         await self._audit.stop(_AUDIT_WITHIN)
         await on_loop(self._line.close)
         await self._keyring.stop()
+        for client in self._clients:
+            await asyncio.to_thread(client.close)
         if self._tracer is not None:
             await asyncio.to_thread(self._tracer.close)
 
