@@ -239,6 +239,33 @@ class TestDamage:
             assert ("HISTORY_LOST", {"job_id": job_id}) == (caught.value.reason, caught.value.metadata)
         assert 2 == len(world.store.checkpoints(job_id))
 
+    @pytest.mark.parametrize(
+        "read",
+        [
+            lambda store, job_id: store.events(job_id, after=0),
+            lambda store, job_id: store.log(job_id),
+            lambda store, job_id: list(store.metrics(job_id)),
+            lambda store, job_id: list(store.point_rows(job_id)),
+        ],
+        ids=["events", "log", "metrics", "point rows"],
+    )
+    def test_of_a_job_that_is_deleted_before_its_history_is_opened_nothing_is_lost_there_is_none(
+        self, world, monkeypatch, read
+    ) -> None:
+        job_id = ended(world.store)
+        world.store.archive(job_id)
+        path_of = ArtifactStore.history_path
+
+        def deleted_meanwhile(artifacts: ArtifactStore, *of: str) -> Path:
+            world.store.delete(job_id)
+            world.artifacts.remove_job(job_id)
+            return path_of(artifacts, *of)
+
+        monkeypatch.setattr(ArtifactStore, "history_path", deleted_meanwhile)
+        with pytest.raises(NotFoundError) as caught:
+            read(world.store, job_id)
+        assert "JOB_NOT_FOUND" == caught.value.reason
+
     def test_a_storage_that_is_away_is_unavailable(self, world) -> None:
         job_id = ended(world.store)
         world.store.archive(job_id)

@@ -1,4 +1,4 @@
-"""Page tokens, and a job that nobody hears of."""
+"""Page tokens, and what somebody does in the middle of a call."""
 
 import asyncio
 from pathlib import Path
@@ -6,14 +6,17 @@ from typing import NoReturn
 
 import pytest
 
-from podium.jobs.errors import InvalidSpecError
+from podium.jobs.artifacts import ArtifactStore, Manifest
+from podium.jobs.errors import InvalidSpecError, NotFoundError
 from podium.jobs.store import Leases, MemoryStore, NewJob
 from podium.server.access import begin_facts
 from podium.server.admission import Admission
 from podium.server.dispatcher import Outlook, Sharing, Snapshots
 from podium.server.services._paging import make_token, read_token
+from podium.server.services.checkpoints import Checkpoints
 from podium.server.services.jobs import Jobs
 from tests.unit.server.test_admission import request
+from tests.unit.server.test_deleter import Site
 
 
 class Interrupted(MemoryStore):
@@ -34,6 +37,23 @@ def test_who_is_gone_before_the_answer_leaves_the_id_of_the_job_for_the_audit_tr
 
     (job,), _ = store.list(project="default")
     assert job.id == known.target
+
+
+def test_of_a_checkpoint_that_is_deleted_before_its_file_is_opened_nothing_is_lost_there_is_none(tmp_path: Path):
+    class DeletedMeanwhile(ArtifactStore):
+        def manifest(self, job_id: str, checkpoint_id: str) -> Manifest:
+            found = super().manifest(job_id, checkpoint_id)
+            site.store.delete_checkpoint(checkpoint_id)
+            self.remove(job_id, checkpoint_id)
+            return found
+
+    site = Site(tmp_path)
+    _, (checkpoint, _) = site.ended()
+
+    with pytest.raises(NotFoundError) as caught:
+        Checkpoints(site.store, DeletedMeanwhile(str(tmp_path))).open(checkpoint.id, checkpoint.files[0].name, 0)
+
+    assert "CHECKPOINT_NOT_FOUND" == caught.value.reason
 
 
 def test_a_token_gives_its_cursor_back_for_the_same_filters():

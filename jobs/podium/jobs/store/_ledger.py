@@ -9,6 +9,7 @@ import itertools
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
@@ -17,6 +18,7 @@ from typing import NamedTuple
 from podium.jobs import wire
 from podium.jobs.errors import (
     AlreadyExistsError,
+    DataLossError,
     FailedPreconditionError,
     InternalError,
     NotFoundError,
@@ -357,7 +359,8 @@ class Ledger(ABC):
         """See JobStore.events."""
         page = self._page(job_id, after, limit)
         if isinstance(page, str):
-            page = self._shelf(job_id).page(job_id, page, after=after, limit=limit)
+            with self._shelf(job_id) as archive:
+                page = archive.page(job_id, page, after=after, limit=limit)
         return check_kept(job_id, page, after)
 
     def metrics(self, job_id: str) -> Iterator[tuple[int, MetricBatch]]:
@@ -370,7 +373,8 @@ class Ledger(ABC):
         """See JobStore.log."""
         page = self._log_page(job_id, offset or 0, limit)
         if isinstance(page, str):
-            page = self._shelf(job_id).log(job_id, page, offset=offset or 0, limit=limit)
+            with self._shelf(job_id) as archive:
+                page = archive.log(job_id, page, offset=offset or 0, limit=limit)
         return check_lines_kept(job_id, page, offset)
 
     def point_rows(self, job_id: str) -> Iterator[Sequence[bytes]]:
@@ -406,10 +410,17 @@ class Ledger(ABC):
             yield from page
             after = page[-1].sequence
 
-    def _shelf(self, job_id: str) -> Archive:
+    @contextmanager
+    def _shelf(self, job_id: str) -> Iterator[Archive]:
+        """The archive, to read the history of a job in it."""
         if self._archive is None:
             raise OutOfRangeError(f"the history of {job_id} is in the archive; ask the server for it")
-        return self._archive
+        try:
+            yield self._archive
+        except DataLossError:
+            # Of a job that was deleted meanwhile nothing is lost: then this says that there is none.
+            self._known(job_id)
+            raise
 
     def _written(self, assignment: Assignment, change_of: Callable[[Record], Change]) -> Record:
         """What an attempt writes, or somebody about it."""

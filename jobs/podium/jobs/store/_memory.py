@@ -324,16 +324,22 @@ class MemoryStore(Deleting):
     def _points(self, job_id: str) -> Iterator[StoredEvent]:
         with self._lock:
             entry = self._entry(job_id)
-            points = tuple(entry.points)
-        return self._shelf(job_id).points(job_id, entry.archive) if entry.archive else iter(points)
+            digest, points = entry.archive, tuple(entry.points)
+        if not digest:
+            yield from points
+            return
+        with self._shelf(job_id) as archive:
+            yield from archive.points(job_id, digest)
 
     def _point_rows(self, job_id: str) -> Iterator[Sequence[bytes]]:
         with self._lock:
             entry = self._entry(job_id)
-            rows = [row.data for row in entry.points]
-        if entry.archive:
-            return self._shelf(job_id).rows(job_id, entry.archive)
-        return (rows[first : first + _POINT_ROWS] for first in range(0, len(rows), _POINT_ROWS))
+            digest, rows = entry.archive, [row.data for row in entry.points]
+        if not digest:
+            yield from (rows[first : first + _POINT_ROWS] for first in range(0, len(rows), _POINT_ROWS))
+            return
+        with self._shelf(job_id) as archive:
+            yield from archive.rows(job_id, digest)
 
     def _log_page(self, job_id: str, offset: int, limit: int) -> LogPage | str:
         with self._lock:

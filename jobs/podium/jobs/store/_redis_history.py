@@ -129,7 +129,8 @@ class RedisHistory(RedisLog):
             if stamp is None:
                 raise no_such_job(job_id)
             if archived:
-                yield from self._shelf(job_id).points(job_id, archived.decode(), after=after)
+                with self._shelf(job_id) as archive:
+                    yield from archive.points(job_id, archived.decode(), after=after)
                 return
             for row, fields in rows:
                 after = _sequence(row)
@@ -148,7 +149,8 @@ class RedisHistory(RedisLog):
             if stamp is None:
                 raise no_such_job(job_id)
             if archived:
-                yield from self._shelf(job_id).rows(job_id, archived.decode(), after=after)
+                with self._shelf(job_id) as archive:
+                    yield from archive.rows(job_id, archived.decode(), after=after)
                 return
             found = [words[1] if words[0] == b"m" else _points_of(_pairs(words)) for _, words in rows]
             yield found

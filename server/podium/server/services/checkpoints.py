@@ -41,6 +41,10 @@ class Checkpoints:
             raise NotFoundError(f"{checkpoint_id} has no file {name[:200]!r}; it has {names}", reason="FILE_NOT_FOUND")
         try:
             data = self._artifacts.open_file(checkpoint.job_id, checkpoint_id, name, offset)
+        except DataLossError:
+            # Of a checkpoint that was deleted meanwhile nothing is lost: then this says that there is none.
+            self._store.checkpoint(checkpoint_id)
+            raise
         except OSError as error:
             raise UnavailableError(f"{name} of {checkpoint_id} cannot be read now ({error.strerror})") from error
         return Reading(checkpoint_id, file, data, whole=offset == 0)
