@@ -1,6 +1,8 @@
 """The hub and its watches, on an event loop, over the ledger in memory."""
 
 import asyncio
+import gc
+import weakref
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +17,7 @@ from podium.jobs.spec import FullFineTuning, ImageFolder, JobSpec, Softmax
 from podium.jobs.states import State
 from podium.jobs.store import Archive, Assignment, Bell, MemoryStore, NewJob
 from podium.server.watch import Hub, Watches
-from podium.server.watch._frames import Frame
+from podium.server.watch._frames import Frame, Page
 from podium.server.watch._subscription import Subscription
 
 SPEC = JobSpec(backbone="x", tuning=FullFineTuning(), dataset=ImageFolder(train="/x"), sorter=Softmax(), m=2)
@@ -241,16 +243,71 @@ def test_watches_end_when_the_ledger_stays_away():
 def test_what_was_queued_before_the_end_is_still_sent():
     event = Frame("job-1", 1, 0.0, b"event", False)
 
-    async def scenario() -> list[Frame] | None:
+    async def scenario() -> Page | None:
         subscription = Subscription(1000)
-        subscription.offer([event])
+        subscription.offer(Page([event]))
         subscription.end(UnavailableError("over"))
         taken = await subscription.take(1)
         with pytest.raises(UnavailableError):
             await subscription.take(1)
         return taken
 
-    assert [event] == asyncio.run(scenario())
+    assert (event,) == asyncio.run(scenario())
+
+
+def test_silence_is_counted_from_the_last_time_that_something_was_awaited_and_a_shorter_one_is_kept_too():
+    event = Frame("job-1", 1, 0.0, b"event", False)
+
+    async def scenario() -> None:
+        loop, subscription = asyncio.get_running_loop(), Subscription(1000)
+        loop.call_later(0.1, subscription.offer, Page([event]))
+        assert (event,) == await subscription.take(0.2)
+        began = loop.time()
+        assert await subscription.take(0.2) == ()
+        assert 0.19 < loop.time() - began
+        loop.call_later(0.01, subscription.offer, Page([event]))
+        assert (event,) == await subscription.take(60)
+        began = loop.time()
+        assert await subscription.take(0.05) == ()
+        assert loop.time() - began < 30
+
+    asyncio.run(scenario())
+
+
+def test_nothing_on_the_event_loop_keeps_a_watch_that_was_left():
+    async def scenario() -> None:
+        hub = Hub(MemoryStore())
+        subscription = hub.subscribe()
+        waits = asyncio.create_task(subscription.take(3600))
+        await asyncio.sleep(0)
+        waits.cancel()
+        await asyncio.wait([waits])
+        hub.leave(subscription)
+        left = weakref.ref(subscription)
+        del subscription, waits
+        gc.collect()
+        assert left() is None
+
+    asyncio.run(scenario())
+
+
+def test_watchers_of_one_job_are_sent_the_very_same_bytes():
+    async def scenario() -> list[list[bytes]]:
+        store = MemoryStore()
+        hub = Hub(store, look=60)
+        hub.start()
+        assignment = running(store)
+        queues = [hub.subscribe() for _ in range(2)]
+        for queue in queues:
+            assert hub.join(assignment.job_id, 3, queue)
+        store.append(assignment, 1, [MetricBatch.at(step, {"loss": 1.0}) for step in range(5)])
+        taken = [list((await queue.take(10) or Page()).together) for queue in queues]
+        await hub.stop()
+        return taken
+
+    first, second = asyncio.run(scenario())
+    assert len(first) == 1
+    assert first[0] is second[0]
 
 
 def test_a_job_whose_history_has_moved_is_watched_from_any_place_as_before(tmp_path):
@@ -388,7 +445,7 @@ def test_a_slow_watcher_of_many_keeps_no_more_than_it_may_and_still_misses_nothi
                 store.append(one, batch, [LogBatch(lines=(LogLine(text="x" * 200),))])
             await asyncio.sleep(0.005)
             queues = {queue for channel in hub._snapshot() for queue in channel.subscriptions}
-            most = max(most, *(sum(len(frame.data) for frame in queue._waiting) for queue in queues))
+            most = max(most, *(sum(page.size for page in queue._waiting) for queue in queues))
         for one in assignments:
             store.finish(one, State.SUCCEEDED, reason="done")
         async for event in slow:

@@ -1,6 +1,7 @@
 """Events as bytes that go out as they are: serialized once, however many watch."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 from podium.api.v1.event_pb2 import JobEvent, Keepalive
@@ -32,13 +33,32 @@ class Frame(NamedTuple):
     """Whether it has lines of the log."""
 
 
-def framed(job_id: str, events: Iterable[StoredEvent]) -> list[Frame]:
+class Page(tuple[Frame, ...]):
+    """Some events, in order. All who watch a job have the same one, so what it takes to send it is done once."""
+
+    @cached_property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(len(frame.data) for frame in self)
+
+    @cached_property
+    def together(self) -> Sequence[bytes]:
+        """As few messages as their size allows: of each the first event is `event`, the others are `more`."""
+        return tuple(_together(self))
+
+    def after(self, sequence: int) -> "Page":
+        """Those above a sequence, where all are of one job."""
+        if not self or self[0].sequence > sequence:
+            return self
+        return Page(frame for frame in self if frame.sequence > sequence)
+
+
+def framed(job_id: str, events: Iterable[StoredEvent]) -> Page:
     """The events of a job, numbered."""
-    return [_frame(job_id, stored) for stored in events]
+    return Page(_frame(job_id, stored) for stored in events)
 
 
-def together(frames: Iterable[Frame]) -> Iterator[bytes]:
-    """The events in as few messages as their size allows: of each the first is `event`, the others are `more`."""
+def _together(frames: Iterable[Frame]) -> Iterator[bytes]:
     parts: list[bytes] = []
     size = 0
     for data in (frame.data for frame in frames):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from podium.jobs.errors import InternalError, PodiumError, UnavailableError
 from podium.jobs.store import Bell, JobStore, StoredEvent
 from podium.server import meters
-from podium.server.watch._frames import Frame, framed
+from podium.server.watch._frames import Frame, Page, framed
 from podium.server.watch._subscription import Subscription
 
 _LOG = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ _PAGE, _AT_ONCE = 100, 50
 #: Bytes of a job's newest events that are kept for who joins a little late.
 _KEPT = 16 << 10
 #: Seconds between two readings: what came meanwhile costs one of them together. What follows a silence does not wait.
-_BETWEEN = 0.01
+_BETWEEN = 0.02
 _STOP_WITHIN = 0.5
 
 
@@ -43,20 +43,20 @@ class _Channel:
     new: bool = True
     """Whether the thread has not looked at it yet: its job may have rung before."""
 
-    def keep(self, frames: Sequence[Frame]) -> None:
+    def keep(self, page: Page) -> None:
         """Notes what is delivered."""
-        self.delivered = frames[-1].sequence
-        self.newest += frames
-        self.newest_bytes += sum(len(frame.data) for frame in frames)
+        self.delivered = page[-1].sequence
+        self.newest += page
+        self.newest_bytes += page.size
         while self.newest_bytes > _KEPT:
             self.newest_bytes -= len(self.newest.popleft().data)
 
-    def missed(self, after: int) -> list[Frame] | None:
+    def missed(self, after: int) -> Page | None:
         """What was delivered after a sequence; None: that is more than is kept."""
         if self.delivered <= after:
-            return []
-        frames = [frame for frame in self.newest if frame.sequence > after]
-        return frames if len(frames) == self.delivered - after else None
+            return Page()
+        page = Page(self.newest).after(after)
+        return page if len(page) == self.delivered - after else None
 
 
 class Hub:
@@ -146,6 +146,7 @@ class Hub:
                 with self._lock:
                     del self._channels[job_id]
         subscription.joined.clear()
+        subscription.close()
 
     def _snapshot(self) -> list[_Channel]:
         with self._lock:
@@ -189,16 +190,20 @@ class Hub:
         while channels:
             news = self._store.news({channel.job_id: channel.read for channel in channels}, limit=_PAGE)
             heard = [channel for channel in channels if channel.job_id in news]
-            channels = [channel for channel in heard if self._bring(channel, news[channel.job_id])]
+            brought: list[tuple[_Channel, Page]] = []
+            try:
+                channels = [channel for channel in heard if self._bring(channel, news[channel.job_id], brought)]
+            finally:
+                self._on_loop(self._deliver, brought)
 
-    def _bring(self, channel: _Channel, events: Sequence[StoredEvent]) -> bool:
-        """Delivers a page; whether there may be more. Why one is empty, the ledger says where it is asked for it."""
+    def _bring(self, channel: _Channel, events: Sequence[StoredEvent], brought: list[tuple[_Channel, Page]]) -> bool:
+        """Adds a page; whether there may be more. Why one is empty, the ledger says where it is asked for it."""
         try:
             events = events or self._store.events(channel.job_id, after=channel.read, limit=_PAGE).events
             if events:
-                frames = framed(channel.job_id, events)
-                channel.read = frames[-1].sequence
-                self._on_loop(self._deliver, channel, frames)
+                page = framed(channel.job_id, events)
+                channel.read = page[-1].sequence
+                brought.append((channel, page))
         except UnavailableError:
             raise
         except PodiumError as error:
@@ -216,14 +221,15 @@ class Hub:
 
     # On the event loop
 
-    def _deliver(self, channel: _Channel, frames: Sequence[Frame]) -> None:
-        channel.keep(frames)
-        # Of a page the oldest: the worst that its watchers see.
-        meters.WATCH_LAG.observe(max(time.time() - frames[0].time, 0.0))
-        for subscription, after in channel.subscriptions.items():
-            new = frames if frames[0].sequence > after else [frame for frame in frames if frame.sequence > after]
-            if new:
-                subscription.offer(new)
+    def _deliver(self, brought: Sequence[tuple[_Channel, Page]]) -> None:
+        now = time.time()
+        for channel, page in brought:
+            channel.keep(page)
+            # Of a page the oldest: the worst that its watchers see.
+            meters.WATCH_LAG.observe(max(now - page[0].time, 0.0))
+            for subscription, after in channel.subscriptions.items():
+                if new := page.after(after):
+                    subscription.offer(new)
 
     def _end(self, channel: _Channel, error: PodiumError) -> None:
         for subscription in channel.subscriptions:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from podium.jobs.job import Job
 from podium.jobs.store import JobStore
-from podium.server.watch._frames import Frame, framed, sign_of_life, snapshot, together
+from podium.server.watch._frames import Page, framed, sign_of_life, snapshot
 from podium.server.watch._hub import Hub
 
 T = TypeVar("T")
@@ -71,22 +71,22 @@ class Watches:
                 for job in jobs:
                     yield snapshot(job)
             while places:
-                frames = await watcher.more(self._keepalive)
-                for frame in frames:
+                page = await watcher.more(self._keepalive)
+                for frame in page:
                     places[frame.job_id] = frame.sequence
                     if frame.ends:
                         del places[frame.job_id]
-                for data in together(frames) if batched else [frame.data for frame in frames]:
+                for data in page.together if batched else [frame.data for frame in page]:
                     yield data
-                if not frames:
+                if not page:
                     yield silence
         finally:
             watcher.leave()
 
-    async def _history(self, job_id: str, after: int) -> tuple[list[Frame], int]:
+    async def _history(self, job_id: str, after: int) -> tuple[Page, int]:
         """A page of events after a sequence, and the last sequence that there is."""
 
-        def read() -> tuple[list[Frame], int]:
+        def read() -> tuple[Page, int]:
             page = self._store.events(job_id, after=after, limit=self._page)
             return framed(job_id, page.events), page.last_sequence
 
@@ -107,7 +107,7 @@ class _Watcher:
         self,
         hub: Hub,
         places: dict[str, int],
-        history: Callable[[str, int], Awaitable[tuple[list[Frame], int]]],
+        history: Callable[[str, int], Awaitable[tuple[Page, int]]],
     ) -> None:
         self._hub = hub
         self._places = places
@@ -123,12 +123,12 @@ class _Watcher:
         elif not (there and self._hub.join(job.id, job.sequence, self._subscription)):
             self._behind.append(job.id)
 
-    async def more(self, patience: float) -> Sequence[Frame]:
+    async def more(self, patience: float) -> Page:
         """What comes next; nothing after so many seconds of silence."""
         while True:
             while self._behind:
-                if frames := await self._catch_up(self._behind.popleft()):
-                    return frames
+                if page := await self._catch_up(self._behind.popleft()):
+                    return page
             taken = await self._subscription.take(patience)
             if taken is not None:
                 return taken
@@ -143,11 +143,11 @@ class _Watcher:
         self._subscription = self._hub.subscribe()
         self._behind = deque(self._places)
 
-    async def _catch_up(self, job_id: str) -> list[Frame]:
+    async def _catch_up(self, job_id: str) -> Page:
         """A page of one job, and what came of the others meanwhile."""
-        frames, last = await self._history(job_id, self._places[job_id])
-        read = frames[-1].sequence if frames else self._places[job_id]
-        ended = bool(frames) and frames[-1].ends
+        page, last = await self._history(job_id, self._places[job_id])
+        read = page[-1].sequence if page else self._places[job_id]
+        ended = bool(page) and page[-1].ends
         if not ended and not (read >= last and self._hub.join(job_id, read, self._subscription)):
             self._behind.append(job_id)
-        return frames + self._subscription.waiting()
+        return Page((*page, *self._subscription.waiting()))
