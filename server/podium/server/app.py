@@ -1,6 +1,7 @@
 """One server process, from its settings to its end: start everything in order, wait for a signal, stop in order."""
 
 import asyncio
+import gc
 import logging
 import os
 import secrets
@@ -250,6 +251,7 @@ async def serve(settings: Settings, options: Options) -> None:
         _end_with_the_parent(stopping)
     app = App(settings, options)
     address = await app.start()
+    _keep_what_is_loaded()
     if options.port_file is not None:
         publish(options.port_file, address)
     _LOG.info("serving on %s", address)
@@ -257,6 +259,12 @@ async def serve(settings: Settings, options: Options) -> None:
     _LOG.info("stopping")
     await app.stop()
     _LOG.info("stopped")
+
+
+def _keep_what_is_loaded() -> None:
+    """Has the garbage collector look no more at what is there for good: it stops all calls for as long as it looks."""
+    gc.collect()
+    gc.freeze()
 
 
 def _end_with_the_parent(stopping: asyncio.Event) -> None:
