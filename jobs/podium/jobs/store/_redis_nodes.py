@@ -1,7 +1,7 @@
 """The machines, as they stand in Redis."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -24,8 +24,8 @@ class RedisNodes:
     _keys: Keys
     _clock: Callable[[], datetime]
     _leases: Leases
-    _read: dict[str, tuple[bytes, Node]]
-    """By id, a machine's record, and what it says: most are the same from look to look."""
+    _read: dict[str, tuple[bytes, Mapping[bytes, bytes], Node]]
+    """By id, a machine's record and who holds its slots, and what these say: most are the same from look to look."""
 
     def heartbeat(self, node: Node) -> Drain:
         """See JobStore.heartbeat."""
@@ -72,14 +72,10 @@ class RedisNodes:
         if data is None:
             return None
         known = self._read.get(node_id)
-        if known is None or known[0] != data:
-            known = self._read[node_id] = data, wire.from_bytes(Node, data)
-        node = known[1]
-        if held:
-            slots = (replace(slot, job_id=held.get(b"%d" % slot.index, b"").decode()) for slot in node.slots)
-            node = replace(node, slots=tuple(slots))
+        if known is None or known[:2] != (data, held):
+            known = self._read[node_id] = data, held, _holding(wire.from_bytes(Node, data), held)
         return node_state(
-            node,
+            known[2],
             lost=not alive,
             drain=Drain(drain.decode()) if drain else Drain.NO,
             failures=[float(time) for time in failures[1::2]],
@@ -110,3 +106,11 @@ class RedisNodes:
         """See JobStore.remove_node."""
         gone = (self._keys.node(node_id), self._keys.node_lease(node_id), self._keys.drain(node_id))
         self._link.run(("ZREM", self._keys.nodes, node_id), ("DEL", *gone))
+
+
+def _holding(node: Node, held: Mapping[bytes, bytes]) -> Node:
+    """The machine with who holds its slots: slot -> job."""
+    if not held:
+        return node
+    slots = (replace(slot, job_id=held.get(b"%d" % slot.index, b"").decode()) for slot in node.slots)
+    return replace(node, slots=tuple(slots))
