@@ -207,6 +207,25 @@ class TestArchive:
         world.store.archive(job_id)
         assert before == everything(world.store, job_id)
 
+    def test_who_archives_a_job_that_another_leader_archives_meanwhile_leaves_nothing_of_its_own(
+        self, world, monkeypatch
+    ) -> None:
+        store = world.trimming
+        job_id = ended(store, points=40)
+        before = everything(store, job_id)
+        lines_of = store._lines
+
+        def overtaken(job_id: str) -> Any:
+            monkeypatch.undo()
+            store.archive(job_id)
+            return lines_of(job_id)
+
+        monkeypatch.setattr(store, "_lines", overtaken)
+        store.archive(job_id)
+
+        assert 1 == len(files(world))
+        assert before == everything(store, job_id)
+
     def test_a_ledger_without_an_archive_says_who_has_one(self, world) -> None:
         job_id = ended(world.store)
         archive, world.store._archive = world.store._archive, None

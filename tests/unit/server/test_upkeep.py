@@ -23,6 +23,24 @@ def test_a_storage_that_hangs_does_not_hold_the_leader_up() -> None:
     assert [1] == looks
 
 
+def test_a_task_that_hangs_keeps_no_other_from_being_done_again_and_again() -> None:
+    go_on, done, thrice = threading.Event(), [], threading.Event()
+
+    def works() -> None:
+        done.append(1)
+        if len(done) == 3:
+            thrice.set()
+
+    upkeep = Upkeep({"hanging": lambda: go_on.wait(30), "fine": works}, every=0)
+    for _ in range(3000):
+        upkeep.nudge()
+        if thrice.wait(0.01):
+            break
+    go_on.set()
+
+    assert len(done) >= 3
+
+
 def test_what_is_refused_is_put_off_and_the_rest_goes_on() -> None:
     refused, done, again = [], [], threading.Event()
 

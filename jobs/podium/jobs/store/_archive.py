@@ -108,6 +108,14 @@ class Archive:
             self._artifacts.settle(file, self._artifacts.history_path(job_id, digest))
         return digest
 
+    def drop(self, job_id: str, digest: str) -> None:
+        """Deletes a history that no ledger refers to.
+
+        Raises:
+            OSError: the storage refused.
+        """
+        self._artifacts.history_path(job_id, digest).unlink(missing_ok=True)
+
     def page(self, job_id: str, digest: str, *, after: int, limit: int) -> EventPage:
         """Events above a sequence, in order, at most `limit`, and what is kept; none where `after` is not in it.
 

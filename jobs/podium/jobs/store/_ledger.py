@@ -400,6 +400,9 @@ class Ledger(ABC):
         if not self._archived(job_id, digest):
             # Deleted meanwhile. What was just written goes with its other bytes.
             raise no_such_job(job_id)
+        if self._page(job_id, 0, 1) != digest:
+            # Another leader was faster, and took from under this one what it had not read yet.
+            self._archive.drop(job_id, digest)
 
     def _rows(self, job_id: str, oldest: int) -> Iterator[StoredEvent]:
         """The metrics and lines of events that are not kept any more, then the events: all that there is."""

@@ -1,4 +1,7 @@
-"""What the leader does beside dispatching, in a thread of its own: a storage that hangs must not stop the leader."""
+"""What the leader does beside dispatching, each in a thread of its own: a storage that hangs must not stop the leader.
+
+Nor may what hangs at one folder stop what would go on at another.
+"""
 
 import logging
 import threading
@@ -16,7 +19,7 @@ class Upkeep:
 
     Args:
         tasks: what to do, by what it is in words. Each may be cut short anywhere, and is then done again by whoever
-            leads next; two servers may do it at once.
+            leads next; two servers may do it at once, and one beside the other.
         every: seconds between two looks.
     """
 
@@ -25,25 +28,25 @@ class Upkeep:
         self._every = every
         self._due = dict.fromkeys(tasks, float("-inf"))
         self._looked = float("-inf")
-        self._thread: threading.Thread | None = None
+        self._threads: dict[str, threading.Thread] = {}
 
     def nudge(self) -> None:
-        """Begins a look where one is due and the last one is over. Returns at once."""
-        if time.monotonic() - self._looked < self._every or (self._thread and self._thread.is_alive()):
+        """Begins each task that is due and not under way, where a look is due. Returns at once."""
+        now = time.monotonic()
+        if now - self._looked < self._every:
             return
-        self._looked = time.monotonic()
-        # A daemon: see `tasks`.
-        self._thread = threading.Thread(target=self._look, name="podium-upkeep", daemon=True)
-        self._thread.start()
+        self._looked = now
+        for name, task in self._tasks.items():
+            last = self._threads.get(name)
+            if now >= self._due[name] and not (last and last.is_alive()):
+                # A daemon: see `tasks`.
+                thread = threading.Thread(target=self._run, args=(name, task), name=f"podium-{name}", daemon=True)
+                self._threads[name] = thread
+                thread.start()
 
     def resume(self) -> None:
         """What was put off is due: the ledger is back, and it may have been all that was missing."""
         self._due = dict.fromkeys(self._tasks, float("-inf"))
-
-    def _look(self) -> None:
-        for name, task in self._tasks.items():
-            if time.monotonic() >= self._due[name]:
-                self._run(name, task)
 
     def _run(self, name: str, task: Callable[[], object]) -> None:
         try:
