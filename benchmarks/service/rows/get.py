@@ -60,12 +60,13 @@ def _said(loads: list[Load]) -> str:
 
 def _jobs(ours: site.Site) -> dict[str, str]:
     """One that runs on the only slot, and one that waits for it."""
-    slots = (Slot(index=0, model="cpu"),)
-    ours.store.heartbeat(Node(id="n1", pool="default", state=NodeState.READY, slots=slots))
     running, waiting = (
         ours.store.create(NewJob(project="vision", spec=_SPEC, classes=("cat", "dog")))[0].id for _ in range(2)
     )
     ours.store.begin(ours.store.dispatch(running, "n1", 0))
+    # Not before the slot is taken, which the server's leader would give away.
+    slots = (Slot(index=0, model="cpu"),)
+    ours.store.heartbeat(Node(id="n1", pool="default", state=NodeState.READY, slots=slots))
     return {"that runs": running, "in line": waiting}
 
 
