@@ -26,11 +26,12 @@ Violations = list[FieldViolation]
 
 
 def check(message: Descriptor, value: Any, path: str, violations: Violations) -> dict[str, Any]:
-    """The document as protobuf's JSON reader takes it; what is wrong with it is added to `violations`."""
+    """The document as protobuf's JSON reader takes it; what is wrong with it is added to `violations`, and left out."""
     if not isinstance(value, dict):
         _say(violations, path, f"{_shown(value)} should be fields, such as {_example(message)}")
         return {}
     clean: dict[str, Any] = {}
+    unreadable = set()
     for key, child in value.items():
         field = message.fields_by_name.get(str(key)) or message.fields_by_camelcase_name.get(str(key))
         if field is None:
@@ -38,9 +39,17 @@ def check(message: Descriptor, value: Any, path: str, violations: Violations) ->
         elif field.name in clean:
             _say(violations, f"{path}.{key}", f"is written twice, as {field.name} and as {field.camelcase_name}")
         else:
-            clean[field.name] = _field(field, child, f"{path}.{field.name}", violations)
+            known = len(violations)
+            clean[field.name] = given = _field(field, child, f"{path}.{field.name}", violations)
+            # Of a message its own parts were left out, and the rest of it is good.
+            if len(violations) > known and not (_is_part(field) and given is not None):
+                unreadable.add(field.name)
     _check_presence(message, clean, path, violations)
-    return clean
+    return {name: given for name, given in clean.items() if name not in unreadable}
+
+
+def _is_part(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and not field.is_repeated
 
 
 def _field(field: FieldDescriptor, value: Any, path: str, violations: Violations) -> Any:

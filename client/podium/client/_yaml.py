@@ -13,6 +13,7 @@ What only the server can know (does the path exist, is m below the number of cla
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -52,10 +53,24 @@ def load_spec(source: str | Path) -> JobSpec:
         InvalidSpecError: the text is no spec; `violations` lists everything that is wrong with it.
         OSError: the file cannot be read.
     """
+    spec, violations = read_spec(source)
+    if violations or spec is None:
+        raise InvalidSpecError(violations)
+    return spec
+
+
+def read_spec(source: str | Path) -> tuple[JobSpec | None, Sequence[FieldViolation]]:
+    """As `load_spec`, as far as it can be read, and everything that cannot; None: what is left is no spec.
+
+    Raises:
+        InvalidSpecError: it is no YAML of one document.
+        OSError: the file cannot be read.
+    """
     if isinstance(source, str) and "\n" in source:
         return _parse(source)
     path = Path(source)
-    return _anchored(_parse(_read(path)), path.absolute().parent)
+    spec, violations = _parse(_read(path))
+    return spec and _anchored(spec, path.absolute().parent), violations
 
 
 def dump_spec(spec: JobSpec) -> str:
@@ -79,16 +94,15 @@ def _read(path: Path) -> str:
         raise _wrong(f"{path} is not UTF-8 text; is it a job's YAML?") from None
 
 
-def _parse(text: str) -> JobSpec:
+def _parse(text: str) -> tuple[JobSpec | None, Sequence[FieldViolation]]:
     violations: list[FieldViolation] = []
     document = check(spec_pb2.JobSpec.DESCRIPTOR, _document(text), "spec", violations)
-    if violations:
-        raise InvalidSpecError(violations)
     try:
-        message = json_format.ParseDict(document, spec_pb2.JobSpec())
-    except json_format.ParseError as error:
+        return from_proto(JobSpec, json_format.ParseDict(document, spec_pb2.JobSpec())), violations
+    except (json_format.ParseError, TypeError, ValueError) as error:
+        if violations:
+            return None, violations
         raise _wrong(str(error)) from None
-    return from_proto(JobSpec, message)
 
 
 def _document(text: str) -> Any:

@@ -54,6 +54,21 @@ def test_a_wrong_spec_is_told_field_by_field_with_exit_code_2(podium, job_yaml, 
     assert "Traceback" not in err
 
 
+def test_a_value_that_cannot_be_read_is_told_together_with_what_the_server_finds_in_the_rest(
+    podium, job_yaml, tmp_path
+):
+    wrong = tmp_path / "wrong.yaml"
+    text = Path(job_yaml).read_text().replace("temperature: 1.0", "temperature: 1e400").replace("1: 0.5", "1: 0.4")
+    wrong.write_text(text.replace("batch_size: ", "batch_size: -").replace("priority: normal", "priority: top"))
+
+    process = podium("submit", str(wrong))
+    _, err = process.communicate(timeout=60)
+
+    assert 2 == process.returncode
+    told = {line.partition(": ")[0] for line in err.splitlines()}
+    assert {"spec.batch_size", "spec.k", "spec.priority", "spec.subset.temperature"} == told
+
+
 def test_an_unknown_job_is_exit_code_5(podium):
     assert "" == output(podium("show", "job-0000000000000000"), code=5)
 

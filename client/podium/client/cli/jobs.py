@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,10 +18,16 @@ from podium.client.cli._options import (
     server_option,
 )
 
+if TYPE_CHECKING:
+    from podium.jobs.errors import FieldViolation
+    from podium.jobs.spec import JobSpec
+
 _STATES = (
     *("queued", "starting", "running", "recovering", "pausing", "paused"),
     *("cancelling", "cancelled", "succeeded", "failed"),
 )
+#: Seconds that a question may take whose answer is not what was asked for.
+_ASIDE = 5.0
 #: Columns of a terminal that has room for everything of a list.
 _WIDE = 100
 
@@ -37,10 +45,13 @@ def submit(file: str, follow: bool, validate_only: bool, project: str, as_json: 
     Relative paths in it count from its own folder. Whatever is wrong with it is said at once, field by field.
     """
     from podium.client._wire import to_json
-    from podium.client._yaml import dump_spec, load_spec
+    from podium.client._yaml import dump_spec, read_spec
     from podium.client.cli._follow import follow as follow_job
+    from podium.jobs.errors import InvalidSpecError
 
-    spec = load_spec(sys.stdin.read() + "\n") if file == "-" else load_spec(file)
+    spec, wrong = read_spec(sys.stdin.read() + "\n" if file == "-" else file)
+    if wrong or spec is None:
+        raise InvalidSpecError([*wrong, *_found_in_the_rest(spec, wrong, project, server)])
     with connect(server, project=project) as client:
         if validate_only:
             resolved = client.validate(spec)
@@ -52,6 +63,24 @@ def submit(file: str, follow: bool, validate_only: bool, project: str, as_json: 
             return follow_job(handle, as_json=as_json)
         print_json(to_json(handle.job())) if as_json else click.echo(handle.id)
     return None
+
+
+def _found_in_the_rest(
+    spec: JobSpec | None, wrong: Sequence[FieldViolation], project: str, server: str | None
+) -> Sequence[FieldViolation]:
+    """What the server finds wrong with what could be read; nothing where it cannot be asked."""
+    from podium.jobs.errors import InvalidSpecError, NotFoundError, PodiumError
+
+    try:
+        if spec is not None:
+            with connect(server, project=project, timeout=_ASIDE) as client:
+                client.validate(spec)
+    except (InvalidSpecError, NotFoundError) as error:
+        named = {violation.field for violation in wrong}
+        return [violation for violation in error.violations if violation.field not in named]
+    except (PodiumError, click.ClickException):
+        pass
+    return ()
 
 
 @click.command()
