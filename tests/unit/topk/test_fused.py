@@ -37,7 +37,7 @@ from podium.topk._selection import rank
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 
 _WORKER = """
-import pickle, sys, traceback
+import os, pickle, sys, traceback
 import torch
 from triton.runtime import interpreter
 from podium.topk import fused
@@ -72,6 +72,7 @@ while True:
         answer = traceback.format_exc()
     pickle.dump(answer, sys.stdout.buffer)
     sys.stdout.buffer.flush()
+os._exit(0)  # to take down what torch has built up takes long
 """
 
 _COMPILER = """

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,7 @@ def test_a_fenced_attempt_saves_nothing(images, job, tmp_path):
 
 #: Each run is a fork of a process that has imported what it needs and run none of it.
 SCRIPT = """
-import os, pickle, signal, sys
+import json, os, pickle, signal, sys
 from pathlib import Path
 import torch
 from podium.worker.fit import run
@@ -145,37 +145,58 @@ from podium.worker.fit.local import LocalContext
 
 torch.set_num_threads(1)
 
-def killed_at(last):
-    context = LocalContext(Path(sys.argv[2]))
+def killed_at(file, folder, last):
+    context = LocalContext(Path(folder))
     def report(step, metrics, report=context.report):
         report(step, metrics)
         if step == last:
             os.kill(os.getpid(), signal.SIGKILL)
     context.report = report
-    run(pickle.loads(Path(sys.argv[1]).read_bytes()), context, device=torch.device("cpu"), threads=1)
+    run(pickle.loads(Path(file).read_bytes()), context, device=torch.device("cpu"), threads=1)
 
-for step in sys.argv[3:]:
-    if not (child := os.fork()):
-        killed_at(int(step))
-        os._exit(0)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+for line in sys.stdin:
+    file, folder, steps = json.loads(line)
+    ends = []
+    for step in steps:
+        if not (child := os.fork()):
+            killed_at(file, folder, step)
+            os._exit(0)
+        ends.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    print(json.dumps(ends), flush=True)
+os._exit(0)  # to take down what torch has built up takes long
 """
 
 
-def _killed_at(job: Job, folder: Path, steps: Sequence[int]) -> list[int]:
-    """Runs a job once for each step, on what the one before has left; how each of the processes ended."""
-    file = folder.with_suffix(".pickle")
-    file.write_bytes(pickle.dumps(job))
-    command = [sys.executable, "-c", SCRIPT, str(file), str(folder), *map(str, steps)]
-    told = subprocess.check_output(command, text=True, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""})
-    return [int(word) for word in told.split()]
+@pytest.fixture(scope="module")
+def killed_at() -> Iterator[Callable[[Job, Path, Sequence[int]], list[int]]]:
+    """Runs a job once for each step, on what the one before has left; how each of the processes ended.
+
+    They are forks of one process, which imports once.
+    """
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-c", SCRIPT]
+    with subprocess.Popen(
+        command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    ) as process:
+        asked, told = process.stdin, process.stdout
+        assert asked
+        assert told
+
+        def killed(job: Job, folder: Path, steps: Sequence[int]) -> list[int]:
+            file = folder.with_suffix(".pickle")
+            file.write_bytes(pickle.dumps(job))
+            print(json.dumps([str(file), str(folder), steps]), file=asked, flush=True)
+            ends: list[int] = json.loads(told.readline())
+            return ends
+
+        yield killed
 
 
-def test_a_killed_run_resumes_from_its_last_checkpoint_with_the_same_bits(images, job, tmp_path):
+def test_a_killed_run_resumes_from_its_last_checkpoint_with_the_same_bits(images, job, tmp_path, killed_at):
     wanted = job(images("train"), tuning=LinearHead(), weights=_weights(tmp_path), epochs=4)
     whole = _fit(wanted, tmp_path / "whole")
 
-    killed = _killed_at(wanted, tmp_path / "parts", [5])
+    killed = killed_at(wanted, tmp_path / "parts", [5])
     saved = LocalContext(tmp_path / "parts").newest()
     parts = _fit(wanted, tmp_path / "parts")
 
@@ -186,13 +207,13 @@ def test_a_killed_run_resumes_from_its_last_checkpoint_with_the_same_bits(images
     assert _digest(whole) == _digest(parts)
 
 
-def test_a_run_that_is_killed_at_random_steps_ends_with_the_same_bits(images, job, tmp_path):
+def test_a_run_that_is_killed_at_random_steps_ends_with_the_same_bits(images, job, tmp_path, killed_at):
     change = Augmentation(horizontal_flip=True, min_crop_area=0.3, rand_augment=1, random_erasing=0.5, mixup_alpha=0.2)
     wanted = job(images("train"), epochs=4, augmentation=change, ema_decay=0.9, accumulation_steps=2)
     whole = _fit(wanted, tmp_path / "whole")
 
     steps = sorted(random.sample(range(1, 13), 2))
-    killed = _killed_at(wanted, tmp_path / "parts", steps)
+    killed = killed_at(wanted, tmp_path / "parts", steps)
     parts = _fit(wanted, tmp_path / "parts")
 
     assert [-signal.SIGKILL] * 2 == killed
