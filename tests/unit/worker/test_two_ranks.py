@@ -1,6 +1,7 @@
 """Two ranks in processes of their own: what they train and measure together is what one alone would."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -61,12 +62,7 @@ def _together(folder: Path, jobs: Mapping[str, tuple[Job, int]]) -> dict[str, di
     for name, (job, _) in jobs.items():
         (folder / f"{name}.job").write_bytes(wire.to_bytes(job))
     (folder / "jobs.json").write_text(json.dumps({name: patience for name, (_, patience) in jobs.items()}))
-    ranks = [subprocess.Popen([sys.executable, __file__, str(rank), str(folder)]) for rank in range(2)]
-    try:
-        assert [0, 0] == [rank.wait(timeout=120) for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
+    subprocess.run([sys.executable, __file__, str(folder)], check=True, timeout=400)
     found = {name: json.loads((folder / f"{name}.json").read_text()) for name in jobs}
     return {
         name: {metric: {int(step): value for step, value in points.items()} for metric, points in told.items()}
@@ -132,4 +128,8 @@ def _assert_measured_as_saved(job: Job, root: Path, told: dict[str, dict[int, fl
 
 
 if __name__ == "__main__":
-    _train(int(sys.argv[1]), Path(sys.argv[2]))
+    # A fork of what has imported everything and run nothing.
+    other = os.fork()
+    _train(0 if other else 1, Path(sys.argv[1]))
+    if other:
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(other, 0)[1]))
