@@ -62,8 +62,10 @@ class AuditWriter:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _write(self) -> None:
-        await self._pause(_GATHER)
         while self._waiting:
+            if len(self._waiting) < _BATCH:
+                # Before each batch: a thread, a script and an answer for every few events cost more than their calls.
+                await self._pause(_GATHER)
             events, self._batch = list(islice(self._waiting, _BATCH)), self._batch + 1
             while not await self._append(events):
                 # The same batch under the same number: the ledger may have it already.
