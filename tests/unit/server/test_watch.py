@@ -1,4 +1,7 @@
-"""The hub and its watches, on an event loop, over the ledger in memory."""
+"""The hub and its watches, on an event loop, over the ledger in memory.
+
+Above 400 lines, as what a watcher is promised holds for each way to fall behind, and all of them share this stage.
+"""
 
 import asyncio
 import gc

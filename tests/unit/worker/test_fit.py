@@ -1,3 +1,5 @@
+"""Training in one process, on tiny data. Above 400 lines, as each part of a spec shows in the same few runs."""
+
 import hashlib
 import json
 import math

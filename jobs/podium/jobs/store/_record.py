@@ -3,6 +3,8 @@
 A store loads a Record, lets one of these functions make a Change of it, and writes that Change in one step, provided
 that nobody wrote in between. Which queue, slots and lease a job has follows from its state, so that no change can
 forget to free one.
+
+Above 400 lines, as every change of the table is one short function, and one is only understood beside the others.
 """
 
 import itertools
