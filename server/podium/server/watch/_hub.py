@@ -23,8 +23,9 @@ _LOG = logging.getLogger(__name__)
 _PAGE, _AT_ONCE = 100, 50
 #: Bytes of a job's newest events that are kept for who joins a little late.
 _KEPT = 16 << 10
-#: Seconds between two readings: what came meanwhile costs one of them together. What follows a silence does not wait.
-_BETWEEN = 0.02
+#: Seconds between two readings for each job that rang, and at most: what comes meanwhile costs one of them together.
+#: What follows a silence does not wait.
+_BETWEEN, _LONGEST_BETWEEN = 0.005, 0.02
 _STOP_WITHIN = 0.5
 
 
@@ -169,7 +170,7 @@ class Hub:
 
     def _listen(self, bell: Bell) -> None:
         looked, rang = 0.0, frozenset[str]()
-        while not self._stopping.wait(_BETWEEN if rang else 0.0):
+        while not self._stopping.wait(min(_BETWEEN * len(rang), _LONGEST_BETWEEN)):
             all_of_them = time.monotonic() - looked >= self._look
             rang = bell.wait(0.0 if all_of_them else min(self._look, _STOP_WITHIN))
             if rang and self._rang is not None:
