@@ -111,7 +111,7 @@ def from_proto(cls: type[T], message: Message) -> T:
 
 
 def completed(message: T) -> T:
-    """A message with every default written out, as `to_proto` of its dataclass would have it, at a tenth of the cost.
+    """A message with every default written out, as `to_proto` of its dataclass would have it, at a quarter of the cost.
 
     Unlike that it keeps what this release does not know, and it may lack what has no default.
     """

@@ -14,7 +14,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from podium.jobs.errors import ResourceExhaustedError
-from podium.server.access import host_of
+from podium.server.access import counted, host_of
 from podium.server.observing import ServerState
 from podium.server.probe import STATE_KEY
 
@@ -73,13 +73,8 @@ class Health(health_pb2_grpc.HealthServicer):
                 reason="TOO_MANY_STREAMS",
                 retry_after=1.0,
             )
-        self._watching[host] += 1
-        try:
+        with counted(self._watching, host):
             yield
-        finally:
-            self._watching[host] -= 1
-            if not self._watching[host]:
-                del self._watching[host]
 
     def _response(self, service: str) -> _Status:
         if service not in self._names:

@@ -191,17 +191,14 @@ def to_fields(change: Change, *, new: bool) -> Mapping[str, bytes | str]:
     job = replace(record.job, attempts=attempts[ended:]) if ended else record.job
     now = wire.to_proto(job, only=_NOW)
     ledger = {name: getattr(record, name) for name in _LEDGER} | {"wish": record.wish.value, "past": ended}
-    if new:
-        del ledger["number"]
-    known = json.dumps(ledger)
-    if new:
-        known = numbered(f'{known[:-1]}, "number": ', after="}")
-    values: dict[str, bytes | str] = {"now": now.SerializeToString(), "ledger": known}
+    values: dict[str, bytes | str] = {"now": now.SerializeToString(), "ledger": json.dumps(ledger)}
     if ended != record.past:
         past = job_pb2.Job(attempts=map(wire.to_proto, attempts[:ended]))
         values["past"] = past.SerializeToString()
     if new:
         values["born"] = change.born
+        del ledger["number"]
+        values["ledger"] = numbered(f'{json.dumps(ledger)[:-1]}, "number": ', after="}")
     return values
 
 

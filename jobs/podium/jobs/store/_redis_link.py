@@ -159,6 +159,8 @@ class Move:
 
 def numbered(before: str = "", *, plus: int = 0, after: str = "") -> str:
     """A word that holds a number above a new job's own by `plus`, for a command of the commit that creates it."""
+    # No other word begins so: what callers write stands in messages and in the names of keys, or is a name that the
+    # contract allows no such byte in.
     return f"\0{before}\0{plus}\0{after}"
 
 

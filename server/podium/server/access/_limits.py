@@ -6,6 +6,7 @@ is as good as none, so what is remembered is bounded by who called within the la
 
 import ipaddress
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -81,7 +82,7 @@ class Limits:
         self._calls = Buckets(calls_per_second, clock=clock)
         self._failures = Buckets(FAILURES_PER_SECOND, clock=clock)
         self._most_streams = streams
-        self._streams: dict[str, int] = {}
+        self._streams: Counter[str] = Counter()
 
     def call(self, who: str) -> None:
         """Counts a call.
@@ -116,20 +117,27 @@ class Limits:
         Raises:
             ResourceExhaustedError: it is one too many (reason TOO_MANY_STREAMS).
         """
-        held = self._streams.get(who, 0)
+        held = self._streams[who]
         if self._most_streams and held >= self._most_streams:
             raise ResourceExhaustedError(
                 f"{held} streams are open already; end one first, or watch many jobs on one stream with WatchJobs",
                 reason="TOO_MANY_STREAMS",
                 retry_after=1.0,
             )
-        self._streams[who] = held + 1
-        try:
+        with counted(self._streams, who):
             yield
-        finally:
-            self._streams[who] -= 1
-            if not self._streams[who]:
-                del self._streams[who]
+
+
+@contextmanager
+def counted(places: Counter[str], who: str) -> Iterator[None]:
+    """One more that somebody holds, for as long as the block runs; who holds none is forgotten."""
+    places[who] += 1
+    try:
+        yield
+    finally:
+        places[who] -= 1
+        if not places[who]:
+            del places[who]
 
 
 @lru_cache(maxsize=4096)  # one a connection
