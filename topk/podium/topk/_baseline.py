@@ -34,5 +34,5 @@ class Baseline(Surrogate):
             losses = (weights * by_k).sum(-1) + 0 * ranked.scores.sum(-1)
             if slopes is None:
                 return losses
-            gradient = (weights.unsqueeze(-1) * slopes).sum(-2).masked_fill(ranked.ruled_out, 0.0)
+            gradient = ranked.sparing((weights.unsqueeze(-1) * slopes).sum(-2))
         return with_gradient(logits, losses, gradient, ranked.classes)

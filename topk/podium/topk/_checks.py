@@ -1,10 +1,12 @@
 """The checks at the door of the loss: each error names the argument and the remedy."""
 
+import math
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from podium.topk._eager import may_look
 from podium.topk._sorter import Sorter, Surrogate
 
 Reduction = Literal["mean", "sum", "none"]
@@ -65,7 +67,7 @@ def check_weights(p_k: Tensor, logits: Tensor) -> Tensor:
         ValueError: If they are negative or do not sum to 1; on the CPU only.
     """
     p_k = p_k.detach().to(torch.promote_types(logits.dtype, torch.float32))
-    if _may_look(p_k):
+    if may_look(p_k):
         wrong = (p_k < 0).any(-1) | ~((p_k.sum(-1) - 1).abs() <= 1e-4)
         if wrong.any():
             row = tuple(wrong.nonzero()[0].tolist())
@@ -75,16 +77,23 @@ def check_weights(p_k: Tensor, logits: Tensor) -> Tensor:
 
 def check_labels(classes: Tensor, n: int) -> None:
     """Raise ValueError unless all labels are in [0, n); on the CPU only."""
-    if not _may_look(classes) or classes.numel() == 0:
+    if not may_look(classes) or classes.numel() == 0 or are_classes(classes, n):
         return
     low, high = classes.aminmax()
-    if low < 0 or high >= n:
-        raise ValueError(f"labels reach from {int(low)} to {int(high)}; they must lie in [0, {n}) or be ignore_index.")
+    raise ValueError(f"labels reach from {int(low)} to {int(high)}; they must lie in [0, {n}) or be ignore_index.")
+
+
+def are_classes(labels: Tensor, n: int) -> bool:
+    """Return whether it is known that there are labels and all of them in [0, n); on the CPU only."""
+    if not may_look(labels) or labels.numel() == 0:
+        return False
+    low, high = labels.aminmax()
+    return low.item() >= 0 and high.item() < n
 
 
 def check_finite(losses: Tensor, logits: Tensor) -> None:
     """Raise NonFiniteLogitsError if a sample's loss is not finite because of its logits; on the CPU only."""
-    if not _may_look(losses) or losses.isfinite().all():
+    if not may_look(losses) or math.isfinite(losses.detach().sum().item()):
         return
     wrong = (logits.isnan() | (logits == torch.inf)).any(-1) & ~losses.isfinite()
     rows = wrong.nonzero().tolist()
@@ -93,16 +102,6 @@ def check_finite(losses: Tensor, logits: Tensor) -> None:
             f"logits[{_index(rows[0])}] hold NaN or +inf, and {len(rows) - 1} more of {losses.numel()} rows do; "
             "lower the learning rate, or look for the layer where they arise."
         )
-
-
-def _may_look(values: Tensor) -> bool:
-    """Whether reading values costs nothing: on the CPU, and neither traced by a compiler nor batched by vmap."""
-    return (
-        values.device.type == "cpu"
-        and not torch.compiler.is_compiling()
-        # Nobody outside torch can ask whether vmap is at work, and a batched tensor cannot be looked at.
-        and torch._C._functorch.peek_interpreter_stack() is None
-    )
 
 
 def _index(row: tuple[int, ...] | list[int]) -> str:

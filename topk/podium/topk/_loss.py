@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from podium.topk._checks import Reduction, check_choices, check_finite, check_labels, check_shapes, check_weights
+from podium.topk._checks import Reduction, are_classes, check_choices, check_finite, check_labels, check_shapes, check_weights
 from podium.topk._constants import constant
 from podium.topk._k_distribution import KDistribution
 from podium.topk._sorter import Surrogate
@@ -180,6 +180,10 @@ def _loss(
         if labels.is_floating_point():
             losses = soft_losses(objective, logits, labels)
             counts = torch.ones_like(losses)
+        elif not 0 <= ignore_index < n and are_classes(labels, n):
+            classes = labels.to(torch.int64)
+            losses = hard_losses(objective, logits, classes)
+            counts = None if weight is None else weight[classes]
         else:
             counted = labels != ignore_index
             classes = torch.where(counted, labels, 0).to(torch.int64)
@@ -197,10 +201,12 @@ def _full_precision(device_type: str) -> AbstractContextManager[object]:
     return nullcontext()
 
 
-def _reduce(losses: Tensor, counts: Tensor, reduction: Reduction) -> Tensor:
+def _reduce(losses: Tensor, counts: Tensor | None, reduction: Reduction) -> Tensor:
     if reduction == "none":
         return losses
     if reduction == "sum":
         return losses.sum()
+    if counts is None:
+        return losses.mean()
     total = counts.sum()
     return losses.sum() / torch.where(total > 0, total, 1.0)

@@ -42,7 +42,8 @@ class NeuralSort(RowSorter):
         """Pull a gradient back through `row_logits`; see `RowSorter.row_pull`."""
         ranks, m = upstream.shape[-2:]
         order = torch.arange(m, device=scores.device, dtype=scores.dtype)
-        rank = torch.arange(ranks, device=scores.device, dtype=scores.dtype).unsqueeze(-1)
+        odd = torch.arange(1, 2 * ranks + 1, 2, device=scores.device, dtype=scores.dtype).unsqueeze(-1)
         # A score moves the gaps on both sides of it, and through them every row's logits from there on; the running
         # sum is minus that of the scores behind, since a whole row sums to zero.
-        return torch.add((2 * (order - rank) - 1) * upstream, upstream.cumsum(-1), alpha=2)
+        whole = upstream.sum(-2)
+        return 2 * (order * whole + whole.cumsum(-1)) - (odd * upstream).sum(-2)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from podium.topk._card import parameter
-from podium.topk._constants import constant
 from podium.topk._selection import places_by_score
 from podium.topk._sorter import ClosedFormSorter, Terms
 
@@ -34,7 +33,7 @@ class RowSorter(ClosedFormSorter):
 
     @abstractmethod
     def row_pull(self, scores: Tensor, upstream: Tensor) -> Tensor:
-        """Return the gradient by the scores that a gradient by each row's logits makes, (..., R, m), row by row.
+        """Return the gradient by the scores, (..., m), of a gradient by the rows' logits, (..., R, m).
 
         `upstream` sums to zero in every row.
         """
@@ -44,7 +43,7 @@ class RowSorter(ClosedFormSorter):
         log_mass, slope = self.column(scores, tuple(int(k) for k in ks), gradient=gradient)
         log_c = log_mass.clamp(max=0)
         if slope is not None:
-            slope = slope.masked_fill((log_mass > 0).unsqueeze(-1), 0.0)
+            slope.masked_fill_((log_mass > 0).unsqueeze(-1), 0.0)
         return Terms(log_c.exp(), log_c, slope)
 
     def column(self, scores: Tensor, ks: tuple[int, ...], *, gradient: bool) -> tuple[Tensor, Tensor | None]:
@@ -57,17 +56,14 @@ class RowSorter(ClosedFormSorter):
         rows = self.row_logits(ordered, ks[-1]).log_softmax(-1)
         label = places[..., :1].unsqueeze(-2).expand(*rows.shape[:-1], 1)
         log_entry = rows.gather(-1, label)
-        log_mass_by_rank = log_entry.squeeze(-1).logcumsumexp(-1)
-        log_mass = torch.stack([log_mass_by_rank[..., k - 1] for k in ks], dim=-1)
+        log_masses = [log_entry[..., :k, :].logsumexp(-2) for k in ks]
+        log_mass = torch.cat(log_masses, dim=-1)
         if not gradient:
             return log_mass, None
-        # d log P_ry / d row logits, then d row logits / d scores.
+        # d log P_ry / d row logits. How much of the mass in the first k ranks is in each of them is its weight.
         upstream = rows.exp().neg_().scatter_add(-1, label, torch.ones_like(log_entry))
-        by_rank = self.row_pull(ordered, upstream)
-        # How much of the mass in the first k ranks is in each of them.
-        beyond = torch.arange(ks[-1], device=scores.device) >= constant(ks, torch.int64, scores.device).unsqueeze(-1)
-        log_share = log_entry.squeeze(-1).unsqueeze(-2) - log_mass.unsqueeze(-1)
-        share = log_share.masked_fill(beyond, -torch.inf).exp()
-        slope = torch.stack([(share[..., k, :, None] * by_rank).sum(-2) for k in range(len(ks))], dim=-2)
-        slope = slope / self.temperature
-        return log_mass, slope.gather(-1, places.unsqueeze(-2).expand(slope.shape))
+        slopes = []
+        for k, mass in zip(ks, log_masses, strict=True):
+            share = (log_entry[..., :k, :] - mass.unsqueeze(-1)).exp()
+            slopes.append(self.row_pull(ordered, share * upstream[..., :k, :]).gather(-1, places))
+        return log_mass, torch.stack(slopes, dim=-2) / self.temperature

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from podium.topk._eager import may_look
+
 # Fewer scores than this per chunk or chunks than this per kept score, and one pass of topk is as fast.
 _LEAST_CHUNK = 4
 _MASKED_GAP = 100.0
@@ -24,12 +26,16 @@ class Ranked(NamedTuple):
     Attributes:
         scores: Label first, then rivals by falling score, (..., m); at least float32, finite where the logits are.
         classes: The class of each, (..., m) int64.
-        ruled_out: Whether a score stands for a logit of -inf, (..., m) bool.
+        ruled_out: Whether a score stands for a logit of -inf, (..., m) bool; None if it is known that none does.
     """
 
     scores: Tensor
     classes: Tensor
-    ruled_out: Tensor
+    ruled_out: Tensor | None
+
+    def sparing(self, gradient: Tensor) -> Tensor:
+        """Return the gradient by the scores, (..., m), without that of classes which are ruled out."""
+        return gradient if self.ruled_out is None else gradient.masked_fill(self.ruled_out, 0.0)
 
 
 def rank(logits: Tensor, labels: Tensor, m: int) -> Ranked:
@@ -41,6 +47,8 @@ def rank(logits: Tensor, labels: Tensor, m: int) -> Ranked:
     classes = _label_first(strongest(logits, m), labels)
     kept = logits.gather(-1, classes)
     kept = kept.to(torch.promote_types(kept.dtype, torch.float32))
+    if may_look(kept) and kept.numel() and kept.amin().item() > -torch.inf:
+        return Ranked(kept, classes, None)
     ruled_out = kept == -torch.inf
     weakest = kept.masked_fill(ruled_out, torch.inf).amin(-1, keepdim=True)
     floor = torch.where(weakest == torch.inf, 0.0, weakest) - _MASKED_GAP
@@ -62,7 +70,7 @@ def strongest(scores: Tensor, m: int) -> Tensor:
     lie in the m chunks with the largest maxima, so only those are searched. Exact, whatever the scores.
     """
     n = scores.shape[-1]
-    chunk = int((n / m) ** 0.5) if scores.device.type == "cpu" else 0
+    chunk = _chunk(n, m) if scores.device.type == "cpu" else 0
     if chunk < _LEAST_CHUNK:
         return scores.topk(m, dim=-1).indices
     count = n // chunk
@@ -77,6 +85,13 @@ def strongest(scores: Tensor, m: int) -> Tensor:
     return places.gather(-1, scores.gather(-1, places).topk(m, dim=-1).indices)
 
 
+def _chunk(n: int, m: int) -> int:
+    """Return how many scores a chunk holds so that there are about as many maxima as scores in the m best chunks."""
+    even = (n / m) ** 0.5
+    # A size near to that which leaves no rest saves the rest's work.
+    return next((size for size in range(int(1.3 * even), int(0.6 * even), -1) if n % size == 0), int(even))
+
+
 def places_by_score(ranked_scores: Tensor) -> Tensor:
     """Return where each of the ranked scores stands in the order of falling scores, (..., m) int64.
 
@@ -86,6 +101,6 @@ def places_by_score(ranked_scores: Tensor) -> Tensor:
     label, rivals = ranked_scores[..., :1], ranked_scores[..., 1:]
     others = rivals.shape[-1]
     # A rival above counts two, an equal one, one below none.
-    above = ((rivals - label).sign().sum(-1, keepdim=True).to(torch.int64) + others) // 2
+    above = (((rivals - label).sign_().sum(-1, keepdim=True) + others) / 2).to(torch.int64)
     order = torch.arange(others, device=rivals.device)
     return torch.cat([above, order + (order >= above)], dim=-1)

@@ -31,6 +31,6 @@ class SoftSort(RowSorter):
         """Pull a gradient back through `row_logits`; see `RowSorter.row_pull`."""
         ranks = upstream.shape[-2]
         signed = upstream * (scores[..., :ranks].unsqueeze(-1) - scores.unsqueeze(-2)).sign()
-        pulled = signed.clone()
-        pulled.diagonal(dim1=-2, dim2=-1).sub_(signed.sum(-1))
+        pulled = signed.sum(-2)
+        pulled[..., :ranks] -= signed.sum(-1)
         return pulled

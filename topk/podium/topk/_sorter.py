@@ -110,7 +110,9 @@ class Sorter(Surrogate):
     ) -> Tensor:
         """Return -log sum_k P_K(k) c_k; see `Surrogate.sample_losses`."""
         ranked = rank(logits.detach(), labels, m)
-        scores = torch.where(ranked.ruled_out, ranked.scores, logits.gather(-1, ranked.classes).to(ranked.scores.dtype))
+        scores = logits.gather(-1, ranked.classes).to(ranked.scores.dtype)
+        if ranked.ruled_out is not None:
+            scores = torch.where(ranked.ruled_out, ranked.scores, scores)
         log_c = self._log_c(scores, torch.zeros_like(labels), ks)
         return -(weights.log() + log_c).logsumexp(-1)
 
@@ -183,16 +185,16 @@ class ClosedFormSorter(Sorter):
         self, logits: Tensor, labels: Tensor, m: int, ks: tuple[float, ...], weights: Tensor, *, gradient: bool
     ) -> tuple[Tensor, Tensor | None, Tensor]:
         """Return what `fused.losses` returns."""
-        scores, classes, ruled_out = rank(logits, labels, m)
-        terms = self._all_terms(scores, ks, gradient=gradient)
+        ranked = rank(logits, labels, m)
+        terms = self._all_terms(ranked.scores, ks, gradient=gradient)
         joint = weights.log() + terms.log_probability
         log_p = joint.logsumexp(-1)
         if terms.gradient is None:
-            return -log_p, None, classes
+            return -log_p, None, ranked.classes
         share = (joint - log_p.unsqueeze(-1)).exp().neg_()
         # Not as a product of matrices, which a GPU may round to ten bits.
         slope = (share.unsqueeze(-1) * terms.gradient).sum(-2)
-        return -log_p, slope.masked_fill(ruled_out, 0.0), classes
+        return -log_p, ranked.sparing(slope), ranked.classes
 
     def _of_any_order(self, scores: Tensor, labels: Tensor, ks: tuple[float, ...]) -> tuple[Terms, Tensor]:
         wanted = wants_gradient(scores)
@@ -222,7 +224,7 @@ class ClosedFormSorter(Sorter):
         if terms.gradient is None:
             return terms
         misled = terms.gradient[..., :1] < 0
-        return terms._replace(gradient=terms.gradient.masked_fill(misled, 0.0))
+        return terms._replace(gradient=terms.gradient.masked_fill_(misled, 0.0))
 
 
 def softmax_terms(scores: Tensor, *, gradient: bool) -> Terms:
@@ -231,10 +233,10 @@ def softmax_terms(scores: Tensor, *, gradient: bool) -> Terms:
     log_c = log_probabilities[..., :1]
     if not gradient:
         return Terms(log_c.exp(), log_c, None)
-    probabilities = log_probabilities.exp()
+    gradient_of_log = log_probabilities.exp().neg_()
     # Exact where the label is nearly certain, unlike 1 - p.
-    own = probabilities[..., 1:].sum(-1, keepdim=True)
-    return Terms(log_c.exp(), log_c, torch.cat([own, -probabilities[..., 1:]], dim=-1).unsqueeze(-2))
+    gradient_of_log[..., 0] = -gradient_of_log[..., 1:].sum(-1)
+    return Terms(log_c.exp(), log_c, gradient_of_log.unsqueeze(-2))
 
 
 def linear_terms(probability: Tensor, slope: Tensor | None) -> Terms:
