@@ -19,7 +19,15 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from podium.topk._checks import Reduction, are_classes, check_choices, check_finite, check_labels, check_shapes, check_weights
+from podium.topk._checks import (
+    Reduction,
+    are_classes,
+    check_choices,
+    check_finite,
+    check_labels,
+    check_shapes,
+    check_weights,
+)
 from podium.topk._constants import constant
 from podium.topk._k_distribution import KDistribution
 from podium.topk._sorter import Surrogate
@@ -176,6 +184,7 @@ def _loss(
         epsilon=epsilon,
     )
     # Autocast would run parts of a sorter in half precision, where ties and tiny probabilities are the rule.
+    counts: Tensor | None = None
     with _full_precision(logits.device.type):
         if labels.is_floating_point():
             losses = soft_losses(objective, logits, labels)
@@ -183,7 +192,8 @@ def _loss(
         elif not 0 <= ignore_index < n and are_classes(labels, n):
             classes = labels.to(torch.int64)
             losses = hard_losses(objective, logits, classes)
-            counts = None if weight is None else weight[classes]
+            if weight is not None:
+                counts = weight[classes]
         else:
             counted = labels != ignore_index
             classes = torch.where(counted, labels, 0).to(torch.int64)

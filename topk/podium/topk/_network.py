@@ -86,13 +86,16 @@ def column(
     # A compiler traces through a cache, and says that it does.
     schedule = (make_schedule if compiling else _schedule)(network, m, ks[-1], values.device)
     values_BM, mass_BM = values.reshape(-1, m) * law.steepness, mass.reshape(-1, m)
-    batch = values_BM.shape[0]
-    rows = max(_SMALL // (2 * m), 1) if values.device.type == "cpu" and not compiling else max(batch, 1)
+    parts = 1
+    if values.device.type == "cpu" and not compiling:
+        # A layer is half of the lanes, value and mass, but all of them are moved where they are laid out anew.
+        largest = values_BM.numel() * (2 if schedule.moves else 1)
+        parts = max(-(-largest // _SMALL), 1)
     answers = [
-        _through(values_BM[start : start + rows], mass_BM[start : start + rows], ks, schedule, law, gradient=gradient)
-        for start in range(0, max(batch, 1), rows)
+        _through(part_BM, part_mass_BM, ks, schedule, law, gradient=gradient)
+        for part_BM, part_mass_BM in zip(values_BM.chunk(parts), mass_BM.chunk(parts), strict=True)
     ]
-    c, slopes = (torch.cat(parts) if len(answers) > 1 else parts[0] for parts in zip(*answers, strict=True))
+    c, slopes = (torch.cat(some) if len(some) > 1 else some[0] for some in zip(*answers, strict=True))
     shape = (*values.shape[:-1], len(ks))
     return c.reshape(shape), (slopes * law.steepness).reshape(*shape, m) if gradient else None
 
@@ -101,11 +104,11 @@ def _through(
     values_BM: Tensor, mass_BM: Tensor, ks: tuple[int, ...], schedule: Schedule, law: SwapLaw, *, gradient: bool
 ) -> tuple[Tensor, Tensor]:
     """Return c_k, (B, K), and its derivative by the values, (B, K, M), or nothing of it, (B, 0)."""
-    state_M2B, gaps, swaps = _forward(values_BM, mass_BM, schedule, law)
+    state_M2B, swaps, pulls = _forward(values_BM, mass_BM, schedule, law, gradient=gradient)
     # Rounding may carry the sum of a whole row an ulp above one.
     c_RB = state_M2B[:, 1].index_select(0, schedule.ranks).cumsum(0).clamp(max=1)
     c_BK = torch.stack([c_RB[k - 1] for k in ks], dim=-1)
-    return c_BK, _backward(state_M2B, gaps, swaps, ks, schedule, law) if gradient else c_BK[:, :0]
+    return c_BK, _backward(state_M2B, swaps, pulls, ks, schedule) if gradient else c_BK[:, :0]
 
 
 def make_schedule(network: type[SortingNetwork], m: int, k: int, device: torch.device) -> Schedule:
@@ -117,49 +120,46 @@ _schedule = lru_cache(maxsize=64)(make_schedule)
 
 
 def _forward(
-    values_BM: Tensor, mass_BM: Tensor, schedule: Schedule, law: SwapLaw
+    values_BM: Tensor, mass_BM: Tensor, schedule: Schedule, law: SwapLaw, *, gradient: bool
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """Return the last state, (M, 2, B), and each layer's gaps, (c, 2, B), and swap probabilities, (c, 1, B)."""
+    """Return the last state, (M, 2, B), and each layer's swap probabilities, (c, 1, B), and its pulls, (c, 2, B).
+
+    A pull is by how much less crosses over if the upper value grows: the gap times the slope of the law.
+    """
     state_M2B = torch.stack([values_BM.t(), mass_BM.t()], dim=1)
-    gaps, swaps = [], []
-    for size, enter in zip(schedule.sizes, schedule.enter, strict=True):
-        state_M2B = state_M2B.index_select(0, enter)
-        gap_c2B = state_M2B[size : 2 * size] - state_M2B[:size]
+    swaps, pulls = [], []
+    for step in schedule.steps:
+        if step.enter is not None:
+            state_M2B = state_M2B.index_select(0, step.enter)
+        low_c2B, high_c2B = state_M2B[step.low], state_M2B[step.high]
+        gap_c2B = high_c2B - low_c2B
         swap_c1B = law.swap_probability(gap_c2B[:, :1])
-        pair_2c2B = state_M2B[: 2 * size].view(2, size, *state_M2B.shape[1:])
-        crossed_2c2B = pair_2c2B.flip(0)
-        # A weighted mean of two masses cannot turn negative by rounding, which mass plus swap times difference can.
-        pair_2c2B.mul_(1 - swap_c1B).addcmul_(crossed_2c2B, swap_c1B)
-        gaps.append(gap_c2B)
-        swaps.append(swap_c1B)
-    return state_M2B, gaps, swaps
+        # Not as mass plus swap times gap, which rounding can turn negative where the swap is near one.
+        mixed_c2B = low_c2B.lerp(high_c2B, swap_c1B)
+        high_c2B.lerp_(low_c2B, swap_c1B)
+        low_c2B.copy_(mixed_c2B)
+        if gradient:
+            swaps.append(swap_c1B)
+            pulls.append(gap_c2B.mul_(law.slope(gap_c2B[:, :1])))
+    return state_M2B, swaps, pulls
 
 
 def _backward(
-    state_M2B: Tensor,
-    gaps: list[Tensor],
-    swaps: list[Tensor],
-    ks: tuple[int, ...],
-    schedule: Schedule,
-    law: SwapLaw,
+    state_M2B: Tensor, swaps: list[Tensor], pulls: list[Tensor], ks: tuple[int, ...], schedule: Schedule
 ) -> Tensor:
     """Return the derivative of every c_k by the values that entered, (B, K, M)."""
     batch, m = state_M2B.shape[-1], state_M2B.shape[0]
-    # One pass over all comparators: the slope of the law needs no layer order, only the gaps.
-    gaps_C2B = torch.cat(gaps) if gaps else state_M2B[:0]
-    pulls = (gaps_C2B * law.slope(gaps_C2B[:, :1])).unsqueeze(2).split_with_sizes(list(schedule.sizes))
     grad_M2KB = state_M2B.new_zeros(m, 2, len(ks), batch)
     for place, k in enumerate(ks):
         grad_M2KB[schedule.ranks[:k], 1, place] = 1.0
-    for size, leave, swap_c1B, pull_c21B in zip(
-        reversed(schedule.sizes), reversed(schedule.leave), reversed(swaps), reversed(pulls), strict=True
-    ):
-        low_c2KB, high_c2KB = grad_M2KB[:size], grad_M2KB[size : 2 * size]
+    for step, swap_c1B, pull_c2B in zip(reversed(schedule.steps), reversed(swaps), reversed(pulls), strict=True):
+        low_c2KB, high_c2KB = grad_M2KB[step.low], grad_M2KB[step.high]
         gap_c2KB = high_c2KB - low_c2KB
         moved_c2KB = gap_c2KB * swap_c1B.unsqueeze(2)
         # The comparator's matrix is symmetric, so gradients mix as the state did; the values also steer the swap.
-        moved_c2KB[:, 0] -= (gap_c2KB * pull_c21B).sum(1)
+        moved_c2KB[:, 0] -= gap_c2KB.mul_(pull_c2B.unsqueeze(2)).sum(1)
         low_c2KB += moved_c2KB
         high_c2KB -= moved_c2KB
-        grad_M2KB = grad_M2KB.index_select(0, leave)
+        if step.leave is not None:
+            grad_M2KB = grad_M2KB.index_select(0, step.leave)
     return grad_M2KB[:, 0].permute(2, 1, 0)

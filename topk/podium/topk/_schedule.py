@@ -1,11 +1,14 @@
-"""A sorting network's comparators as index tables, one set per network, size and device.
+"""A sorting network's comparators as slices of rows, one set per network, size and device.
 
-Between layers the lanes are laid out anew, so that a layer's lower lanes are the first rows, its upper lanes the next
-ones and its idle lanes the last: a comparator layer is then arithmetic on contiguous slices.
+A comparator layer is arithmetic on two slices of the lanes' rows, one of lower lanes and one of upper ones. Where a
+layer's lanes do not lie evenly spaced, the rows are laid out anew before it: lower lanes first, upper lanes next and
+idle lanes last.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,21 +19,38 @@ Layer = tuple[tuple[int, int], ...]
 """Comparators on disjoint lanes, as (lane that receives the smaller value, lane that receives the larger)."""
 
 
+class Step(NamedTuple):
+    """One layer of comparators.
+
+    Attributes:
+        enter: The rows of the previous layout in this layer's order, (m,); None if they stay as they are.
+        leave: The inverse of `enter`.
+        low: The rows that receive the smaller values.
+        high: The rows that receive the larger ones.
+    """
+
+    enter: Tensor | None
+    leave: Tensor | None
+    low: slice
+    high: slice
+
+
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
     """Tables for one network on m lanes and one device.
 
     Attributes:
-        sizes: Comparators per layer.
-        enter: Per layer, the rows of the previous layout in this layer's order, (m,) each.
-        leave: The inverse of `enter`.
+        steps: The layers.
         ranks: Row of rank 1, 2, ..., k in the last layout, (k,).
     """
 
-    sizes: tuple[int, ...]
-    enter: tuple[Tensor, ...]
-    leave: tuple[Tensor, ...]
+    steps: tuple[Step, ...]
     ranks: Tensor
+
+    @property
+    def moves(self) -> bool:
+        """Whether rows are laid out anew anywhere."""
+        return any(step.enter is not None for step in self.steps)
 
 
 def prune(layers: Sequence[Layer], m: int, k: int) -> list[Layer]:
@@ -48,18 +68,25 @@ def prune(layers: Sequence[Layer], m: int, k: int) -> list[Layer]:
 def compile_schedule(layers: Sequence[Layer], m: int, k: int, device: torch.device) -> Schedule:
     """Lay out `layers` on m lanes; rank 1 is the last lane."""
     row_of = list(range(m))
-    enter: list[list[int]] = []
+    steps = []
     for layer in layers:
-        order = _layout(layer, m)
-        enter.append([row_of[lane] for lane in order])
+        lows, highs = zip(*sorted((row_of[low], row_of[high]) for low, high in layer), strict=True)
+        low, high = _as_slice(lows), _as_slice(highs)
+        if low is not None and high is not None:
+            steps.append(Step(None, None, low, high))
+            continue
+        order, size = _layout(layer, m), len(layer)
+        rows = [row_of[lane] for lane in order]
         row_of = _inverse(order)
+        steps.append(Step(_index(rows, device), _index(_inverse(rows), device), slice(0, size), slice(size, 2 * size)))
+    return Schedule(steps=tuple(steps), ranks=_index([row_of[m - rank] for rank in range(1, k + 1)], device))
 
-    return Schedule(
-        sizes=tuple(len(layer) for layer in layers),
-        enter=tuple(_index(rows, device) for rows in enter),
-        leave=tuple(_index(_inverse(rows), device) for rows in enter),
-        ranks=_index([row_of[m - rank] for rank in range(1, k + 1)], device),
-    )
+
+def _as_slice(rows: Sequence[int]) -> slice | None:
+    """Return the rows as a slice if they rise evenly."""
+    step = rows[1] - rows[0] if len(rows) > 1 else 1
+    rising = step > 0 and all(after - row == step for row, after in pairwise(rows))
+    return slice(rows[0], rows[-1] + 1, step) if rising else None
 
 
 def _layout(layer: Layer, m: int) -> list[int]:
