@@ -18,8 +18,8 @@ HOW_TO_READ = """\
 Server, Redis, peers and clients are processes of one machine, on the loopback device; clients call again as soon as
 they are answered. Redis: append-only file, `appendfsync everysec`. Rates and times are medians of turns in which ours
 and the peers take turns; `ratio` is of those medians, `turns` the smallest and the largest ratio of a turn. `us` is the
-server's own CPU time a call, which a busy machine changes less than the time that passes. Compare ratios, and only
-within a table."""
+server's own CPU time a call, `clients` theirs, which a busy machine changes less than the time that passes. Compare
+ratios, and only within a table."""
 
 
 def main() -> None:
