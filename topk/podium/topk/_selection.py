@@ -17,6 +17,8 @@ from podium.topk._eager import may_look
 
 # Fewer scores than this per chunk or chunks than this per kept score, and one pass of topk is as fast.
 _LEAST_CHUNK = 4
+# Among fewer scores than this a selection costs the same, and three of them more than two.
+_LEAST_SELECTION = 64
 _MASKED_GAP = 100.0
 
 
@@ -63,33 +65,33 @@ def _label_first(classes: Tensor, labels: Tensor) -> Tensor:
     return torch.cat([label, classes.gather(-1, order + label_passed)], dim=-1)
 
 
-def strongest(scores: Tensor, m: int) -> Tensor:
-    """Return the places of the m largest scores by falling score, (..., m).
+def strongest(scores: Tensor, m: int, *, in_order: bool = True) -> Tensor:
+    """Return the places of the m largest scores, (..., m), by falling score or else in any order.
 
     On a CPU a top-k of many scores is slow where a maximum is fast. The scores are dealt into chunks; the m largest
-    lie in the m chunks with the largest maxima, so only those are searched. Exact, whatever the scores.
+    lie in the m chunks with the largest maxima, which are found likewise, so only those are searched. Exact, whatever
+    the scores.
     """
     n = scores.shape[-1]
     chunk = _chunk(n, m) if scores.device.type == "cpu" else 0
     if chunk < _LEAST_CHUNK:
-        return scores.topk(m, dim=-1).indices
+        return scores.topk(m, dim=-1, sorted=in_order).indices
     count = n // chunk
     # Score j is in chunk j mod count: a maximum over chunks is then one over whole rows of memory.
     maxima = scores[..., : chunk * count].reshape(*scores.shape[:-1], chunk, count).amax(-2)
-    chosen = maxima.topk(m, dim=-1, sorted=False).indices
+    chosen = strongest(maxima, m, in_order=False)
     offsets = torch.arange(0, chunk * count, count, device=scores.device)
     places = (chosen.unsqueeze(-2) + offsets.unsqueeze(-1)).flatten(-2)
     if chunk * count < n:
         rest = torch.arange(chunk * count, n, device=scores.device)
         places = torch.cat([places, rest.expand(*places.shape[:-1], -1)], dim=-1)
-    return places.gather(-1, scores.gather(-1, places).topk(m, dim=-1).indices)
+    return places.gather(-1, scores.gather(-1, places).topk(m, dim=-1, sorted=in_order).indices)
 
 
 def _chunk(n: int, m: int) -> int:
-    """Return how many scores a chunk holds so that there are about as many maxima as scores in the m best chunks."""
-    even = (n / m) ** 0.5
-    # A size near to that which leaves no rest saves the rest's work.
-    return next((size for size in range(int(1.3 * even), int(0.6 * even), -1) if n % size == 0), int(even))
+    """Return how many scores a chunk holds so that each selection, of chunks or of scores, is among equally many."""
+    thrice = (n / m) ** (1 / 3)
+    return int(thrice if thrice > _LEAST_CHUNK and m * thrice >= _LEAST_SELECTION else (n / m) ** (1 / 2))
 
 
 def places_by_score(ranked_scores: Tensor) -> Tensor:
