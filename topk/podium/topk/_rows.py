@@ -55,15 +55,18 @@ class RowSorter(ClosedFormSorter):
         ordered = torch.empty_like(scores).scatter(-1, places, scores / self.temperature)
         rows = self.row_logits(ordered, ks[-1]).log_softmax(-1)
         label = places[..., :1].unsqueeze(-2).expand(*rows.shape[:-1], 1)
-        log_entry = rows.gather(-1, label)
-        log_masses = [log_entry[..., :k, :].logsumexp(-2) for k in ks]
+        log_entries = rows.gather(-1, label)
+        log_entry = log_entries.squeeze(-1)
+        log_masses = [log_entry[..., :k].logsumexp(-1, keepdim=True) for k in ks]
         log_mass = torch.cat(log_masses, dim=-1)
         if not gradient:
             return log_mass, None
-        # d log P_ry / d row logits. How much of the mass in the first k ranks is in each of them is its weight.
-        upstream = rows.exp().neg_().scatter_add(-1, label, torch.ones_like(log_entry))
+        # Minus d log P_ry / d row logits.
+        upstream = rows.exp().scatter_add_(-1, label, torch.full_like(log_entries, -1.0))
         slopes = []
         for k, mass in zip(ks, log_masses, strict=True):
-            share = (log_entry[..., :k, :] - mass.unsqueeze(-1)).exp()
-            slopes.append(self.row_pull(ordered, share * upstream[..., :k, :]).gather(-1, places))
-        return log_mass, torch.stack(slopes, dim=-2) / self.temperature
+            # How much of the mass in the first k ranks is in each of them.
+            share = (log_entry[..., :k] - mass).exp().div_(-self.temperature)
+            pulled = self.row_pull(ordered, share.unsqueeze(-1) * upstream[..., :k, :])
+            slopes.append(pulled.gather(-1, places))
+        return log_mass, torch.stack(slopes, dim=-2)
