@@ -86,7 +86,14 @@ def test_ranked_scores_are_the_label_and_its_strongest_rivals_by_falling_score(l
 
 
 @settings(deadline=None, max_examples=40)
-@given(n=st.integers(1, 700), m=st.integers(1, 8), ties=st.booleans(), seed=st.integers(0, 1000), extreme=st.booleans())
+@given(
+    # From some thousand scores on there are chunks of chunks.
+    n=st.integers(1, 700) | st.integers(4000, 9000),
+    m=st.integers(1, 8),
+    ties=st.booleans(),
+    seed=st.integers(0, 1000),
+    extreme=st.booleans(),
+)
 def test_the_quick_selection_is_that_of_torch_topk(n: int, m: int, ties: bool, seed: int, extreme: bool):
     generator = torch.Generator().manual_seed(seed)
     scores = torch.randn(3, n, generator=generator)
@@ -148,6 +155,10 @@ def test_a_networks_hopeless_sample_keeps_a_finite_loss_and_gradient():
     assert 60 < loss.item() < math.inf
     assert logits.grad is not None
     assert logits.grad.isfinite().all()
+
+
+def test_a_batch_of_nobody_costs_nothing():
+    assert 0 == _loss(torch.randn(0, 10), torch.arange(0), sorter=SoftSort())
 
 
 def test_ignored_samples_neither_cost_nor_count():
