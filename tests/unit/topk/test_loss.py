@@ -157,10 +157,6 @@ def test_a_networks_hopeless_sample_keeps_a_finite_loss_and_gradient():
     assert logits.grad.isfinite().all()
 
 
-def test_a_batch_of_nobody_costs_nothing():
-    assert 0 == _loss(torch.randn(0, 10), torch.arange(0), sorter=SoftSort())
-
-
 def test_ignored_samples_neither_cost_nor_count():
     logits = torch.randn(4, 10, requires_grad=True)
     labels = torch.tensor([1, -100, 2, -100])
