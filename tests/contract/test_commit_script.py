@@ -8,11 +8,12 @@ import pytest
 import redis
 
 from podium.jobs.events import JobEvent, StateChange
-from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven
+from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven, Priority, Weights
 from podium.jobs.states import MOVES, State
-from podium.jobs.store import NewJob
+from podium.jobs.store import NewJob, utc_now
+from podium.jobs.store._birth import birth_of
 from podium.jobs.store._record import Change, Record
-from podium.jobs.store._redis_link import Link, Move, numbered
+from podium.jobs.store._redis_link import Link, Move
 from podium.jobs.store.redis import RedisStore
 
 SPEC = JobSpec(backbone="resnet50", tuning=LinearHead(), dataset=ImageFolder(train="/data"), sorter=OddEven())
@@ -26,7 +27,7 @@ def link(redis_client: redis.Redis) -> Link:
     return Link(redis_client)
 
 
-def move(*path: State, stamp: str = "s1", state: State | None = State.QUEUED, **changes: Any) -> Move:
+def move(*path: State, stamp: str = "s1", state: State = State.QUEUED, **changes: Any) -> Move:
     """A write that follows stamp s1, in QUEUED with fence 3, unless it says otherwise."""
     fields: dict[str, Any] = {"next_stamp": "s2", "fence": 3, "shown": None, "next_fence": 3} | changes
     return Move(stamp=stamp, state=state, path=path, **fields)
@@ -87,11 +88,10 @@ class TestMoves:
         assert link.commit(KEY, move(State.STARTING, next_fence=4), [], forged) == "done"
         assert {b"stamp": b"s2", b"state": b"STARTING 4 s2"} == redis_client.hgetall(KEY)
 
-    def test_a_new_job_is_queued_and_nothing_else(self, link: Link, redis_client: redis.Redis) -> None:
-        for path in [(), *((state,) for state in State if state is not State.QUEUED), (State.QUEUED, State.RUNNING)]:
-            assert link.commit(KEY, move(*path, stamp="", state=None, fence=0), [], []) == "illegal"
+    def test_a_job_that_there_is_not_is_not_moved(self, link: Link, redis_client: redis.Redis) -> None:
+        for state in State:
+            assert link.commit(KEY, move(state), [], [("SET", "effect", 1)]) == "overtaken"
         assert {} == everything(redis_client)
-        assert link.commit(KEY, move(State.QUEUED, stamp="", state=None, fence=0), [], []) == "done"
 
     def test_python_judges_every_move_alike(self, redis_client: redis.Redis) -> None:
         """The rule that MemoryStore obeys, and the script's."""
@@ -183,22 +183,37 @@ class TestOlderVersions:
 
 
 class TestNewJobs:
-    def test_a_new_job_gets_its_number_and_place_as_it_is_written(self, link: Link, redis_client: redis.Redis) -> None:
-        redis_client.set("counter", 41)
-        redis_client.zadd("line", {"other": 7 * 2**50 + 41})
-        new: dict[str, Any] = {
-            "stamp": "",
-            "state": None,
-            "fence": 0,
-            "counter": "counter",
-            "line": "line",
-            "job_id": "it",
-        }
-        first = numbered("a", plus=-3, after="\0z")
-        words = [("ZADD", "line", numbered(plus=7 * 2**50), "it"), ("HSET", KEY, "mine", first, "yours", "x\0a\0")]
+    def test_a_new_job_gets_its_number_and_place_as_it_is_written(self, redis_client: redis.Redis) -> None:
+        redis_client.set("podium:created", 41)
+        redis_client.zadd("podium:pending:default", {"of its class": 41 - 2 * 2**50, "urgent": 1 - 3 * 2**50})
+        store = RedisStore(redis_client)
+        made = store.submit(replace(NEW, spec=replace(SPEC, priority=Priority.NORMAL), id="job-a"))
+        record = store._load(made.id)
 
-        assert link.commit(KEY, move(State.QUEUED, **new), [], words) == "done 2"
-        assert redis_client.zscore("line", "it") == 7 * 2**50 + 42
-        assert redis_client.hmget(KEY, "mine", "yours") == [b"a39\0z", b"x\0a\0"]
-        assert link.commit(KEY, move(State.QUEUED, **new), [], words) == "overtaken"
-        assert redis_client.get("counter") == b"42"
+        assert record is not None
+        assert (record.number, made.place) == (42, store.place("job-a", "default"))
+        assert redis_client.zscore("podium:pending:default", "job-a") == record.score
+        assert redis_client.zscore("podium:jobs:default", "job-a") == 42
+
+    @pytest.mark.parametrize("request_id", ["", "r1"])
+    def test_writing_it_again_changes_nothing(self, redis_client: redis.Redis, request_id: str) -> None:
+        store = RedisStore(redis_client)
+        birth = birth_of(replace(NEW, request_id=request_id), "job-a", "s1", utc_now())
+        assert store._enter(birth) == 1
+        before = everything(redis_client)
+
+        assert store._enter(birth) == 1
+        assert before == everything(redis_client)
+        store.dispatch("job-a", "n1", 0)
+        assert store._enter(birth) == 0
+        assert store.get("job-a").state is State.STARTING
+
+    def test_what_is_refused_leaves_nothing_and_takes_no_number(self, redis_client: redis.Redis) -> None:
+        store = RedisStore(redis_client)
+        store.submit(replace(NEW, request_id="r1"))
+        before = everything(redis_client)
+
+        gone = replace(SPEC, weights=Weights(checkpoint="ckpt-gone"))
+        for new in (replace(NEW, request_id="r1"), replace(NEW, spec=gone), replace(NEW, spec=gone, request_id="r2")):
+            assert store._enter(birth_of(new, "job-a", "s1", utc_now())) is None
+        assert before == everything(redis_client)

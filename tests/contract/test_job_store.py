@@ -84,7 +84,7 @@ class TestCreation:
 
     def test_who_only_passes_a_new_job_on_gets_it_as_it_is_read(self, store) -> None:
         known = {"request_id": "r1", "created_by": "ann", "trace_parent": "t"}
-        new = NewJob(project="default", spec=SPEC, message=wire.to_proto(SPEC), classes=("cat",), **known)
+        new = NewJob(project="default", spec=wire.to_proto(SPEC), classes=("cat",), **known)
         made = store.submit(new)
         job = wire.from_bytes(Job, made.message)
         assert (True, State.QUEUED, made.id) == (made.new, made.state, job.id)

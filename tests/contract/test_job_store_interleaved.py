@@ -40,7 +40,7 @@ from podium.jobs.states import HOLDING_A_SLOT, MOVES, State
 from podium.jobs.store import Archive, Assignment, NewJob
 from podium.jobs.store._record import Record
 from podium.jobs.store._redis_keys import FIELDS, Keys, from_fields
-from podium.jobs.store._redis_link import Command, Link, Move
+from podium.jobs.store._redis_link import Command, Link, Move, Word
 from podium.jobs.store.redis import RedisStore
 from tests.contract.plays import SPEC
 
@@ -130,6 +130,15 @@ class Stepped(Link):
 
         answer: str = self._call.turn(once)
         return answer
+
+    def enter(self, keys: Sequence[str], *words: Word) -> int | None:
+        def once() -> int | None:
+            place = super(Stepped, self).enter(keys, *words)
+            self._call.done |= place is not None
+            return place
+
+        place: int | None = self._call.turn(once)
+        return place
 
     def guarded(self, guards: Sequence[Command], commands: Sequence[Command]) -> bool:
         def once() -> bool:

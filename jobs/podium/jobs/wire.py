@@ -60,6 +60,7 @@ _DESCRIPTORS: dict[str, Descriptor] = {
     descriptor.name: descriptor for file in _FILES for descriptor in file.DESCRIPTOR.message_types_by_name.values()
 }
 _TIMESTAMP = Timestamp.DESCRIPTOR.full_name
+_EPOCH = datetime.fromtimestamp(0, UTC)
 _Convert: TypeAlias = Callable[[Any], Any]
 #: Name of a message -> name of the field that holds it.
 _Members: TypeAlias = Mapping[str, str]
@@ -155,8 +156,9 @@ def to_bytes(value: Any) -> bytes:
 
 
 def digest(value: Any) -> str:
-    """SHA-256 in hexadecimal, the same for equal values whatever the order of their maps."""
-    return hashlib.sha256(to_proto(value).SerializeToString(deterministic=True)).hexdigest()
+    """SHA-256 in hexadecimal of a dataclass instance or a message, the same whatever the order of their maps."""
+    message = value if isinstance(value, Message) else to_proto(value)
+    return hashlib.sha256(message.SerializeToString(deterministic=True)).hexdigest()
 
 
 def from_bytes(cls: type[T], data: bytes) -> T:
@@ -195,7 +197,7 @@ def _writer(target: Any) -> _Convert | None:
     elif target.message_type is None:
         return None
     else:
-        one = _stamp if target.message_type.full_name == _TIMESTAMP else to_proto
+        one = stamp if target.message_type.full_name == _TIMESTAMP else to_proto
     return (lambda items: [one(item) for item in items]) if target.is_repeated else one
 
 
@@ -203,10 +205,11 @@ def _number(value: Any) -> Any:
     return value.value if isinstance(value, Enum) else value
 
 
-def _stamp(value: datetime) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromDatetime(value)
-    return stamp
+def stamp(value: datetime) -> Timestamp:
+    """The message of a time, which is aware."""
+    since = value - _EPOCH
+    # protobuf's own way, by a tuple and calendar, takes four times as long.
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)
 
 
 def _member_for(oneof: str, members: _Members, value: Any) -> str:

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
-from typing import NamedTuple
 
 from podium.jobs import wire
 from podium.jobs.errors import (
@@ -43,6 +42,7 @@ from podium.jobs.spec import Priority
 from podium.jobs.states import State
 from podium.jobs.store import _record
 from podium.jobs.store._archive import Archive
+from podium.jobs.store._birth import Birth, birth_of
 from podium.jobs.store._log import check_lines_kept, logged
 from podium.jobs.store._record import Change, Record
 from podium.jobs.store._terms import Assignment, Drain, EventPage, Leases, LogPage, NewJob, StoredEvent, Submitted, Wish
@@ -71,19 +71,11 @@ class Outcome(Enum):
     OVERTAKEN = 2
     """Somebody wrote since the record was loaded: load again."""
     REFUSED = 3
-    """A slot, the request_id or the checkpoint's id is taken, or the checkpoint to start from is gone."""
+    """A slot or the checkpoint's id is taken."""
     FENCED = 4
     """The fence that was shown is not the job's."""
     ILLEGAL = 5
     """The table of moves does not allow it, or the job has ended. Never asked for, unless we are wrong."""
-
-
-class _Newborn(NamedTuple):
-    """What this call, or an earlier try of it, has written."""
-
-    change: Change
-    place: int | None
-    """As `Submitted.place`."""
 
 
 class Ledger(ABC):
@@ -125,15 +117,12 @@ class Ledger(ABC):
         """
 
     @abstractmethod
-    def _enter(self, change: Change, request: tuple[str, str] | None) -> tuple[Outcome, int | None]:
-        """Writes a new job in one step, with a number above every one that was given out.
-
-        Args:
-            change: what to write, without the number.
-            request: its request_id and the digest of its spec, to be refused where the id was used.
+    def _enter(self, birth: Birth) -> int | None:
+        """Writes a new job in one step, with a number above every one that was given out, unless it is there already.
 
         Returns:
-            What became of it, and where that is DONE its place in line, from 1.
+            Its place in line, from 1; 0 where it is in line no longer. None: its request_id was used, or the checkpoint
+            that it starts from is gone, and nothing was written.
         """
 
     @abstractmethod
@@ -185,38 +174,22 @@ class Ledger(ABC):
 
     def create(self, new: NewJob) -> tuple[Job, bool]:
         """See JobStore.create."""
-        made = self._created(new)
-        if not isinstance(made, _Newborn):
-            return made
-        job = made.change.record.job
-        # Without a place it has been there for a while.
-        return (replace(job, queue=QueueInfo(position=made.place)) if made.place else self.get(job.id)), True
+        made = self.submit(new)
+        if not made.place:
+            return self.get(made.id), made.new
+        return replace(wire.from_bytes(Job, made.message), queue=QueueInfo(position=made.place)), made.new
 
     def submit(self, new: NewJob) -> Submitted:
         """See JobStore.submit."""
-        made = self._created(new)
-        if isinstance(made, _Newborn):
-            job = made.change.record.job
-            return Submitted(job.id, job.state, made.change.newborn, new=True, place=made.place)
-        job, is_new = made
-        return Submitted(job.id, job.state, wire.to_bytes(replace(job, queue=None)), new=is_new, place=None)
-
-    def _created(self, new: NewJob) -> "_Newborn | tuple[Job, bool]":
-        """What was written; or the job that was there, and whether an earlier try of this very call wrote it."""
-        digest = new.asked or wire.digest(new.spec)
-        job_id, stamp = new.id or self._new_id(), secrets.token_hex(8)
-        while True:
-            change = _record.created(new, job_id, stamp, self._clock())
-            # OVERTAKEN: an earlier try of this very call got through, since the id is its own.
-            request = (new.request_id, digest) if new.request_id else None
-            outcome, place = self._enter(change, request)
-            if outcome is not Outcome.REFUSED:
-                return _Newborn(change, place)
-            if earlier := self._request(new.project, new.request_id) if new.request_id else None:
-                # Its own id: an earlier try of this very call got through.
-                return self._replay(new.request_id, digest, earlier), earlier[0] == job_id
-            if change.record.starts_from:
-                self.checkpoint(change.record.starts_from)
+        birth = birth_of(new, new.id or self._new_id(), secrets.token_hex(8), self._clock())
+        while (place := self._enter(birth)) is None:
+            if earlier := self._request(birth.project, birth.request_id) if birth.request_id else None:
+                job = self._replay(birth.request_id, birth.digest, earlier)
+                message = wire.to_bytes(replace(job, queue=None))
+                return Submitted(job.id, job.state, message, new=job.id == birth.job_id, place=None)
+            if birth.starts_from:
+                self.checkpoint(birth.starts_from)
+        return Submitted(birth.job_id, State.QUEUED, birth.message, new=True, place=place or None)
 
     def replayed(self, project: str, request_id: str, asked: str) -> Job | None:
         """See JobStore.replayed."""

@@ -19,6 +19,7 @@ from podium.jobs.notices import Notice
 from podium.jobs.states import State
 from podium.jobs.store._archive import Archive
 from podium.jobs.store._base import Bell
+from podium.jobs.store._birth import Birth
 from podium.jobs.store._deleting import Deleting, Removal
 from podium.jobs.store._ledger import (
     LOG_KEPT,
@@ -126,53 +127,50 @@ class MemoryStore(Deleting):
         pending = self.pending(pool)
         return pending.index(job_id) + 1 if job_id in pending else None
 
-    def _enter(self, change: Change, request: tuple[str, str] | None) -> tuple[Outcome, int | None]:
+    def _enter(self, birth: Birth) -> int | None:
         with self._lock:
-            record = replace(change.record, number=next(self._numbers))
-            outcome = self._commit(None, replace(change, record=record), request=request)
-            return outcome, self.place(record.job.id, record.job.spec.resources.pool)
+            if birth.job_id not in self._entries:
+                if birth.request_id and self._request(birth.project, birth.request_id):
+                    return None
+                if birth.starts_from and not self._holder(birth.starts_from):
+                    return None
+                event = StoredEvent(sequence=1, data=birth.event)
+                self._entries[birth.job_id] = _Entry(record=birth.record(next(self._numbers)), events=[event])
+                if birth.request_id:
+                    until = self._clock() + _REQUESTS_KEPT
+                    self._requests[birth.project, birth.request_id] = (birth.job_id, birth.digest, until)
+            place = self.place(birth.job_id, birth.pool) or 0
+        self._ring(birth.job_id)
+        return place
 
-    def _commit(
-        self,
-        before: Record | None,
-        change: Change,
-        *,
-        request: tuple[str, str] | None = None,
-        shown: int | None = None,
-    ) -> Outcome:
+    def _commit(self, before: Record, change: Change, *, shown: int | None = None) -> Outcome:
         with self._lock:
             entry = self._entries.get(change.record.job.id)
-            if (entry.record.stamp if entry else None) != (before.stamp if before else None):
+            if entry is None or entry.record.stamp != before.stamp:
                 return Outcome.OVERTAKEN
-            if shown is not None and (entry is None or shown != entry.record.fence):
+            if shown is not None and shown != entry.record.fence:
                 return Outcome.FENCED
-            if not change.follows(entry.record if entry else None):
+            if not change.follows(entry.record):
                 return Outcome.ILLEGAL
-            if self._refused(entry, change, request):
+            if self._refused(entry, change):
                 return Outcome.REFUSED
-            if entry is None:
-                entry = self._entries[change.record.job.id] = _Entry(record=change.record)
-            if request:
-                key = (change.record.job.project, request[0])
-                self._requests[key] = (change.record.job.id, request[1], self._clock() + _REQUESTS_KEPT)
             self._apply(entry, before, change)
-        for bell in tuple(self._bells) if change.events else ():
-            bell.ring(change.record.job.id)
+        if change.events:
+            self._ring(change.record.job.id)
         return Outcome.DONE
 
-    def _refused(self, entry: _Entry | None, change: Change, request: tuple[str, str] | None) -> bool:
-        job = change.record.job
-        if any(self._slots.get(place, job.id) != job.id for place in change.record.places):
-            return True
-        if request and self._request(job.project, request[0]):
-            return True
-        if entry is None and change.record.starts_from and not self._holder(change.record.starts_from):
-            return True
-        registered = entry.checkpoints if entry else {}
-        return any(isinstance(event.payload, Checkpoint) and event.payload.id in registered for event in change.events)
+    def _ring(self, job_id: str) -> None:
+        for bell in tuple(self._bells):
+            bell.ring(job_id)
 
-    def _apply(self, entry: _Entry, before: Record | None, change: Change) -> None:
-        for place in before.places if before else ():
+    def _refused(self, entry: _Entry, change: Change) -> bool:
+        job_id, payloads = change.record.job.id, [event.payload for event in change.events]
+        if any(self._slots.get(place, job_id) != job_id for place in change.record.places):
+            return True
+        return any(isinstance(payload, Checkpoint) and payload.id in entry.checkpoints for payload in payloads)
+
+    def _apply(self, entry: _Entry, before: Record, change: Change) -> None:
+        for place in before.places:
             self._slots.pop(place)
         entry.record = change.record
         self._tally.update(change.tally(before))

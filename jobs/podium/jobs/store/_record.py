@@ -11,23 +11,18 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import cached_property
 
-from podium.api.v1 import spec_pb2
-from podium.jobs import retries, wire
+from podium.jobs import retries
 from podium.jobs.errors import FailedPreconditionError, StaleFenceError
 from podium.jobs.events import JobEvent, LogBatch, LogLine, MetricBatch, Payload, StateChange, log_batches
 from podium.jobs.job import Attempt, Cause, Checkpoint, Job, JobError, Member, Progress, slots_in_words
 from podium.jobs.spec import Priority
 from podium.jobs.states import HOLDING_A_SLOT, MOVES, State
-from podium.jobs.store._terms import Assignment, NewJob, Wish
+from podium.jobs.store._terms import Assignment, Wish
 
 #: Fields of a job that are set at creation and never written again, so that what a newer version wrote into a spec
 #: survives an older one.
 BORN = frozenset({"id", "project", "spec", "classes", "create_time", "created_by", "trace_parent"})
-_BESIDE_THE_SPEC = BORN - {"spec"}
-#: What a new job has of all others.
-_FIRST = frozenset({"state", "sequence"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +31,7 @@ class Record:
 
     job: Job
     number: int
-    """The job's place in the order of creation; 0 where it gets one as it is written."""
+    """The job's place in the order of creation."""
     stamp: str = ""
     """Of the last write: who finds another one than it read has been overtaken."""
     fence: int = 0
@@ -74,7 +69,7 @@ class Record:
     @property
     def score(self) -> int:
         """Orders a queue by priority, then creation; exact in a double up to 2**50 jobs."""
-        return _first_place(self.job.spec.priority) + self.number
+        return first_place(self.job.spec.priority) + self.number
 
     @property
     def assignment(self) -> Assignment:
@@ -84,10 +79,11 @@ class Record:
 
 def places_in_line(priority: Priority) -> tuple[int, int]:
     """What scores of a class lie between, the second one excluded."""
-    return _first_place(priority), _first_place(priority) + 2**50
+    return first_place(priority), first_place(priority) + 2**50
 
 
-def _first_place(priority: Priority) -> int:
+def first_place(priority: Priority) -> int:
+    """What all scores of a class lie above, each by the number of its job."""
     return -priority.value * 2**50
 
 
@@ -107,24 +103,6 @@ class Change:
     """Whether the spec's priority and labels are to be written too."""
     faulty: str = ""
     """A machine whose hardware has failed."""
-    spec: spec_pb2.JobSpec | None = None
-    """Of a new job: as `NewJob.message`."""
-
-    @cached_property
-    def born(self) -> bytes:
-        """Of a new job: the message of what is never written again."""
-        job = self.record.job
-        if self.spec is None:
-            return bytes(wire.to_proto(job, only=BORN).SerializeToString())
-        message = wire.to_proto(job, only=_BESIDE_THE_SPEC)
-        message.spec.CopyFrom(self.spec)
-        return bytes(message.SerializeToString())
-
-    @property
-    def newborn(self) -> bytes:
-        """Of a new job: its message."""
-        # Two messages of one type, one after the other, are their union.
-        return self.born + bytes(wire.to_proto(self.record.job, only=_FIRST).SerializeToString())
 
     @property
     def numbered(self) -> list[tuple[int, JobEvent]]:
@@ -138,9 +116,9 @@ class Change:
         new = sum(len(batch.lines) for batch in batches if isinstance(batch, LogBatch))
         return 0 if self.record.lines is None else self.record.lines - new
 
-    def first_kept(self, before: Record | None) -> int:
+    def first_kept(self, before: Record) -> int:
         """The sequence that the log is to begin with from now on; 0: nothing of it goes."""
-        parts = before.log_parts if before else ()
+        parts = before.log_parts
         return self.record.log_parts[0][0] if parts and parts[0][0] != self.record.log_parts[0][0] else 0
 
     @property
@@ -149,10 +127,8 @@ class Change:
         payloads = (event.payload for event in self.events)
         return tuple(payload.to_state for payload in payloads if isinstance(payload, StateChange))
 
-    def tally(self, before: Record | None) -> tuple[Cause | State | None, ...]:
+    def tally(self, before: Record) -> tuple[Cause | State | None, ...]:
         """What is counted of it: the cause of an attempt that it ends (None: without one), the state of such a job."""
-        if before is None:
-            return ()
         counted: list[Cause | State | None] = []
         held, after = before.job.attempts, self.record.job
         if held and held[-1].end_time is None and (ended := after.attempts[len(held) - 1]).end_time is not None:
@@ -161,31 +137,12 @@ class Change:
             counted.append(after.state)
         return tuple(counted)
 
-    def follows(self, before: Record | None) -> bool:
+    def follows(self, before: Record) -> bool:
         """Whether the table of moves allows it, step by step; nothing follows an end. lua/commit.lua says the same."""
-        if before is not None and (before.job.state.terminal or self.record.fence < before.fence):
+        if before.job.state.terminal or self.record.fence < before.fence:
             return False
-        if before is None:
-            return self.path == (State.QUEUED,)
         states = (before.job.state, *self.path)
         return all(to in MOVES[state] for state, to in itertools.pairwise(states))
-
-
-def created(new: NewJob, job_id: str, stamp: str, now: datetime) -> Change:
-    """A new job in QUEUED, with its one event."""
-    job = Job(
-        id=job_id,
-        project=new.project,
-        spec=new.spec,
-        classes=new.classes,
-        state=State.QUEUED,
-        create_time=now,
-        created_by=new.created_by,
-        trace_parent=new.trace_parent,
-        sequence=1,
-    )
-    event = JobEvent(payload=StateChange(to_state=State.QUEUED), job_id=job_id, attempt=job.attempt, time=now)
-    return Change(record=Record(job=job, number=0, stamp=stamp), events=(event,), spec=new.message)
 
 
 def cancelled(record: Record, reason: str, force: bool, now: datetime) -> Change:

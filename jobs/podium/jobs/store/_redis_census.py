@@ -48,12 +48,9 @@ class RedisCensus(RedisNodes):
         first, beyond = places_in_line(priority)
         return ("ZCOUNT", self._keys.pending(pool), first, f"({beyond}")
 
-    def _counted(self, before: Record | None, change: Change) -> Commands:
+    def _counted(self, before: Record, change: Change) -> Commands:
         """What is counted of a change. In its own commit, so that nothing counts twice or not at all."""
-        commands: Commands = [("HINCRBY", self._keys.tally, _name(ended), 1) for ended in change.tally(before)]
-        if before is None:
-            commands.append(("SADD", self._keys.pools, change.record.job.spec.resources.pool))
-        return commands
+        return [("HINCRBY", self._keys.tally, _name(ended), 1) for ended in change.tally(before)]
 
 
 def _name(ended: Cause | State | None) -> str:

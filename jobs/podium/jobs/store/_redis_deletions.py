@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence, Set
 from datetime import UTC, datetime
 
 from podium.jobs.store._deleting import Deleting, Removal
-from podium.jobs.store._record import Change, Record
+from podium.jobs.store._record import Change
 from podium.jobs.store._redis_keys import Keys
 from podium.jobs.store._redis_link import Commands, Link
 from podium.jobs.store._terms import Deletion
@@ -17,14 +17,10 @@ class RedisDeletions(Deleting):
     _link: Link
     _keys: Keys
 
-    def _protection(self, before: Record | None, change: Change) -> tuple[Commands, Commands]:
-        """What a job that starts from a checkpoint does for it; guards and commands."""
-        if not (checkpoint_id := change.record.starts_from):
-            return [], []
-        starters, job = self._keys.starters(checkpoint_id), change.record.job
-        if before is None:
-            return [(1, "EXISTS", self._keys.checkpoint(checkpoint_id))], [("SADD", starters, job.id)]
-        return [], [("SREM", starters, job.id)] if job.terminal else []
+    def _unprotected(self, change: Change) -> Commands:
+        """What an ended job does for the checkpoint that it started from."""
+        checkpoint_id, job = change.record.starts_from, change.record.job
+        return [("SREM", self._keys.starters(checkpoint_id), job.id)] if checkpoint_id and job.terminal else []
 
     def _starters(self, checkpoint_ids: Sequence[str]) -> Mapping[str, Set[str]]:
         if not checkpoint_ids:

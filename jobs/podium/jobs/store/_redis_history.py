@@ -34,7 +34,7 @@ class RedisHistory(RedisLog):
     _keys: Keys
     _events_kept: int
 
-    def _written_history(self, before: Record | None, change: Change) -> tuple[Commands, Commands]:
+    def _written_history(self, before: Record, change: Change) -> tuple[Commands, Commands]:
         """Events, metrics and checkpoints; guards and commands."""
         guards: Commands = []
         commands: Commands = []

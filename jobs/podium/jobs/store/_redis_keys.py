@@ -11,14 +11,16 @@ from podium.jobs import wire
 from podium.jobs.job import Attempt, Job
 from podium.jobs.states import State
 from podium.jobs.store._record import BORN, Change, Record
-from podium.jobs.store._redis_link import numbered
 from podium.jobs.store._terms import Wish
 
 _NOW = frozenset(field.name for field in fields(Job)) - BORN
-#: What a record has beside the job and the stamp.
-_LEDGER = tuple(field.name for field in fields(Record) if field.name not in ("job", "stamp"))
+#: What a record has beside the job and the stamp, and how it begins.
+_LEDGER = {field.name: field.default for field in fields(Record) if field.name not in ("job", "stamp")}
+_UNBORN = {name: value for name, value in _LEDGER.items() if name != "number"} | {"wish": Wish.CONTINUE.value}
+#: `ledger` of a new job, as far as its number.
+UNNUMBERED = f'{json.dumps(_UNBORN)[:-1]}, "number": '
 #: What `from_fields` reads. `past` has the ended attempts, which may be a thousand, and is written when one more ends.
-#: `stamp` and `state`, which is state, fence and stamp, are written by lua/commit.lua.
+#: `stamp` and `state`, which is state, fence and stamp, are written by lua/enter.lua and lua/commit.lua alone.
 FIELDS = ("born", "past", "now", "ledger", "stamp", "state")
 
 
@@ -183,8 +185,8 @@ class Keys:
         return f"{self.prefix}bell"
 
 
-def to_fields(change: Change, *, new: bool) -> Mapping[str, bytes | str]:
-    """The fields to write: what a job is born with only when it is new, ended attempts only when one more has ended."""
+def to_fields(change: Change) -> Mapping[str, bytes | str]:
+    """The fields to write: what a job was born with never, ended attempts only when one more has ended."""
     record = change.record
     attempts = record.job.attempts
     ended = sum(attempt.end_time is not None for attempt in attempts)
@@ -195,10 +197,6 @@ def to_fields(change: Change, *, new: bool) -> Mapping[str, bytes | str]:
     if ended != record.past:
         past = job_pb2.Job(attempts=map(wire.to_proto, attempts[:ended]))
         values["past"] = past.SerializeToString()
-    if new:
-        values["born"] = change.born
-        del ledger["number"]
-        values["ledger"] = numbered(f'{json.dumps(ledger)[:-1]}, "number": ', after="}")
     return values
 
 

@@ -133,35 +133,22 @@ def pages(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Move:
-    """What commit.lua is to know of a write: its keys but the first, and ARGV[1] to ARGV[8], explained there."""
+    """What commit.lua is to know of a write: ARGV[1] to ARGV[7], explained there."""
 
     stamp: str
     next_stamp: str
-    state: State | None
-    """None: a job that must not exist yet."""
+    state: State
     fence: int
     path: Sequence[State]
     shown: int | None
     next_fence: int
-    counter: str = ""
-    """Of a new job, as are `line` and `job_id`."""
-    line: str = ""
-    job_id: str = ""
 
     @property
     def words(self) -> list[Word]:
         """In the script's order."""
-        state = self.state.name if self.state else _NOTHING
         path = " ".join(state.name for state in self.path)
         shown = "" if self.shown is None else self.shown
-        return [self.stamp, self.next_stamp, state, self.fence, path, shown, self.next_fence, self.job_id]
-
-
-def numbered(before: str = "", *, plus: int = 0, after: str = "") -> str:
-    """A word that holds a number above a new job's own by `plus`, for a command of the commit that creates it."""
-    # No other word begins so: what callers write stands in messages and in the names of keys, or is a name that the
-    # contract allows no such byte in.
-    return f"\0{before}\0{plus}\0{after}"
+        return [self.stamp, self.next_stamp, self.state.name, self.fence, path, shown, self.next_fence]
 
 
 class Link:
@@ -170,6 +157,7 @@ class Link:
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
         self._commit = client.register_script("\n".join([_moves(), _script("run.lua"), _script("commit.lua")]))
+        self._enter = client.register_script(_script("enter.lua"))
         self._guarded = client.register_script("\n".join([_script("run.lua"), _script("guarded.lua")]))
         self._each = client.register_script(_script("each.lua"))
         self._log = client.register_script(_script("log.lua"))
@@ -212,9 +200,14 @@ class Link:
             commands: what to write.
         """
         with reaching():
-            keys = [key, move.counter, move.line] if move.counter else [key]
-            answer: bytes = self._commit(keys=keys, args=[*move.words, *_listed(guards, commands)])
+            answer: bytes = self._commit(keys=[key], args=[*move.words, *_listed(guards, commands)])
             return answer.decode()
+
+    def enter(self, keys: Sequence[str], *words: Word) -> int | None:
+        """Runs enter.lua with its keys and its words: the job's place in line, 0: none; None where it is refused."""
+        with reaching():
+            place: int = self._enter(keys=keys, args=words)
+            return place if place >= 0 else None
 
     def guarded(self, guards: Sequence[Command], commands: Sequence[Command]) -> bool:
         """Runs commands in one step if every guard returns its number; whether it did. They must bear repetition."""
@@ -277,14 +270,9 @@ def _listed(guards: Sequence[Command], commands: Sequence[Command]) -> list[Word
     return words
 
 
-#: Where a job is before it exists; from there it can only be QUEUED.
-_NOTHING = "NOTHING"
-
-
 def _moves() -> str:
     """The table of legal moves in Lua, in a fixed order, so that every process has the same script."""
-    rows = [(_NOTHING, [State.QUEUED.name])]
-    rows += [(state.name, sorted(to.name for to in MOVES[state])) for state in State]
+    rows = [(state.name, sorted(to.name for to in MOVES[state])) for state in State]
     lines = (f"  {state} = {{{', '.join(f'{name} = true' for name in names)}}}," for state, names in rows)
     return "\n".join(["local MOVES = {", *lines, "}"])
 

@@ -21,7 +21,8 @@ class NewJob:
     """What creation writes; the spec is resolved already."""
 
     project: str
-    spec: JobSpec
+    spec: JobSpec | spec_pb2.JobSpec
+    """As a message it keeps what this release does not know of it."""
     classes: tuple[str, ...]
     request_id: str = ""
     asked: str = ""
@@ -30,8 +31,6 @@ class NewJob:
     """As `Job.created_by`."""
     trace_parent: str = ""
     """As `Job.trace_parent`."""
-    message: spec_pb2.JobSpec | None = None
-    """`spec` as a message, where there is one already: what this release does not know of it is kept for the next."""
     id: str = ""
     """Of `new_job_id`, for who must know it before anybody can be interrupted; empty: the ledger makes one."""
 

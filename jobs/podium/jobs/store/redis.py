@@ -11,7 +11,6 @@ import math
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from datetime import datetime
 
 import redis
@@ -21,15 +20,16 @@ from podium.jobs.job import Job
 from podium.jobs.states import State
 from podium.jobs.store._archive import Archive
 from podium.jobs.store._base import Bell
+from podium.jobs.store._birth import Birth
 from podium.jobs.store._ledger import LOG_KEPT, Outcome, new_job_id, no_such_job, utc_now
-from podium.jobs.store._record import Change, Record
+from podium.jobs.store._record import Change, Record, first_place
 from podium.jobs.store._redis_audit import RedisAudit
 from podium.jobs.store._redis_bell import RedisBell
 from podium.jobs.store._redis_census import RedisCensus
 from podium.jobs.store._redis_deletions import RedisDeletions
 from podium.jobs.store._redis_history import RedisHistory
-from podium.jobs.store._redis_keys import FIELDS, Keys, amended, from_fields, serialized, to_fields
-from podium.jobs.store._redis_link import Command, Commands, Link, Move, connect, numbered, pages
+from podium.jobs.store._redis_keys import FIELDS, UNNUMBERED, Keys, amended, from_fields, serialized, to_fields
+from podium.jobs.store._redis_link import Command, Commands, Link, Move, connect, pages
 from podium.jobs.store._redis_listing import RedisListing
 from podium.jobs.store._redis_notices import RedisNotices
 from podium.jobs.store._redis_tokens import RedisTokens
@@ -101,70 +101,73 @@ class RedisStore(RedisCensus, RedisHistory, RedisListing, RedisDeletions, RedisN
         job_id, digest = value.decode().split(" ")
         return job_id, digest
 
-    def _enter(self, change: Change, request: tuple[str, str] | None) -> tuple[Outcome, int | None]:
-        answer, _, place = self._sent(None, change, request=request).partition(" ")
-        return Outcome[answer.upper()], int(place) if place else None
+    def _enter(self, birth: Birth) -> int | None:
+        own = self._keys
+        keys = [
+            own.job(birth.job_id),
+            own.created,
+            own.jobs(birth.project),
+            own.pending(birth.pool),
+            own.events(birth.job_id),
+            own.pools,
+        ]
+        if birth.request_id:
+            keys.append(own.request(birth.project, birth.request_id))
+        if birth.starts_from:
+            keys += (own.checkpoint(birth.starts_from), own.starters(birth.starts_from))
+        request = (f"{birth.job_id} {birth.digest}", 7 * _DAY) if birth.request_id else ("", "")
+        return self._link.enter(
+            keys,
+            birth.job_id,
+            birth.stamp,
+            birth.born,
+            birth.now,
+            UNNUMBERED,
+            first_place(birth.priority),
+            birth.event,
+            birth.pool,
+            own.bell,
+            *request,
+            int(bool(birth.starts_from)),
+        )
 
     def _commit(self, before: Record, change: Change, *, shown: int | None = None) -> Outcome:
-        return Outcome[self._sent(before, change, shown=shown).upper()]
-
-    def _sent(
-        self,
-        before: Record | None,
-        change: Change,
-        *,
-        request: tuple[str, str] | None = None,
-        shown: int | None = None,
-    ) -> str:
-        """What commit.lua answers."""
         job = change.record.job
         guards: Commands = []
         commands: Commands = []
         if change.record != before:
-            fields = dict(to_fields(change, new=before is None))
+            fields = dict(to_fields(change))
             if change.amended:
                 fields["born"] = amended(self._link.run(("HGET", self._keys.job(job.id), "born"))[0], change.record)
             commands.append(("HSET", self._keys.job(job.id), *(word for item in fields.items() for word in item)))
-        if before is None:
-            commands.append(("ZADD", self._keys.jobs(job.project), numbered(), job.id))
-        if request:
-            key = self._keys.request(job.project, request[0])
-            guards.append((0, "EXISTS", key))
-            commands.append(("SET", key, f"{job.id} {request[1]}", "EX", 7 * _DAY))
         if change.faulty:
             failures, now = self._keys.failures(change.faulty), str(self._clock().timestamp())
             commands.append(("ZADD", failures, now, f"{job.id}-{job.attempt}"))
             commands.append(("ZREMRANGEBYRANK", failures, 0, -1 - _FAILURES))
-        parts = (self._place, self._protection, self._written_history)
-        for wanted, moves in (part(before, change) for part in parts):
+        for wanted, moves in (part(before, change) for part in (self._place, self._written_history)):
             guards += wanted
             commands += moves
-        commands += self._counted(before, change)
-        commands += self._written_notices(change)
+        commands += (*self._unprotected(change), *self._counted(before, change), *self._written_notices(change))
         move = Move(
-            stamp=before.stamp if before else "",
+            stamp=before.stamp,
             next_stamp=change.record.stamp,
-            state=before.job.state if before else None,
-            fence=before.fence if before else 0,
+            state=before.job.state,
+            fence=before.fence,
             path=change.path,
             shown=shown,
             next_fence=change.record.fence,
         )
-        if before is None:
-            line = self._keys.pending(job.spec.resources.pool)
-            move = replace(move, counter=self._keys.created, line=line, job_id=job.id)
-        return self._link.commit(self._keys.job(job.id), move, guards, commands)
+        return Outcome[self._link.commit(self._keys.job(job.id), move, guards, commands).upper()]
 
-    def _place(self, before: Record | None, change: Change) -> tuple[Commands, Commands]:
+    def _place(self, before: Record, change: Change) -> tuple[Commands, Commands]:
         """The queue, the slots and the lease that go with the new state; guards and commands."""
         guards: Commands = []
         commands: Commands = []
-        job, old, new = change.record.job, before.places if before else (), change.record.places
-        was_queued = before is not None and before.job.state is State.QUEUED
+        job, old, new = change.record.job, before.places, change.record.places
+        was_queued = before.job.state is State.QUEUED
         pending = self._keys.pending(job.spec.resources.pool)
         if job.state is State.QUEUED and (not was_queued or change.amended):
-            score = change.record.score
-            commands.append(("ZADD", pending, score if before else numbered(plus=score), job.id))
+            commands.append(("ZADD", pending, change.record.score, job.id))
         if was_queued and job.state is not State.QUEUED:
             commands.append(("ZREM", pending, job.id))
         if new and not old:

@@ -1,6 +1,5 @@
 """Jobs: accept, look, change, stop, delete."""
 
-import hashlib
 import logging
 from collections.abc import Mapping
 
@@ -9,7 +8,7 @@ from podium.api.v1.job_service_pb2 import CreateJobRequest, ListJobsRequest
 from podium.jobs import wire
 from podium.jobs.errors import FieldViolation, InvalidSpecError, NotFoundError, OutOfRangeError
 from podium.jobs.job import Job
-from podium.jobs.spec import JobSpec, Priority
+from podium.jobs.spec import Priority
 from podium.jobs.states import State
 from podium.jobs.store import JobStore, NewJob, new_job_id
 from podium.server.access import DEFAULT_PROJECT, facts
@@ -55,7 +54,7 @@ class Jobs:
             AlreadyExistsError: the request_id was used with another spec.
         """
         project = request.project or DEFAULT_PROJECT
-        asked = hashlib.sha256(request.spec.SerializeToString(deterministic=True)).hexdigest()
+        asked = wire.digest(request.spec)
         try:
             admitted = self._admission.admit(request)
         except (InvalidSpecError, NotFoundError):
@@ -75,8 +74,7 @@ class Jobs:
             ).SerializeToString()
         new_job = NewJob(
             project=project,
-            spec=wire.from_proto(JobSpec, admitted.spec),
-            message=admitted.spec,
+            spec=admitted.spec,
             classes=admitted.classes,
             request_id=request.request_id,
             asked=asked,

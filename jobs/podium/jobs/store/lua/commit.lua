@@ -2,25 +2,21 @@
 -- "overtaken", "fenced", "illegal" or "refused". MOVES, the table of podium.jobs.states, and lua/run.lua stand before
 -- these lines.
 --
--- KEYS[1]  the job's hash. `stamp` and `state` in it are written here alone
--- KEYS[2]  for a new job the counter of all jobs, whose next value is the job's number, and
--- KEYS[3]  the line that it goes into: the answer is then "done", a space and its place there, from 1
--- ARGV[1]  the stamp that was read; empty for a job that must not exist yet
+-- KEYS[1]  the job's hash. `stamp` and `state` in it are written here, and of a new job by lua/enter.lua
+-- ARGV[1]  the stamp that was read
 -- ARGV[2]  the stamp from now on; the same where only something beside the job is written
 -- ARGV[3]  the state and
 -- ARGV[4]  the fence that were read: believed only where a version without `state` wrote last
 -- ARGV[5]  the states that the job passes through, with spaces in between; empty where it stays
 -- ARGV[6]  the fence that the writer shows; empty where it writes for no attempt
 -- ARGV[7]  the fence from now on
--- ARGV[8]  a new job's id
--- ARGV[9]  how many of the commands that follow are guards, and
--- ARGV[10…] the commands: see lua/run.lua. For a new job, a word that begins with a zero byte has three parts with one in between: what
---           goes before a number, what is to be added to the job's to make it, and what goes after
+-- ARGV[8]  how many of the commands that follow are guards, and
+-- ARGV[9…] the commands: see lua/run.lua
 --
 -- Repeating it is safe: the first time leaves a new stamp, so that the repetition is overtaken.
 
 local known = redis.call('HMGET', KEYS[1], 'stamp', 'state')
-if (known[1] or '') ~= ARGV[1] then
+if known[1] ~= ARGV[1] then
   return 'overtaken'
 end
 
@@ -41,26 +37,10 @@ for to in string.gmatch(ARGV[5], '%S+') do
   end
   state = to
 end
-if state == 'NOTHING' then
-  return 'illegal'
-end
 
-if KEYS[2] then
-  local number = redis.call('INCR', KEYS[2])
-  for at = 10, #ARGV do
-    local before, more, after = string.match(ARGV[at], '^%z(%Z*)%z(%Z*)%z(.*)$')
-    if before then
-      ARGV[at] = before .. string.format('%.0f', more + number) .. after
-    end
-  end
-end
-
-if not run(10, tonumber(ARGV[9])) then
+if not run(9, tonumber(ARGV[8])) then
   return 'refused'
 end
 -- Last, so that no command can have the last word on these.
 redis.call('HSET', KEYS[1], 'stamp', ARGV[2], 'state', state .. ' ' .. ARGV[7] .. ' ' .. ARGV[2])
-if KEYS[3] then
-  return 'done ' .. redis.call('ZRANK', KEYS[3], ARGV[8]) + 1
-end
 return 'done'
