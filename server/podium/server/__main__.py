@@ -62,6 +62,8 @@ def main(
             processes, listen, [*words, "--keepalive", str(keepalive)], log_level, port_file, metrics_listen or None
         )
     try:
+        import uvloop
+
         from podium.jobs.secret_files import open_to_others
         from podium.jobs.settings import from_environment
         from podium.server import logs
@@ -95,7 +97,8 @@ def main(
         sibling=sibling,
     )
     try:
-        asyncio.run(serve(settings, options))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings, options))
     except OSError as error:
         raise click.ClickException(str(error)) from error
 

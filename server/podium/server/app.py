@@ -81,6 +81,8 @@ _TOKENLESS = (
     "NO TOKENS on %s: whoever reaches it may do everything. Make an admin with `podium token create`, or set "
     "PODIUM_ADMIN_TOKEN_FILE, or listen on 127.0.0.1"
 )
+#: Seconds that a thread may compute while others want the interpreter; Python's own are 5 ms.
+_SWITCH = 0.0005
 #: Seconds in which the audit trail's last events are written; without Redis they are lost.
 _AUDIT_WITHIN = 5.0
 
@@ -251,7 +253,7 @@ async def serve(settings: Settings, options: Options) -> None:
         _end_with_the_parent(stopping)
     app = App(settings, options)
     address = await app.start()
-    _keep_what_is_loaded()
+    _let_calls_go_first()
     if options.port_file is not None:
         publish(options.port_file, address)
     _LOG.info("serving on %s", address)
@@ -261,10 +263,14 @@ async def serve(settings: Settings, options: Options) -> None:
     _LOG.info("stopped")
 
 
-def _keep_what_is_loaded() -> None:
-    """Has the garbage collector look no more at what is there for good: it stops all calls for as long as it looks."""
+def _let_calls_go_first() -> None:
+    """Has what else this process does hold up its calls less."""
+    # The collector stops them for as long as it looks at what is there for good.
     gc.collect()
     gc.freeze()
+    # Of a thread that computes, such as the leader's, the event loop gets the interpreter back only after so long, and
+    # it gives it away several times a call.
+    sys.setswitchinterval(_SWITCH)
 
 
 def _end_with_the_parent(stopping: asyncio.Event) -> None:
