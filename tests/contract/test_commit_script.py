@@ -198,7 +198,7 @@ class TestNewJobs:
     @pytest.mark.parametrize("request_id", ["", "r1"])
     def test_writing_it_again_changes_nothing(self, redis_client: redis.Redis, request_id: str) -> None:
         store = RedisStore(redis_client)
-        birth = birth_of(replace(NEW, request_id=request_id), "job-a", "s1", utc_now())
+        birth = birth_of(replace(NEW, request_id=request_id), "job-a", utc_now())
         assert store._enter(birth) == 1
         before = everything(redis_client)
 
@@ -215,5 +215,5 @@ class TestNewJobs:
 
         gone = replace(SPEC, weights=Weights(checkpoint="ckpt-gone"))
         for new in (replace(NEW, request_id="r1"), replace(NEW, spec=gone), replace(NEW, spec=gone, request_id="r2")):
-            assert store._enter(birth_of(new, "job-a", "s1", utc_now())) is None
+            assert store._enter(birth_of(new, "job-a", utc_now())) is None
         assert before == everything(redis_client)

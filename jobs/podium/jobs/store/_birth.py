@@ -4,8 +4,9 @@ A Record has the job as dataclasses. To make these of a spec, and bytes of them 
 submission asks of a server, and nobody needs them before the job is changed.
 """
 
-from dataclasses import dataclass
+import re
 from datetime import datetime
+from typing import NamedTuple
 
 from podium.api.v1 import event_pb2, job_pb2, spec_pb2
 from podium.jobs import wire
@@ -20,12 +21,10 @@ _QUEUED = State.QUEUED.value
 _NOW = job_pb2.Job(state=_QUEUED, sequence=1).SerializeToString()  # type: ignore[arg-type]  # numbers are enum values
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Birth:
+class Birth(NamedTuple):
     """A job in QUEUED with its one event, before it has a number."""
 
     job_id: str
-    stamp: str
     project: str
     pool: str
     priority: Priority
@@ -37,6 +36,11 @@ class Birth:
     born: bytes
     """The message of what is never written again."""
     event: bytes
+
+    @property
+    def stamp(self) -> str:
+        """The first one: letters and digits that are the job's alone, as its id is."""
+        return re.sub(r"\W", "", self.job_id)
 
     @property
     def now(self) -> bytes:
@@ -54,7 +58,7 @@ class Birth:
         return Record(job=wire.from_bytes(Job, self.message), number=number, stamp=self.stamp)
 
 
-def birth_of(new: NewJob, job_id: str, stamp: str, now: datetime) -> Birth:
+def birth_of(new: NewJob, job_id: str, now: datetime) -> Birth:
     """What to write of a new job."""
     spec = new.spec if isinstance(new.spec, spec_pb2.JobSpec) else wire.to_proto(new.spec)
     time = wire.stamp(now)
@@ -70,7 +74,6 @@ def birth_of(new: NewJob, job_id: str, stamp: str, now: datetime) -> Birth:
     event = event_pb2.JobEvent(job_id=job_id, time=time, state=event_pb2.StateChange(to_state=_QUEUED))  # type: ignore[arg-type]  # as above
     return Birth(
         job_id=job_id,
-        stamp=stamp,
         project=new.project,
         pool=spec.resources.pool,
         priority=Priority(spec.priority),

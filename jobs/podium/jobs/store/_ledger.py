@@ -3,7 +3,6 @@
 Above 400 lines, as it has a method of a few lines for everything that the Protocol can write.
 """
 
-import base64
 import heapq
 import itertools
 import secrets
@@ -51,6 +50,7 @@ from podium.jobs.store._terms import Assignment, Drain, EventPage, Leases, LogPa
 TRIES = 100
 #: Bytes of log that are kept of a job, unless said otherwise.
 LOG_KEPT = 8 << 20
+_BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -61,7 +61,7 @@ def utc_now() -> datetime:
 
 def new_job_id() -> str:
     """An id of "job-" and 16 lower-case base32 characters: 80 random bits."""
-    return "job-" + base64.b32encode(secrets.token_bytes(10)).decode().lower()
+    return "job-" + "".join([_BASE32[byte & 31] for byte in secrets.token_bytes(16)])
 
 
 class Outcome(Enum):
@@ -181,7 +181,7 @@ class Ledger(ABC):
 
     def submit(self, new: NewJob) -> Submitted:
         """See JobStore.submit."""
-        birth = birth_of(new, new.id or self._new_id(), secrets.token_hex(8), self._clock())
+        birth = birth_of(new, new.id or self._new_id(), self._clock())
         while (place := self._enter(birth)) is None:
             if earlier := self._request(birth.project, birth.request_id) if birth.request_id else None:
                 job = self._replay(birth.request_id, birth.digest, earlier)
