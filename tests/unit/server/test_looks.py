@@ -35,21 +35,42 @@ def looks(now: list[float]) -> Looks:
     return Looks(clock=lambda: now[0])
 
 
-def test_within_a_second_one_look_is_enough(looks, now):
+def test_within_half_a_second_one_look_is_enough(looks, now):
     disk = Disk()
-    assert looks.take("a", disk) is looks.take("a", disk) is looks.recent("a")
+    assert looks.take("a", disk) is looks.take("a", disk) is looks.recent("a", disk)
     assert 1 == disk.looks
     now[0] = 1.0
-    assert looks.recent("a") is None
+    assert looks.recent("a", disk) is None
     looks.take("a", disk)
     assert 2 == disk.looks
+
+
+def test_then_nobody_waits_for_the_next_look(looks, now):
+    first = looks.take("a", Disk())
+    now[0] = 0.6
+    began, may_end = threading.Event(), threading.Event()
+    disk = Disk("spec.image_folder.train")
+
+    def slow() -> Look:
+        began.set()
+        assert may_end.wait(10)
+        return disk()
+
+    assert looks.recent("a", slow) is looks.recent("a", slow) is first
+    assert began.wait(10)
+    may_end.set()
+    (renewing,) = (thread for thread in threading.enumerate() if thread.name == "podium-look")
+    renewing.join()
+    assert 1 == disk.looks
+    # It is no longer as it was, and whoever comes next looks for himself.
+    assert looks.recent("a", disk) is None
 
 
 def test_who_mends_what_was_wrong_is_not_told_of_it_again(looks):
     disk = Disk("spec.image_folder.train")
     assert looks.take("a", disk).findings.any
     disk.wrong = ()
-    assert looks.recent("a") is None
+    assert looks.recent("a", disk) is None
     assert not looks.take("a", disk).findings.any
 
 
@@ -66,7 +87,7 @@ def test_who_comes_while_somebody_looks_waits_for_that_look(looks):
         first = threads.submit(looks.take, "a", slow)
         assert began.wait(10)
         others = [threads.submit(looks.take, "a", slow) for _ in range(3)]
-        assert looks.recent("a") is None
+        assert looks.recent("a", slow) is None
         may_end.set()
         assert {id(first.result())} == {id(other.result()) for other in others}
     assert 1 == disk.looks
@@ -78,7 +99,7 @@ def test_a_look_that_fails_fails_for_all_who_waited_and_for_nobody_after(looks):
 
     with pytest.raises(RuntimeError, match="gone"):
         looks.take("a", broken)
-    assert looks.recent("a") is None
+    assert looks.recent("a", broken) is None
     assert ("cat", "dog") == looks.take("a", Disk()).classes
 
 
@@ -86,5 +107,5 @@ def test_what_is_remembered_is_bounded(looks):
     make: Callable[[], Look] = Disk()
     for key in range(1000):
         looks.take(key, make)
-    assert looks.recent(0) is None
-    assert looks.recent(999) is not None
+    assert looks.recent(0, make) is None
+    assert looks.recent(999, make) is not None

@@ -1,5 +1,6 @@
 """What a queued job is told: its place in line, what it waits for, and when it is likely to start."""
 
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -9,6 +10,7 @@ from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven, Priority
 from podium.jobs.states import State
 from podium.jobs.store import Leases, MemoryStore, NewJob
 from podium.server.dispatcher import Dispatcher, Outlook, Sharing, Snapshots
+from podium.server.dispatcher._snapshots import Snapshot
 
 SPEC = JobSpec(backbone="resnet50", tuning=LinearHead(), dataset=ImageFolder(train="/data"), sorter=OddEven())
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
@@ -217,3 +219,52 @@ def test_a_job_that_does_not_wait_is_told_nothing():
     paused = pool.store.pause(job.id, "later")
 
     assert [paused] == Outlook(Snapshots(pool.store, LEASES, Sharing(), lambda: NOW)).explained([paused])
+
+
+class Slow(Snapshots):
+    """Takes a second for each look, the second one until it may end."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        super().__init__(store, LEASES, Sharing(), lambda: NOW)
+        self.now = 0.0
+        self.looks: list[str] = []
+        self.may_end = threading.Event()
+
+    def recent(self) -> Snapshot:
+        if self.looks:
+            assert self.may_end.wait(10)
+        self.looks.append(threading.current_thread().name)
+        self.now += 1.0
+        return self.look()
+
+
+def test_of_a_long_line_callers_are_told_what_was_seen_last_while_somebody_looks_again():
+    pool = Pool()
+    pool.machine("a", 1)
+    snapshots = Slow(pool.store)
+    outlook = Outlook(snapshots, ticks=lambda: snapshots.now)
+    job = pool.store.get(pool.submit())
+    first = outlook.explained([job])
+    pool.machine("a", 0)
+    snapshots.now = 7.0
+
+    assert first == outlook.explained([job]) == outlook.explained([job])
+    snapshots.may_end.set()
+    (again,) = (thread for thread in threading.enumerate() if thread.name == "podium-outlook")
+    again.join()
+    assert [threading.current_thread().name, "podium-outlook"] == snapshots.looks
+    assert first != outlook.explained([job])
+
+
+def test_what_was_seen_long_ago_is_not_told():
+    pool = Pool()
+    pool.machine("a", 1)
+    snapshots = Slow(pool.store)
+    snapshots.may_end.set()
+    outlook = Outlook(snapshots, ticks=lambda: snapshots.now)
+    job = pool.store.get(pool.submit())
+    first = outlook.explained([job])
+    pool.machine("a", 0)
+    snapshots.now = 60.0
+
+    assert first != outlook.explained([job])

@@ -7,6 +7,7 @@ thousands; a job that has them declares its classes. A dataset of torchvision ha
 import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from google.protobuf.message import Message
 
@@ -49,9 +50,9 @@ class Datasets:
         message: Message = getattr(spec, kind)
         field, declared = f"spec.{kind}", tuple(spec.classes)
         key = (kind, message.SerializeToString(deterministic=True), declared)
-        seen = self._looks.recent(key)
+        seen = self._looks.recent(key, lambda: self._look(field, _read(message), declared))
         if seen is None:
-            dataset = from_proto(DATACLASSES[message.DESCRIPTOR.name], message)
+            dataset = _read(message)
             if isinstance(dataset, TorchvisionDataset):
                 return self._in_torchvision(field, dataset, declared, findings)
             seen = in_thread(self._looks.take, key, lambda: self._look(field, dataset, declared))
@@ -114,6 +115,10 @@ class Datasets:
                 # The first that cannot be read is told, and not thousands.
                 all(self._places.check(where, shard, findings) for shard in shards)
         return declared or None
+
+
+def _read(message: Message) -> Any:
+    return from_proto(DATACLASSES[message.DESCRIPTOR.name], message)
 
 
 @contextmanager

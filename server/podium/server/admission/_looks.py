@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from podium.server.admission._findings import Findings
 
 _KEPT = 256
-#: Seconds for which a look at which nothing was wrong is told again.
-_LASTS = 1.0
+#: Seconds for which a look in which nothing was wrong is told again, and after which somebody looks again meanwhile:
+#: otherwise all who submit would wait for it once a second.
+_LASTS, _FRESH = 1.0, 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,9 @@ class Look:
 @dataclass(kw_only=True)
 class _Entry:
     look: Future[Look] = field(default_factory=Future)
+    fresh_until: float = float("inf")
     until: float = float("inf")
+    renewing: bool = False
 
 
 class Looks:
@@ -40,10 +43,21 @@ class Looks:
         self._lock = threading.Lock()
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
 
-    def recent(self, key: Hashable) -> Look | None:
-        """A look that is there; never waits for one."""
-        entry = self._entries.get(key)
-        return entry.look.result() if entry and entry.look.done() and self._clock() < entry.until else None
+    def recent(self, key: Hashable, look: Callable[[], Look]) -> Look | None:
+        """A look that is there; never waits for one. Where it is no longer fresh, a thread looks again."""
+        entry, now = self._entries.get(key), self._clock()
+        if entry is None or not entry.look.done() or now >= entry.until:
+            return None
+        if now >= entry.fresh_until and not entry.renewing:
+            entry.renewing = True
+            threading.Thread(target=self._renew, args=(key, look), name="podium-look", daemon=True).start()
+        return entry.look.result()
+
+    def _renew(self, key: Hashable, look: Callable[[], Look]) -> None:
+        entry = _Entry()
+        self._fill(entry, look)
+        with self._lock:
+            self._entries[key] = entry
 
     def take(self, key: Hashable, look: Callable[[], Look]) -> Look:
         """Looks, or waits for somebody else's look that is under way."""
@@ -68,5 +82,6 @@ class Looks:
             entry.look.set_exception(error)
         else:
             # Who mends what was wrong is not told of it again.
-            entry.until = self._clock() + _LASTS if not seen.findings.any else float("-inf")
+            now = float("-inf") if seen.findings.any else self._clock()
+            entry.fresh_until, entry.until = now + _FRESH, now + _LASTS
             entry.look.set_result(seen)

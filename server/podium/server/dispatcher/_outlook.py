@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
@@ -12,6 +13,7 @@ from typing import NamedTuple
 from podium.api.v1 import job_pb2
 from podium.jobs import wire
 from podium.jobs.blocking import in_thread
+from podium.jobs.errors import UnavailableError
 from podium.jobs.job import Job, NodeState, QueueInfo
 from podium.jobs.spec import Resources
 from podium.server.dispatcher._forecast import Forecast, forecast
@@ -31,12 +33,15 @@ class Outlook:
 
     Args:
         snapshots: knows what waits and what runs.
+        ticks: tells seconds that only grow.
     """
 
-    def __init__(self, snapshots: Snapshots) -> None:
+    def __init__(self, snapshots: Snapshots, ticks: Callable[[], float] = time.monotonic) -> None:
         self._snapshots = snapshots
+        self._ticks = ticks
         self._lock = threading.Lock()
-        self._view = _View(scenes={}, until=float("-inf"))
+        self._view = _View(scenes={}, until=-inf, late=-inf)
+        self._looking = False
 
     def explained(self, jobs: Sequence[Job]) -> list[Job]:
         """The jobs, those that are queued with everything that can be said of their waiting.
@@ -66,19 +71,33 @@ class Outlook:
         return job_pb2.Job(queue=wire.to_proto(queue)).SerializeToString()
 
     def _current(self) -> "_View":
-        view = self._view
-        return view if time.monotonic() <= view.until else in_thread(self._look)
+        view, now = self._view, self._ticks()
+        if now > view.late:
+            return in_thread(self._look)
+        if now > view.until and not self._looking:
+            # Nobody waits for it, since everybody would.
+            self._looking = True
+            threading.Thread(target=self._look_again, name="podium-outlook", daemon=True).start()
+        return view
+
+    def _look_again(self) -> None:
+        try:
+            with suppress(UnavailableError):  # whoever needs it next is told
+                self._look()
+        finally:
+            self._looking = False
 
     def _look(self) -> "_View":
         # One at a time, as the others want to know the same.
         with self._lock:
-            began = time.monotonic()
+            began = self._ticks()
             if began > self._view.until:
                 scenes = {name: _Scene(pool) for name, pool in self._snapshots.recent().pools.items()}
                 for scene in scenes.values():
                     scene.prepare()
-                cost = time.monotonic() - began
-                self._view = _View(scenes=scenes, until=began + max(lasts(cost, _LONGEST), _LEAST))
+                span = lasts(self._ticks() - began, _LONGEST)
+                until = began + max(span, _LEAST)
+                self._view = _View(scenes=scenes, until=until, late=until + span)
             return self._view
 
 
@@ -115,7 +134,9 @@ class _View:
 
     scenes: dict[str, "_Scene"]
     until: float
-    """By time.monotonic(): when it is too old to be told."""
+    """By `ticks`: when somebody is to look again."""
+    late: float
+    """When it is too old to be told."""
 
     def about(self, job: _Waiter, place: Callable[[], int]) -> QueueInfo:
         if (scene := self.scenes.get(job.pool)) is None:
