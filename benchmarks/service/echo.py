@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import redis.asyncio
+import uvloop
 from google.protobuf.message import Message
 
 from podium.api.v1 import job_service_pb2 as pb
@@ -71,5 +72,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port-file", type=Path, required=True)
     parser.add_argument("--redis-url", default="")
+    parser.add_argument("--uvloop", action="store_true", help="on the loop that our server runs on, not asyncio's own")
     told = parser.parse_args()
-    asyncio.run(_serve(told.port_file, told.redis_url))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop if told.uvloop else None) as runner:
+        runner.run(_serve(told.port_file, told.redis_url))

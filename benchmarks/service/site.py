@@ -104,10 +104,14 @@ def podium(*options: str, **environment: str) -> Iterator[Site]:
 
 
 @contextmanager
-def echo(redis_url: str = "") -> Iterator[Serving]:
-    """benchmarks.service.echo: what grpc.aio itself costs, and what it costs together with a question to a Redis."""
+def echo(*options: str) -> Iterator[Serving]:
+    """What grpc.aio itself costs, and what it costs together with a question to a Redis.
+
+    Args:
+        options: of `python -m benchmarks.service.echo`.
+    """
     with tempfile.TemporaryDirectory(prefix="podium-") as name:
-        command = [sys.executable, "-m", "benchmarks.service.echo", "--redis-url", redis_url]
+        command = [sys.executable, "-m", "benchmarks.service.echo", *options]
         with _served(command, Path(name) / "echo", {}) as serving:
             yield serving
 

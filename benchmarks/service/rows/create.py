@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -34,14 +35,15 @@ def measure(count: int) -> list[Row]:
     with ExitStack() as stack:
         ours = stack.enter_context(site.podium())
         pair = stack.enter_context(site.podium("--processes", "2"))
-        echo, mlflow = stack.enter_context(site.echo()), stack.enter_context(site.mlflow())
+        echo, quick = (stack.enter_context(site.echo(*options)) for options in ((), ("--uvloop",)))
+        mlflow = stack.enter_context(site.mlflow())
         ledger = psutil.Process(ours.redis.pid)
         before = _used(ledger)
         found = turns(
             count,
             lambda: create(ours, seconds=_SECONDS),
             lambda: create(pair, seconds=_SECONDS),
-            lambda: _put(echo, "/benchmarks.Echo/CreateJob", ours.images, _SECONDS),
+            *(partial(_put, each, "/benchmarks.Echo/CreateJob", ours.images, _SECONDS) for each in (echo, quick)),
             lambda: run(mlflow, _mlflow_clients(mlflow.address)),
         )
         redis_cpu = (_used(ledger) - before) / sum(load.calls for load in found[0])
@@ -81,11 +83,18 @@ def _put(serving: site.Serving, method: str, images: Path, seconds: float) -> Lo
 
 
 def _rows(
-    ours: Sequence[Load], pair: Sequence[Load], echo: Sequence[Load], mlflow: Sequence[Load], *, redis_cpu: float
+    ours: Sequence[Load],
+    pair: Sequence[Load],
+    echo: Sequence[Load],
+    quick: Sequence[Load],
+    mlflow: Sequence[Load],
+    *,
+    redis_cpu: float,
 ) -> list[Row]:
     what = f"CreateJob, {_CLIENTS} clients, 1 server process"
     rates = [load.rate for load in ours]
     against_echo, echo_spread = ratios(rates, [load.rate for load in echo])
+    against_quick, quick_spread = ratios(rates, [load.rate for load in quick])
     against_mlflow, mlflow_spread = ratios(rates, [load.rate for load in mlflow])
     against_one, pair_spread = ratios([load.rate for load in pair], rates)
     slowest = [load.p99 for load in ours]
@@ -113,6 +122,14 @@ def _rows(
             ratio=against_echo,
             bar=">= 0.5",
             spread=echo_spread,
+        ),
+        Row(
+            what=f"{what}, against an echo on uvloop, as the server is",
+            ours=_said(ours),
+            peer=_said(quick),
+            ratio=against_quick,
+            bar="",
+            spread=quick_spread,
         ),
         Row(
             what=f"{what}, against create_run of MLflow's tracking server with SQLite ({_MLFLOW_CLIENTS} clients)",

@@ -24,7 +24,7 @@ def measure(count: int) -> list[Row]:
     Args:
         count: turns that a median is of.
     """
-    with site.podium() as ours, site.echo(ours.redis.url) as echo:
+    with site.podium() as ours, site.echo("--redis-url", ours.redis.url) as echo, site.echo("--uvloop") as quick:
         jobs = _jobs(ours)
         answer = _answer(ours, jobs["that runs"])
 
@@ -32,20 +32,25 @@ def measure(count: int) -> list[Row]:
             request = pb.GetJobRequest(job_id=job_id).SerializeToString()
             return put(ours.server, "/podium.api.v1.JobService/GetJob", request, clients=1, seconds=_SECONDS)
 
-        def echoed(method: str) -> Load:
-            return put(echo, f"/benchmarks.Echo/{method}", answer, clients=1, seconds=_SECONDS)
+        def echoed(by: site.Serving, method: str) -> Load:
+            return put(by, f"/benchmarks.Echo/{method}", answer, clients=1, seconds=_SECONDS)
 
-        *found, limit, asking = turns(
+        *found, limit, quickest, asking = turns(
             count,
             *(partial(get, job_id) for job_id in jobs.values()),
-            partial(echoed, "GetJob"),
-            partial(echoed, "GetJobOfRedis"),
+            partial(echoed, echo, "GetJob"),
+            partial(echoed, quick, "GetJob"),
+            partial(echoed, echo, "GetJobOfRedis"),
         )
     rows = []
     for what, loads in zip(jobs, found, strict=True):
         rows.append(_row(f"GetJob of a job {what}, 1 client, p50", loads, "an echo of the answer", limit, "<= 1.5"))
-    peer = "the echo, after one HMGET by redis-py's asyncio"
-    return [*rows, _row("GetJob of a job that runs, 1 client, p50", found[0], peer, asking, "")]
+    for peer, loads in (
+        ("the echo on uvloop, as the server is", quickest),
+        ("the echo, after one HMGET by redis-py's asyncio", asking),
+    ):
+        rows.append(_row("GetJob of a job that runs, 1 client, p50", found[0], peer, loads, ""))
+    return rows
 
 
 def _row(what: str, ours: list[Load], peer: str, theirs: list[Load], bar: str) -> Row:
