@@ -1,8 +1,9 @@
 """The ledger in Redis 6.2 or newer: one instance, no cluster, `appendonly yes`, `maxmemory-policy noeviction`.
 
-Every write is one run of lua/commit.lua, which does all of it or, when the job has been written since it was read,
-nothing. So writers need no lock, and a write that redis-py repeats after a lost answer finds itself done. What may be
-written is decided in Python, by podium.jobs.store._record, the same as for every store.
+A new job is one run of lua/enter.lua, and every later write one of lua/commit.lua, which does all of it or, when the
+job has been written since it was read, nothing. So writers need no lock, and a write that redis-py repeats after a lost
+answer finds itself done. What may be written is decided in Python, by podium.jobs.store._record, the same as for every
+store.
 """
 
 import itertools
