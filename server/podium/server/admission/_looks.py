@@ -57,7 +57,8 @@ class Looks:
         entry = _Entry()
         self._fill(entry, look)
         with self._lock:
-            self._entries[key] = entry
+            if key in self._entries:
+                self._entries[key] = entry
 
     def take(self, key: Hashable, look: Callable[[], Look]) -> Look:
         """Looks, or waits for somebody else's look that is under way."""
