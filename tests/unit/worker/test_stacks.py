@@ -1,10 +1,13 @@
 """Stacks of processes that hang, each in its own way."""
 
+import os
 import signal
 import subprocess
+import sys
 
 import psutil
 
+from podium.worker.pulse import FOLDER
 from podium.worker.stacks import collect
 
 #: Python's lock is held for good: a loop in C that never lets it go.
@@ -62,3 +65,27 @@ def test_a_stranger_that_has_the_number_of_a_dead_process_is_left_alone(tmp_path
         stranger.kill()
 
     assert alive
+
+
+#: As an attempt's process on a machine that follows: not its main thread asks.
+ASKING = """
+import sys, threading, time
+from pathlib import Path
+from podium.worker.stacks import collect, show_on_signal
+def asking():
+    for _ in range(5): told.append(collect(Path(sys.argv[1]))["attempt"])
+show_on_signal("attempt")
+told = []
+thread = threading.Thread(target=asking)
+thread.start()
+while thread.is_alive(): time.sleep(0.001)
+print(told[-1], flush=True)
+"""
+
+
+def test_a_process_that_asks_for_its_own_stacks_lives_on(tmp_path):
+    command = [sys.executable, "-c", ASKING, str(tmp_path)]
+    asked = subprocess.run(command, env={**os.environ, FOLDER: str(tmp_path)}, capture_output=True, text=True)
+
+    assert (0, "") == (asked.returncode, asked.stderr)
+    assert "in asking" in asked.stdout

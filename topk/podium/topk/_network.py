@@ -134,9 +134,10 @@ def _forward(
         low_c2B, high_c2B = state_M2B[step.low], state_M2B[step.high]
         gap_c2B = high_c2B - low_c2B
         swap_c1B = law.swap_probability(gap_c2B[:, :1])
-        # Not as mass plus swap times gap, which rounding can turn negative where the swap is near one.
-        mixed_c2B = low_c2B.lerp(high_c2B, swap_c1B)
-        high_c2B.lerp_(low_c2B, swap_c1B)
+        stay_c1B = 1 - swap_c1B
+        # A weighted mean of two masses cannot turn negative by rounding, which mass plus swap times difference can.
+        mixed_c2B = (low_c2B * stay_c1B).addcmul_(high_c2B, swap_c1B)
+        high_c2B.mul_(stay_c1B).addcmul_(low_c2B, swap_c1B)
         low_c2B.copy_(mixed_c2B)
         if gradient:
             swaps.append(swap_c1B)

@@ -69,6 +69,12 @@ class _Witness:
 
     def ask(self, folder: Path) -> bool:
         """Whether it was asked, and runs. A number that belongs to a stranger by now is left alone."""
+        if self.pid == os.getpid():
+            # By the handler of the signal it could die of it: that reads frames while others of our threads change them
+            # (python/cpython#116008). Whoever calls from Python has all of them stand still.
+            with self.file.open("ab") as file:
+                faulthandler.dump_traceback(file, all_threads=True)
+            return True
         with contextlib.suppress(psutil.Error):
             process = psutil.Process(self.pid)
             if process.environ().get(FOLDER) == str(folder):
