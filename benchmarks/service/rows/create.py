@@ -114,9 +114,6 @@ def _rows(
 ) -> list[Row]:
     what = f"CreateJob, {_CLIENTS} clients, 1 server process"
     rates = [load.rate for load in ours]
-    against_echo, echo_spread = ratios(rates, [load.rate for load in echo])
-    against_quick, quick_spread = ratios(rates, [load.rate for load in quick])
-    against_mlflow, mlflow_spread = ratios(rates, [load.rate for load in mlflow])
     against_one, pair_spread = ratios([load.rate for load in pair], rates)
     slowest = [load.p99 for load in ours]
     return [
@@ -136,29 +133,13 @@ def _rows(
             bar="<= 1",
             spread=(min(slowest) / _SLOWEST, max(slowest) / _SLOWEST),
         ),
-        Row(
-            what=f"{what}, against an echo of the message",
-            ours=_said(ours),
-            peer=_said(echo),
-            ratio=against_echo,
-            bar=">= 0.5",
-            spread=echo_spread,
-        ),
-        Row(
-            what=f"{what}, against an echo on uvloop, as the server is",
-            ours=_said(ours),
-            peer=_said(quick),
-            ratio=against_quick,
-            bar="",
-            spread=quick_spread,
-        ),
-        Row(
-            what=f"{what}, against create_run of MLflow's tracking server with SQLite ({_MLFLOW_CLIENTS} clients)",
-            ours=_said(ours),
-            peer=_said(mlflow),
-            ratio=against_mlflow,
-            bar=">= 50",
-            spread=mlflow_spread,
+        _against(f"{what}, against an echo of the message", ours, echo, ">= 0.5"),
+        _against(f"{what}, against an echo on uvloop, as the server is", ours, quick, ""),
+        _against(
+            f"{what}, against create_run of MLflow's tracking server with SQLite ({_MLFLOW_CLIENTS} clients)",
+            ours,
+            mlflow,
+            ">= 50",
         ),
         Row(
             what=f"CreateJob, {_CLIENTS} clients, 2 server processes against 1",
@@ -176,6 +157,11 @@ def _rows(
             bar="",
         ),
     ]
+
+
+def _against(what: str, ours: Sequence[Load], theirs: Sequence[Load], bar: str) -> Row:
+    ratio, spread = ratios([load.rate for load in ours], [load.rate for load in theirs])
+    return Row(what=what, ours=_said(ours), peer=_said(theirs), ratio=ratio, bar=bar, spread=spread)
 
 
 def _said(loads: Sequence[Load]) -> str:

@@ -183,8 +183,8 @@ def _loss(
         label_smoothing=label_smoothing,
         epsilon=epsilon,
     )
-    # Autocast would run parts of a sorter in half precision, where ties and tiny probabilities are the rule.
     counts: Tensor | None = None
+    # Autocast would run parts of a sorter in half precision, where ties and tiny probabilities are the rule.
     with _full_precision(logits.device.type):
         if labels.is_floating_point():
             losses = soft_losses(objective, logits, labels)

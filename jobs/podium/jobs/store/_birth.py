@@ -6,7 +6,7 @@ submission asks of a server, and nobody needs them before the job is changed.
 
 import re
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from podium.api.v1 import event_pb2, job_pb2, spec_pb2
 from podium.jobs import wire
@@ -16,9 +16,10 @@ from podium.jobs.states import State
 from podium.jobs.store._record import Record
 from podium.jobs.store._terms import NewJob
 
-_QUEUED = State.QUEUED.value
+#: Numbers are enum values to protobuf, but not to its stubs.
+_QUEUED: Any = State.QUEUED.value
 #: What changes of a job, as it begins.
-_NOW = job_pb2.Job(state=_QUEUED, sequence=1).SerializeToString()  # type: ignore[arg-type]  # numbers are enum values
+_NOW = job_pb2.Job(state=_QUEUED, sequence=1).SerializeToString()
 
 
 class Birth(NamedTuple):
@@ -71,7 +72,7 @@ def birth_of(new: NewJob, job_id: str, now: datetime) -> Birth:
         created_by=new.created_by,
         trace_parent=new.trace_parent,
     )
-    event = event_pb2.JobEvent(job_id=job_id, time=time, state=event_pb2.StateChange(to_state=_QUEUED))  # type: ignore[arg-type]  # as above
+    event = event_pb2.JobEvent(job_id=job_id, time=time, state=event_pb2.StateChange(to_state=_QUEUED))
     return Birth(
         job_id=job_id,
         project=new.project,
