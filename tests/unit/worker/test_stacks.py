@@ -37,9 +37,19 @@ def test_the_main_thread_comes_first_and_what_was_said_before_is_not_said_again(
     process = hanging("rank 1", THREADED)
     first, second = collect(tmp_path)["rank 1"], collect(tmp_path)["rank 1"]
 
-    assert first.startswith(f"rank 1 (process {process.pid}):\nCurrent thread ")
+    assert first.startswith(f"rank 1 (process {process.pid}):\nThread ")
     assert 0 < first.index("in main") < first.index("in beside")
     assert (1, 1) == (second.count("in main"), second.count("in beside"))
+
+
+def test_a_thread_of_pythons_answers_as_a_handler_that_reads_what_runs_may_crash_the_process(hanging, tmp_path):
+    process = hanging("rank 0", THREADED)
+    told = collect(tmp_path)["rank 0"]
+
+    # All others wait for the lock that it has.
+    (answering,) = [thread for thread in told.split("\n\n") if thread.startswith("Current thread ")]
+    assert "in _answer" in answering
+    assert process.poll() is None
 
 
 def test_a_stopped_process_is_said_to_be_stopped_and_a_dead_one_to_be_gone(hanging, tmp_path):

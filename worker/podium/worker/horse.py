@@ -1,7 +1,7 @@
 """`python -m podium.worker.horse MARK PARENT [beside]`: the process of one attempt, whose ids come on standard input.
 
 While they do not come, it imports what an attempt needs, and nothing more: no device is touched, no seed set.
-SIGUSR1 makes it write the stacks of its threads: see `stacks`.
+SIGUSR1 and SIGUSR2 make it write the stacks of its threads: see `stacks`.
 """
 
 import json

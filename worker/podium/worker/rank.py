@@ -2,7 +2,7 @@
 
 FIRST is the first rank on this machine: torchrun's own count need not begin where the attempt is.
 
-SIGUSR1 makes it write the stacks of its threads: see `stacks`.
+SIGUSR1 and SIGUSR2 make it write the stacks of its threads: see `stacks`.
 """
 
 import base64

@@ -1,6 +1,11 @@
-"""Where an attempt's processes hang: each writes the stacks of its threads into a file of its own when it gets SIGUSR1.
+"""Where an attempt's processes hang: each writes the stacks of its threads into a file of its own when it is asked.
 
-The handler is C and takes no lock, so it works while a library holds Python's own.
+It is asked by SIGUSR1, whose handler only wakes a thread of Python's. That thread has Python's lock, so all others
+stand still while it reads where they are. A handler that read while they run could read what is just being freed, and
+the process would die of it (python/cpython#116008).
+
+Where a library holds Python's lock for good the thread never answers. Then SIGUSR2 is sent, whose handler is C and
+takes no lock: nobody changes a frame while the library has it.
 """
 
 import contextlib
@@ -8,6 +13,8 @@ import faulthandler
 import os
 import re
 import signal
+import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,24 +25,42 @@ import psutil
 from podium.worker.pulse import FOLDER, attempt_folder
 
 _NAME = re.compile(r"stacks-(\d+)-(.*)")
-#: How long processes have to write, in seconds.
-_PATIENCE = 2.0
+#: How long processes have to write, in seconds: each time that they are asked.
+_PATIENCE = 1.0
 _TICK = 0.05
 
 
 def show_on_signal(name: str) -> None:
-    """Has SIGUSR1 write this process's stacks: for its supervisor, or to stderr where it has none.
+    """Has this process write its stacks when it is asked: for its supervisor, or to stderr where it has none.
+
+    To be called once, by the main thread.
 
     Args:
         name: what to call the process, such as "rank 1". No two of an attempt on a machine have the same.
     """
     folder = attempt_folder()
-    if folder is None:
-        faulthandler.register(signal.SIGUSR1, all_threads=True)
-        return
     # Open for as long as the process lives: the handler only has the number of the file.
-    descriptor = os.open(folder / f"stacks-{os.getpid()}-{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    faulthandler.register(signal.SIGUSR1, file=descriptor, all_threads=True)
+    descriptor = (
+        sys.stderr.fileno()
+        if folder is None
+        else os.open(folder / f"stacks-{os.getpid()}-{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    )
+    faulthandler.register(signal.SIGUSR2, file=descriptor, all_threads=True)
+    asked, wake = os.pipe()
+    os.set_blocking(wake, False)
+    # Written to at once, by whichever thread the signal comes to, while the handler itself waits for the main thread.
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+    # No call of a library is to end early because of it.
+    signal.siginterrupt(signal.SIGUSR1, False)
+    threading.Thread(target=_answer, args=(asked, descriptor), name="stacks", daemon=True).start()
+
+
+def _answer(asked: int, descriptor: int) -> None:
+    # The wake-up tells of every signal that Python handles.
+    while numbers := os.read(asked, 1):
+        if numbers[0] == signal.SIGUSR1:
+            faulthandler.dump_traceback(descriptor, all_threads=True)
 
 
 def collect(folder: Path, where: str = "") -> dict[str, str]:
@@ -54,7 +79,9 @@ def collect(folder: Path, where: str = "") -> dict[str, str]:
         for file in found
         if (match := _NAME.fullmatch(file.name))
     ]
-    _wait([witness for witness in witnesses if witness.ask(folder)])
+    asked = [witness for witness in witnesses if witness.ask(folder)]
+    _wait(asked)
+    _wait([witness for witness in asked if not witness.size and witness.signalled(signal.SIGUSR2, folder)])
     return {witness.name: witness.tell(where) for witness in witnesses}
 
 
@@ -70,15 +97,17 @@ class _Witness:
     def ask(self, folder: Path) -> bool:
         """Whether it was asked, and runs. A number that belongs to a stranger by now is left alone."""
         if self.pid == os.getpid():
-            # By the handler of the signal it could die of it: that reads frames while others of our threads change them
-            # (python/cpython#116008). Whoever calls from Python has all of them stand still.
             with self.file.open("ab") as file:
                 faulthandler.dump_traceback(file, all_threads=True)
             return True
+        return self.signalled(signal.SIGUSR1, folder)
+
+    def signalled(self, number: signal.Signals, folder: Path) -> bool:
+        """As `ask`, by one of the two signals."""
         with contextlib.suppress(psutil.Error):
             process = psutil.Process(self.pid)
             if process.environ().get(FOLDER) == str(folder):
-                process.send_signal(signal.SIGUSR1)
+                process.send_signal(number)
                 return _state(self.pid) == "runs"
         return False
 
@@ -94,8 +123,8 @@ class _Witness:
         if not text:
             return f"{name} {_state(self.pid)}, and does not say where it is"
         # The main thread comes last, and is what is looked for.
-        threads = sorted(text.split("\n\n"), key=lambda thread: not thread.startswith("Current"))
-        return "\n\n".join([f"{name}:\n{threads[0]}", *threads[1:]])
+        *others, main = text.split("\n\n")
+        return "\n\n".join([f"{name}:\n{main}", *others])
 
 
 def _wait(witnesses: Sequence[_Witness]) -> None:
