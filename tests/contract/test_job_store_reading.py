@@ -176,6 +176,14 @@ class TestBell:
             assert {before} == bell.wait(5)
             assert frozenset() == bell.wait(0.05)
 
+    def test_it_does_not_ring_for_a_creation_that_is_repeated(self, store) -> None:
+        new = NewJob(project="default", spec=SPEC, classes=(), id="job-repeated")
+        store.create(new)
+        with store.bell() as bell:
+            store.create(new)
+            other = submit(store).id
+            assert {other} == bell.wait(5)
+
     def test_it_wakes_who_waits(self, store) -> None:
         with store.bell() as bell:
             writer = threading.Timer(0.05, submit, (store,))

@@ -66,6 +66,28 @@ def test_then_nobody_waits_for_the_next_look(looks, now):
     assert looks.recent("a", disk) is None
 
 
+def test_a_look_that_takes_long_is_not_told_in_place_of_one_that_began_after_it(looks, now):
+    began, may_end = threading.Event(), threading.Event()
+    earlier = Disk()
+
+    def slow() -> Look:
+        seen = earlier()
+        began.set()
+        assert may_end.wait(10)
+        return seen
+
+    looks.take("a", Disk())
+    now[0] = 0.6
+    looks.recent("a", slow)
+    assert began.wait(10)
+    now[0] = 1.1
+    later = looks.take("a", Disk())
+    may_end.set()
+    (renewing,) = (thread for thread in threading.enumerate() if thread.name == "podium-look")
+    renewing.join()
+    assert looks.recent("a", Disk()) is later
+
+
 def test_who_mends_what_was_wrong_is_not_told_of_it_again(looks):
     disk = Disk("spec.image_folder.train")
     assert looks.take("a", disk).findings.any

@@ -129,7 +129,7 @@ class MemoryStore(Deleting):
 
     def _enter(self, birth: Birth) -> int | None:
         with self._lock:
-            if birth.job_id not in self._entries:
+            if new := birth.job_id not in self._entries:
                 if birth.request_id and self._request(birth.project, birth.request_id):
                     return None
                 if birth.starts_from and not self._holder(birth.starts_from):
@@ -140,7 +140,8 @@ class MemoryStore(Deleting):
                     until = self._clock() + _REQUESTS_KEPT
                     self._requests[birth.project, birth.request_id] = (birth.job_id, birth.digest, until)
             place = self.place(birth.job_id, birth.pool) or 0
-        self._ring(birth.job_id)
+        if new:
+            self._ring(birth.job_id)
         return place
 
     def _commit(self, before: Record, change: Change, *, shown: int | None = None) -> Outcome:

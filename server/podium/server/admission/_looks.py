@@ -50,14 +50,15 @@ class Looks:
             return None
         if now >= entry.fresh_until and not entry.renewing:
             entry.renewing = True
-            threading.Thread(target=self._renew, args=(key, look), name="podium-look", daemon=True).start()
+            threading.Thread(target=self._renew, args=(key, entry, look), name="podium-look", daemon=True).start()
         return entry.look.result()
 
-    def _renew(self, key: Hashable, look: Callable[[], Look]) -> None:
+    def _renew(self, key: Hashable, former: _Entry, look: Callable[[], Look]) -> None:
         entry = _Entry()
         self._fill(entry, look)
         with self._lock:
-            if key in self._entries:
+            # Where this took long, somebody may have looked later than this did.
+            if self._entries.get(key) is former:
                 self._entries[key] = entry
 
     def take(self, key: Hashable, look: Callable[[], Look]) -> Look:
