@@ -213,6 +213,29 @@ def test_a_redis_that_asks_for_a_password_by_now_is_unavailable_and_says_so(sett
         redis_client.config_set("requirepass", "")
 
 
+def test_a_call_outlives_a_redis_that_has_no_room_for_its_connection(settings, tmp_path: Path):
+    """Played, as Redis says so to whoever connects, and nobody could tell whether before or after the question."""
+    refusal, faults = b"-ERR max number of clients reached\r\n", []
+
+    async def main() -> Any:
+        asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+        words = iter([refusal, b"+PONG\r\n" + refusal, b"+PONG\r\n"])
+
+        async def redis_of_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"PING\r\n")
+            writer.write(next(words))
+            writer.close()
+
+        path = tmp_path / "s"
+        link = AsyncLink(replace(settings, redis_url=f"unix://{path}"))
+        async with await asyncio.start_unix_server(redis_of_one, path), asyncio.timeout(10):
+            answers = [await link.run(("PING",)) for _ in range(2)]
+            await link.close()
+        return answers
+
+    assert ([[b"PONG"], [b"PONG"]], []) == (asyncio.run(main()), faults)
+
+
 def test_scripts_that_redis_has_forgotten_are_sent_again(settings, redis_client):
     async def main(store: RedisStore) -> Any:
         await on_loop(store.create, NEW)

@@ -33,6 +33,8 @@ _ERRORS = {
     "OOM": redis.exceptions.OutOfMemoryError,
     "NOAUTH": redis.AuthenticationError,
 }
+#: What Redis says to a connection that is one too many, before it ends it.
+_NO_ROOM = "ERR max number of clients reached"
 
 
 class AsyncLink:
@@ -175,6 +177,10 @@ class _Line(asyncio.Protocol):
         self._parser.feed(data)
         answered = 0
         while (answer := self._parser.gets()) is not _NOTHING:
+            if not self._asked:
+                # Redis speaks before it is asked to those alone whom it does not let in.
+                self.end(redis.ConnectionError("the connection was refused"))
+                return
             first = self._asked[0]
             first.answers.append(answer)
             if len(first.answers) == first.wanted:
@@ -221,5 +227,8 @@ def good(answers: list[Any]) -> list[Any]:
 
 
 def _refused(words: str) -> redis.RedisError:
+    if words == _NO_ROOM:
+        # Of the connection and not of what was asked, of which Redis has read nothing.
+        return redis.ConnectionError(words)
     kind = _ERRORS.get(words.partition(" ")[0], redis.ResponseError)
     return kind(words)
