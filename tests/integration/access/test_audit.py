@@ -1,7 +1,10 @@
 """The audit trail: who did what, who was refused, and nothing more."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
+
+import redis
 
 from podium.api.v1 import audit_service_pb2, job_service_pb2, node_service_pb2, server_service_pb2
 from podium.jobs.audit import AuditEvent
@@ -144,6 +147,35 @@ def test_a_server_that_stops_writes_what_has_not_been_written_yet(redis_client):
     asyncio.run(scenario())
 
     assert ["c", "b", "a"] == [event.target for event in trail.page(lambda _: True)[0]]
+
+
+class NotingTrail(RedisAudit):
+    """The ledger's, which notes how many events each batch has."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        super().__init__(client, kept=100)
+        self.batches: list[int] = []
+
+    def append(self, batch: int, events: Sequence[AuditEvent]) -> None:
+        self.batches.append(len(events))
+        super().append(batch, events)
+
+
+def test_events_that_come_close_together_are_written_in_one_batch(redis_client):
+    async def batches() -> list[int]:
+        trail = NotingTrail(redis_client)
+        writer = AuditWriter(trail)
+        for target in "abc":
+            writer.record(AuditEvent(target=target))
+            # Long enough to begin writing what there is.
+            for _ in range(3):
+                await asyncio.sleep(0)
+        await writer.stop(10)
+        return trail.batches
+
+    # A machine that stands still for a tenth of a second in between may tear one apart.
+    assert [3] in (asyncio.run(batches()) for _ in range(3))
+    assert ["c", "b", "a"] == [event.target for event in RedisAudit(redis_client, kept=100).page(lambda _: True)[0]][:3]
 
 
 def test_while_the_ledger_is_away_events_wait_and_are_written_once_when_it_is_back(play, redis_server):

@@ -1,0 +1,58 @@
+"""What a server does to its own process so that calls come first, as seen in the process itself while it serves."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import RedisServer
+
+#: `python -m podium.server`, which says how its process stands as soon as it serves, and then is asked to end.
+_TELLING = """
+import asyncio, gc, json, logging, os, signal, sys
+
+class Telling(logging.Handler):
+    def emit(self, record):
+        if record.getMessage().startswith("serving on "):
+            loop = type(asyncio.get_running_loop())
+            facts = {"loop": loop.__module__, "switch": sys.getswitchinterval(), "frozen": gc.get_freeze_count()}
+            print(json.dumps(facts), flush=True)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+logging.getLogger("podium.server.app").addHandler(Telling())
+from podium.server.__main__ import main
+main(["--listen", "127.0.0.1:0"])
+"""
+
+
+@pytest.fixture(scope="module")
+def told(_redis_process: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """How the process of a server stands."""
+    root: Path = tmp_path_factory.mktemp("process")
+    environment = {
+        "PODIUM_REDIS_URL": f"{_redis_process.url}?db=5",
+        "PODIUM_ARTIFACTS": str(root),
+        "PODIUM_DATA_ROOTS": str(root),
+    }
+    command = [sys.executable, "-c", _TELLING]
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=60)
+    assert 0 == done.returncode, done.stderr
+    facts: dict[str, Any] = json.loads(done.stdout)
+    return facts
+
+
+def test_its_event_loop_is_uvloops(told):
+    assert "uvloop" == told["loop"]
+
+
+def test_a_thread_that_computes_gives_the_interpreter_back_within_half_a_millisecond(told):
+    assert told["switch"] <= 0.0005
+
+
+def test_the_garbage_collector_no_longer_looks_at_what_is_there_for_good(told):
+    # All that it has imported, not what was made since.
+    assert told["frozen"] > 10_000
