@@ -1,6 +1,7 @@
 """Looks at the disk that submissions share."""
 
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -123,6 +124,17 @@ def test_a_look_that_fails_fails_for_all_who_waited_and_for_nobody_after(looks):
         looks.take("a", broken)
     assert looks.recent("a", broken) is None
     assert ("cat", "dog") == looks.take("a", Disk()).classes
+
+
+def test_a_look_that_nobody_is_told_of_any_more_is_let_go_as_its_classes_may_be_many(looks, now):
+    former = weakref.ref(looks.take("a", Disk()))
+    wrong = weakref.ref(looks.take("b", Disk("spec.image_folder.train")))
+    now[0] = 0.9
+    kept = looks.take("c", Disk())
+    now[0] = 1.0
+    looks.take("d", Disk())
+    assert (None, None) == (former(), wrong())
+    assert looks.recent("c", Disk()) is kept
 
 
 def test_what_is_remembered_is_bounded(looks):

@@ -68,6 +68,7 @@ class Looks:
             if entry is not None and self._clock() < entry.until:
                 mine = False
             else:
+                self._forget()
                 entry, mine = _Entry(), True
                 self._entries[key] = entry
                 if len(self._entries) > _KEPT:
@@ -75,6 +76,12 @@ class Looks:
         if mine:
             self._fill(entry, look)
         return entry.look.result()
+
+    def _forget(self) -> None:
+        # What nobody is told any more may have the names of a hundred thousand classes.
+        now = self._clock()
+        for key in [key for key, entry in self._entries.items() if now >= entry.until]:
+            del self._entries[key]
 
     def _fill(self, entry: _Entry, look: Callable[[], Look]) -> None:
         try:
