@@ -1,8 +1,10 @@
 """What a queued job is told: its place in line, what it waits for, and when it is likely to start."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from podium.jobs import wire
 from podium.jobs.job import Job, Node, NodeState, Progress, QueueInfo, Slot
@@ -229,13 +231,14 @@ class Slow(Snapshots):
         self.now = 0.0
         self.looks: list[str] = []
         self.may_end = threading.Event()
+        self.seen: Snapshot | None = None
 
     def recent(self) -> Snapshot:
         if self.looks:
             assert self.may_end.wait(10)
         self.looks.append(threading.current_thread().name)
         self.now += 1.0
-        return self.look()
+        return self.seen or self.look()
 
 
 def test_of_a_long_line_callers_are_told_what_was_seen_last_while_somebody_looks_again():
@@ -254,6 +257,43 @@ def test_of_a_long_line_callers_are_told_what_was_seen_last_while_somebody_looks
     again.join()
     assert [threading.current_thread().name, "podium-outlook"] == snapshots.looks
     assert first != outlook.explained([job])
+
+
+class LongLine(tuple[Any, ...]):
+    """A line that is being planned for until that may end."""
+
+    began: threading.Event
+    may_end: threading.Event
+
+    def __getitem__(self, place: Any) -> Any:
+        self.began.set()
+        assert self.may_end.wait(10)
+        return super().__getitem__(place)
+
+
+def test_while_a_long_line_is_planned_for_callers_are_told_of_pools_that_have_no_machine():
+    pool = Pool()
+    pool.machine("a", 1)
+    job, elsewhere = (pool.store.get(pool.submit(pool=name)) for name in ("default", "nowhere"))
+    snapshots, began = Slow(pool.store), threading.Event()
+    outlook = Outlook(snapshots, ticks=lambda: snapshots.now)
+    outlook.explained([job])
+    seen, snapshots.now = snapshots.look(), 7.0
+    line = LongLine(seen.pools["default"].waiting)
+    line.began, line.may_end = began, threading.Event()
+    snapshots.seen = replace(seen, pools={"default": replace(seen.pools["default"], waiting=line)})
+    snapshots.may_end.set()
+
+    with ThreadPoolExecutor(1) as threads:
+        outlook.explained([job])
+        assert began.wait(10)
+        told = threads.submit(outlook.explained, [elsewhere])
+        try:
+            (found,) = told.result(timeout=2)
+        finally:
+            line.may_end.set()
+    assert found.queue is not None
+    assert "no worker in pool nowhere" in found.queue.wait_reason
 
 
 def test_what_was_seen_long_ago_is_not_told():

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from podium.jobs.errors import UnavailableError
 from podium.jobs.job import Job, NodeState, QueueInfo
 from podium.jobs.spec import Resources
 from podium.server.dispatcher._forecast import Forecast, forecast
-from podium.server.dispatcher._plan import Held, Plan, plan
+from podium.server.dispatcher._plan import Held, plan
 from podium.server.dispatcher._pool import Demand, Pool, demand_of
 from podium.server.dispatcher._snapshots import Snapshots, lasts
 
@@ -93,8 +93,6 @@ class Outlook:
             began = self._ticks()
             if began > self._view.until:
                 scenes = {name: _Scene(pool) for name, pool in self._snapshots.recent().pools.items()}
-                for scene in scenes.values():
-                    scene.prepare()
                 span = lasts(self._ticks() - began, _LONGEST)
                 until = began + max(span, _LEAST)
                 self._view = _View(scenes=scenes, until=until, late=until + span)
@@ -152,22 +150,12 @@ class _Scene:
         self._pool = pool
         self._lacks: dict[Demand, str | None] = {}
         self._rooms: dict[Demand, bool] = {}
-
-    def prepare(self) -> None:
-        """Works everything out that takes long."""
-        _ = self._plan, self._forecast, self._busy
-
-    @cached_property
-    def _plan(self) -> Plan:
-        return plan(self._pool)
+        # What takes long is no cached_property: before Python 3.12 all scenes wait for one another's.
+        self._plan, self._forecast, self._busy = plan(pool), forecast(pool), _busy(pool)
 
     @cached_property
     def _placed(self) -> frozenset[str]:
         return frozenset(placement.job_id for placement in self._plan.placements)
-
-    @cached_property
-    def _forecast(self) -> Mapping[str, Forecast]:
-        return forecast(self._pool)
 
     def about(self, job: _Waiter, place: Callable[[], int]) -> QueueInfo:
         foreseen = self._forecast.get(job.id)
@@ -232,10 +220,11 @@ class _Scene:
             f"waiting for {_slots(demand, 'free ')} in pool {self._pool.name}: {self._busy} busy; {names} kept for it"
         )
 
-    @cached_property
-    def _busy(self) -> str:
-        slots = [slot for node in self._pool.ready for slot in node.slots if slot.job_id or not slot.trouble]
-        return f"{sum(bool(slot.job_id) for slot in slots)} of {len(slots)}"
+
+def _busy(pool: Pool) -> str:
+    """How many slots of the pool are busy."""
+    slots = [slot for node in pool.ready for slot in node.slots if slot.job_id or not slot.trouble]
+    return f"{sum(bool(slot.job_id) for slot in slots)} of {len(slots)}"
 
 
 def _nobody(pool: Pool) -> str:
