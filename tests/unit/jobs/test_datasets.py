@@ -154,6 +154,15 @@ def test_images_at_different_depths_are_refused(tmp_path):
         scan_classes(_tar(tmp_path / "x.tar", "a/1.png", "top/b/1.png"))
 
 
+def test_a_folder_that_holds_train_and_test_is_refused_as_it_would_train_on_both(tmp_path):
+    names = ("train/rose/1.png", "train/iris/1.png", "test/rose/1.png")
+
+    for path in (_folder(tmp_path / "flowers", *names), _tar(tmp_path / "flowers.tar", *names)):
+        with pytest.raises(DatasetError, match=r"class 'rose' twice, as test/rose and as train/rose; name the folder"):
+            index(path)
+    assert {"iris": 1, "rose": 1} == scan_classes(_folder(tmp_path / "kinds", "bulbs/iris/1.png", "shrubs/rose/1.png"))
+
+
 def test_class_names_that_cannot_be_shown_are_refused(tmp_path):
     with pytest.raises(DatasetError, match=r"rename class folder 'a\\x1b\[31m'"):
         scan_classes(_tar(tmp_path / "x.tar", "a\x1b[31m/1.png"))

@@ -92,6 +92,14 @@ def test_a_pool_without_machines_says_how_to_start_one_and_one_of_drained_machin
     assert "no worker in pool default takes jobs: a is draining; start another" in pool.reason(waits)
 
 
+def test_a_pool_that_nobody_has_is_told_with_the_option_that_makes_a_worker_one_of_it():
+    pool = Pool()
+    pool.machine("a", 1)
+
+    told = pool.reason(pool.submit(pool="nigth"))
+    assert told.endswith("start one with `python -m podium.worker --pool nigth`, or submit with another resources.pool")
+
+
 def test_a_model_or_memory_that_nobody_has_is_named_with_what_there_is():
     pool = Pool()
     pool.machine("a", 1, model="NVIDIA A100", memory_bytes=40 << 30)

@@ -28,10 +28,11 @@ Parts = tuple[str, ...]
 def index(path: str) -> SplitIndex:
     """The images of a split, in an order that depends on names only. The class of an image is its folder's name.
 
-    Class folders lie at the top, or all of them within one more folder. Hidden files are left out.
+    Class folders lie at the top, or all of them one folder deeper. Hidden files are left out.
 
     Raises:
-        DatasetError: it is missing (reason DATASET_NOT_FOUND), unreadable, compressed, or has no class folders.
+        DatasetError: it is missing (reason DATASET_NOT_FOUND), unreadable, compressed, has no class folders, or has two
+            of one name.
     """
     if not Path(path).exists():
         raise DatasetError(f"{path} does not exist; {_REMEDY}", reason="DATASET_NOT_FOUND")
@@ -47,6 +48,7 @@ def index(path: str) -> SplitIndex:
     if not entries:
         raise DatasetError(f"{path} holds no images in class folders; {_REMEDY}")
     _check_depths(path, entries)
+    _check_folders(path, entries)
     return SplitIndex(path=path, entries=entries, empty=_empty(entries, folders))
 
 
@@ -124,6 +126,18 @@ def _check_depths(path: str, entries: tuple[Entry, ...]) -> None:
         if entry.name.count("/") != depth or depth > 2:
             raise DatasetError(
                 f"{path} mixes {first} and {entry.name}; put every image into CLASS/, or every one into FOLDER/CLASS/"
+            )
+
+
+def _check_folders(path: str, entries: tuple[Entry, ...]) -> None:
+    # Whoever names the folder that train and test lie in would train on the test split, and never learn of it.
+    known: dict[str, str] = {}
+    for entry in entries:
+        folder = entry.name.rpartition("/")[0]
+        if known.setdefault(entry.class_name, folder) != folder:
+            raise DatasetError(
+                f"{path} has the class {entry.class_name!r} twice, as {known[entry.class_name]} and as {folder}; "
+                "name the folder of one split, or give every class a name of its own"
             )
 
 

@@ -231,7 +231,10 @@ def _nobody(pool: Pool) -> str:
     """Why no machine of the pool takes jobs."""
     alive = [node for node in pool.nodes if node.state is not NodeState.LOST]
     if not alive:
-        return f"no worker in pool {pool.name}: start one with `podium up --local` or `python -m podium.worker`"
+        how = "`podium up --local` or `python -m podium.worker`"
+        if pool.name != Resources().pool:
+            how = f"`python -m podium.worker --pool {pool.name}`, or submit with another resources.pool"
+        return f"no worker in pool {pool.name}: start one with {how}"
     states = [f"{node.id} is {node.state.name.lower()}{f' ({node.reason})' if node.reason else ''}" for node in alive]
     return (
         f"no worker in pool {pool.name} takes jobs: {_named(states)}; "
