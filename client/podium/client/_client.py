@@ -115,6 +115,9 @@ class Client:
     ) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        return f"Client({self.target!r}, project={self.project!r})"
+
     def submit(self, spec: JobSpec, *, request_id: str | None = None) -> JobHandle:
         """Queues a job. Once this returns, the job survives the crash of any one process. Near instant.
 
@@ -202,7 +205,9 @@ class Client:
         """See `JobHandle.delete`."""
         self.job(job_id).delete()
 
-    def watch(self, jobs: Iterable[str | JobHandle], *, after: Mapping[str, int] | None = None) -> Iterator[JobEvent]:
+    def watch(
+        self, jobs: str | JobHandle | Iterable[str | JobHandle], *, after: Mapping[str, int] | None = None
+    ) -> Iterator[JobEvent]:
         """Many jobs on one stream: of each what `JobHandle.watch` yields, the events of each in order, each once.
 
         Events of different jobs come as they happen; `event.job_id` says whose one is. A connection that breaks is
@@ -215,7 +220,7 @@ class Client:
         True
 
         Args:
-            jobs: handles or ids, at most 1,000.
+            jobs: handles or ids, at most 1,000; one alone needs no list.
             after: of a job's id the last sequence that you have; whoever is not in it is told the whole history.
 
         Raises:
@@ -224,7 +229,8 @@ class Client:
             OutOfRangeError: events are no longer kept; `metadata` has the job_id and the oldest_sequence.
             UnavailableError: no server answered for the client's patience; the jobs go on without you.
         """
-        ids = [job if isinstance(job, str) else job.id for job in jobs]
+        given = [jobs] if isinstance(jobs, (str, JobHandle)) else jobs
+        ids = [job if isinstance(job, str) else job.id for job in given]
         places = {job_id: (after or {}).get(job_id, 0) for job_id in ids}
         return watch(self._wire.watch_jobs, places, Patience(self._patience)) if places else iter(())
 

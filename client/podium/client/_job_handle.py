@@ -132,7 +132,7 @@ class JobHandle:
         return Log(open_stream, offset, Patience(self._patience))
 
     def metrics(
-        self, names: Sequence[str] = (), *, first_step: int = 0, last_step: int | None = None, max_points: int = 0
+        self, names: str | Sequence[str] = (), *, first_step: int = 0, last_step: int | None = None, max_points: int = 0
     ) -> dict[str, MetricSeries]:
         """The metrics by name, steps ascending, each step once. Near instant.
 
@@ -140,13 +140,14 @@ class JobHandle:
         ['val/top1', 'val/top5']
 
         Args:
-            names: such as "val/top5"; empty for all.
+            names: such as "val/top5", or several; empty for all. One that the job does not have is left out.
             first_step: from this step on.
             last_step: up to this step, inclusive; None for all.
             max_points: points a series at most, the first and last always among them; 0 for the server's limit.
         """
+        wanted = [names] if isinstance(names, str) else names
         return self._wire.query_metrics(
-            self.id, names=names, first_step=first_step, last_step=last_step, max_points=max_points
+            self.id, names=wanted, first_step=first_step, last_step=last_step, max_points=max_points
         )
 
     def update(self, *, priority: Priority | None = None, labels: Mapping[str, str] | None = None) -> Job:

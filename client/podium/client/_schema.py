@@ -28,7 +28,7 @@ Violations = list[FieldViolation]
 def check(message: Descriptor, value: Any, path: str, violations: Violations) -> dict[str, Any]:
     """The document as protobuf's JSON reader takes it; what is wrong with it is added to `violations`, and left out."""
     if not isinstance(value, dict):
-        _say(violations, path, f"{_shown(value)} should be fields, such as {_example(message)}")
+        _say(violations, path, f"{in_short(value)} should be fields, such as {_example(message)}")
         return {}
     clean: dict[str, Any] = {}
     unreadable = set()
@@ -62,7 +62,7 @@ def _field(field: FieldDescriptor, value: Any, path: str, violations: Violations
         return _map(entry, value, path, violations)
     if field.is_repeated:
         if not isinstance(value, list):
-            _say(violations, path, f"{_shown(value)} should be a list, such as [{_shown(value)}]")
+            _say(violations, path, f"{in_short(value)} should be a list, such as [{in_short(value)}]")
             return []
         return [_single(field, item, f"{path}[{index}]", violations) for index, item in enumerate(value)]
     return _single(field, value, path, violations)
@@ -72,7 +72,7 @@ def _map(entry: Descriptor, value: Any, path: str, violations: Violations) -> di
     key_field, value_field = (entry.fields_by_name[name] for name in ("key", "value"))
     if not isinstance(value, dict):
         example = "{1: 0.5, 5: 0.5}" if key_field.cpp_type in _INTEGERS else "{name: value}"
-        _say(violations, path, f"{_shown(value)} should be pairs, such as {example}")
+        _say(violations, path, f"{in_short(value)} should be pairs, such as {example}")
         return {}
     clean = {}
     for key, child in value.items():
@@ -95,7 +95,7 @@ def _single(field: FieldDescriptor, value: Any, path: str, violations: Violation
     wanted, name = (bool, "true or false") if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL else (str, "text")
     if not isinstance(value, wanted):
         quoted = f', such as "{value}"' if wanted is str else ""
-        _say(violations, path, f"{_shown(value)} should be {name}{quoted}")
+        _say(violations, path, f"{in_short(value)} should be {name}{quoted}")
     return value
 
 
@@ -105,7 +105,7 @@ def _enum(enum: EnumDescriptor, value: Any, path: str, violations: Violations) -
         return value
     if value not in names:
         near = _nearest(str(value).lower(), names)
-        _say(violations, path, f"{_shown(value)} is none of {', '.join(names)}{near}")
+        _say(violations, path, f"{in_short(value)} is none of {', '.join(names)}{near}")
         return value
     return names[value]
 
@@ -137,21 +137,21 @@ def _integer(value: Any, low: int, high: int, path: str, violations: Violations)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        _say(violations, path, f"{_shown(value)} should be a whole number")
+        _say(violations, path, f"{in_short(value)} should be a whole number")
     elif not low <= value <= high:
-        _say(violations, path, f"{_shown(value)} should be from {low} to {high}")
+        _say(violations, path, f"{in_short(value)} should be from {low} to {high}")
     return value
 
 
 def _float(value: Any, path: str, violations: Violations) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        _say(violations, path, f"{_shown(value)} should be a number")
+        _say(violations, path, f"{in_short(value)} should be a number")
         return value
     try:
         # YAML reads 1e-3, without a point, as text.
         number = float(value)
     except ValueError:
-        _say(violations, path, f"{_shown(value)} should be a number")
+        _say(violations, path, f"{in_short(value)} should be a number")
         return value
     except OverflowError:
         number = -math.inf if value < 0 else math.inf  # type: ignore[operator]  # text overflows to infinity by itself
@@ -212,7 +212,7 @@ def _all_of(names: list[str]) -> str:
     return "both" if len(names) == 2 else "all of them"
 
 
-def _shown(value: Any) -> str:
+def in_short(value: Any) -> str:
     try:
         text = repr(value)
     except ValueError:

@@ -8,8 +8,9 @@ import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import Enum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import grpc
 from google.protobuf import json_format
@@ -31,6 +32,7 @@ from podium.api.v1 import (
 )
 from podium.client._catalogue import BackboneInfo, DatasetInfo, Datasets, ParameterInfo, ServerInfo, SorterInfo
 from podium.client._errors import translated
+from podium.client._schema import in_short
 from podium.client._trace import carried
 from podium.jobs.errors import FailedPreconditionError, FieldViolation, InvalidSpecError, ResourceExhaustedError
 from podium.jobs.events import JobEvent, Level, LogLine, MetricSeries
@@ -283,12 +285,19 @@ def encode_spec(spec: JobSpec) -> Any:
     """The message of a spec.
 
     Raises:
+        TypeError: it is none; says how to make one.
         InvalidSpecError: a field holds what its type cannot, such as a batch size of 10 ** 12.
     """
+    if not isinstance(spec, JobSpec):
+        raise TypeError(f"{in_short(spec)} is no JobSpec; write JobSpec(...), or load_spec(FILE) for one in YAML")
     try:
         return to_proto(spec)
-    except (TypeError, ValueError, AttributeError):
+    except _MISFITS:
         raise InvalidSpecError(tuple(_blame(spec, "spec"))) from None
+
+
+#: What converting a value of another type raises.
+_MISFITS = (KeyError, TypeError, ValueError, AttributeError)
 
 
 def _blame(value: Any, path: str) -> Iterator[FieldViolation]:
@@ -300,9 +309,21 @@ def _blame(value: Any, path: str) -> Iterator[FieldViolation]:
             object.__setattr__(alone, other.name, child if other is field else None)
         try:
             to_proto(alone)
-        except (TypeError, ValueError, AttributeError) as error:
-            nested = list(_blame(child, f"{path}.{field.name}")) if dataclasses.is_dataclass(child) else []
-            yield from nested or [FieldViolation(field=f"{path}.{field.name}", description=str(error))]
+        except _MISFITS as error:
+            is_part = type(child).__name__ in DATACLASSES
+            nested = list(_blame(child, f"{path}.{field.name}")) if is_part else []
+            # Where a whole number belongs one is too large or too small, and protobuf says so.
+            out_of_range = isinstance(error, ValueError) and isinstance(child, int)
+            told = str(error) if out_of_range else f"{in_short(child)} should be {_wanted(field.type)}"
+            yield from nested or [FieldViolation(field=f"{path}.{field.name}", description=told)]
+
+
+def _wanted(kind: Any) -> str:
+    """What a field of this type takes, as a user would write it."""
+    kinds = [one for one in get_args(kind) or (kind,) if isinstance(one, type)]
+    written = [f"{one.__name__}.{member.name}" for one in kinds if issubclass(one, Enum) for member in one]
+    written += [f"{one.__name__}(...)" for one in kinds if dataclasses.is_dataclass(one)]
+    return " or ".join(written) or (kind.__name__ if isinstance(kind, type) else str(kind).rpartition("abc.")[2])
 
 
 def to_json(value: Any) -> Any:

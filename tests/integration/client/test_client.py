@@ -141,6 +141,7 @@ def test_metrics_come_by_name(client, spec, worker):
     assert ["val/top1"] == list(series)
     assert (2, 3, 4) == series["val/top1"].steps
     assert (0.02, 0.03, 0.04) == series["val/top1"].values
+    assert handle.metrics(["val/top1"]) == handle.metrics("val/top1")
 
 
 def test_waiting_ends_with_its_time_and_the_job_goes_on(client, spec):
@@ -150,6 +151,18 @@ def test_waiting_ends_with_its_time_and_the_job_goes_on(client, spec):
         handle.wait(timeout=0.3)
 
     assert State.QUEUED == handle.job().state
+
+
+def test_one_job_is_watched_without_a_list_by_its_handle_or_its_id(client, spec):
+    handle = client.submit(spec)
+    handle.cancel()
+
+    for job in (handle, handle.id):
+        assert {handle.id} == {event.job_id for event in client.watch(job)}
+
+
+def test_a_client_in_a_notebook_says_whose_it_is(client):
+    assert f"Client('{client.target}', project='default')" == repr(client)
 
 
 def test_what_has_ended_cannot_be_cancelled(client, spec, worker):

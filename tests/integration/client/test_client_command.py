@@ -1,10 +1,13 @@
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from podium.client import ImageFolder, State, dump_spec, load_spec
+from podium.client.cli import cli
+from podium.client.cli._exit import run
 
 
 @pytest.fixture
@@ -168,6 +171,31 @@ def test_metrics_as_csv_and_nodes_and_backbones(client, spec, worker, say):
     assert "val/top5" in say(0, "metrics", handle.id)
     assert handle.id in say(0, "nodes")
     assert "tf_efficientnet_lite0" in say(0, "backbones", "lite0")
+
+
+def test_a_metric_that_a_job_does_not_have_is_told_with_those_that_it_has(client, spec, worker, say, capsys):
+    handle = client.submit(spec)
+    say(0, "ls")
+    assert 0 == run(cli, ["metrics", handle.id, "--name", "val/top7"])
+    assert "No metrics yet.\n" == capsys.readouterr().err
+    worker.step(worker.begin(handle.id), 1)
+
+    assert 0 == run(cli, ["metrics", handle.id, "--name", "val/top1", "--name", "val/top7", "--csv"])
+
+    told = capsys.readouterr()
+    assert "name,step,value\nval/top1,1,0.01\n" == told.out
+    assert told.err.startswith(f"{handle.id} has no metric val/top7; it has: ")
+    assert "val/top1" in told.err
+
+
+def test_a_list_that_was_cut_short_says_so(client, spec, say, capsys):
+    for epochs in (1, 2):
+        client.submit(replace(spec, epochs=epochs))
+
+    for limit, told in ((1, "There are more than these 1; --limit says how many to list.\n"), (2, "")):
+        say(0, "info")
+        assert 0 == run(cli, ["ls", "--json", "--limit", str(limit)])
+        assert told == capsys.readouterr().err
 
 
 def test_a_line_of_datasets_can_stand_in_a_job(images, client, tmp_path, say):

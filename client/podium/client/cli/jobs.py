@@ -113,7 +113,9 @@ def ls(
 
     with connect(server, project=project) as client:
         chosen = [State[state.upper()] for state in states]
-        jobs = list(islice(client.list(chosen, filter=only, oldest_first=oldest_first), limit))
+        found = client.list(chosen, filter=only, oldest_first=oldest_first)
+        jobs = list(islice(found, limit))
+        more = len(jobs) == limit and next(found, None) is not None
     if as_json:
         print_json([to_json(job) for job in jobs])
     elif jobs:
@@ -123,6 +125,8 @@ def ls(
         click.echo("No such jobs.", err=True)
     else:
         click.echo("No jobs. Queue one with: podium submit job.yaml", err=True)
+    if more:
+        click.echo(f"There are more than these {limit}; --limit says how many to list.", err=True)
 
 
 @click.command()

@@ -27,15 +27,20 @@ def metrics(job: str, names: tuple[str, ...], max_points: int, as_csv: bool, as_
     from podium.client._wire import to_json
 
     with connect(server) as client:
-        series = client.job(job).metrics(names, max_points=max_points)
+        handle = client.job(job)
+        series = handle.metrics(names, max_points=max_points)
+        missing = [name for name in names if name not in series]
+        known = list(handle.metrics(max_points=1)) if missing else []
     if as_json:
         print_json({name: to_json(one) for name, one in series.items()})
     elif as_csv:
         _print_csv(series)
     elif series:
         _print_summary(series)
-    else:
+    elif not known:
         click.echo("No metrics yet.", err=True)
+    for name in missing if known else ():
+        click.echo(f"{job} has no metric {name}; it has: {', '.join(known)}", err=True)
 
 
 @click.command()
@@ -61,7 +66,9 @@ def _download(handle: JobHandle, output: Path, checkpoint: str | None) -> Path:
     from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    # Where nobody sees it move, a bar would leave an empty line.
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=None)
         return handle.download(
             output, checkpoint, on_bytes=lambda there, total: bar.update(task, completed=there, total=total)
