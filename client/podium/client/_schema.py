@@ -35,7 +35,7 @@ def check(message: Descriptor, value: Any, path: str, violations: Violations) ->
     for key, child in value.items():
         field = message.fields_by_name.get(str(key)) or message.fields_by_camelcase_name.get(str(key))
         if field is None:
-            _say(violations, f"{path}.{key}", _unknown(str(key), message))
+            _say(violations, f"{path}.{key}", _unknown(str(key), child, message))
         elif field.name in clean:
             _say(violations, f"{path}.{key}", f"is written twice, as {field.name} and as {field.camelcase_name}")
         else:
@@ -163,11 +163,13 @@ def _float(value: Any, path: str, violations: Violations) -> Any:
 
 def _check_presence(message: Descriptor, clean: dict[str, Any], path: str, violations: Violations) -> None:
     required = _required(message)
+    # Who wrote `sorter: subset` was told what to write.
+    told = {violation.field.removeprefix(f"{path}.") for violation in violations}
     for oneof in _oneofs(message):
         named = [field.name for field in oneof.fields if field.name in clean]
         if len(named) > 1:
             _say(violations, f"{path}.{oneof.name}", f"name one of {_listed(named, 'and')}, not {_all_of(named)}")
-        elif not named and oneof.name in required:
+        elif not named and oneof.name in required and oneof.name not in told:
             options = [field.name for field in oneof.fields]
             what = "is missing; write" if len(options) == 1 else "is missing; name one of"
             _say(violations, f"{path}.{oneof.name}", f"{what} {_listed(options, 'and')}")
@@ -188,14 +190,22 @@ def _required(message: Descriptor) -> set[str]:
     } | {oneof.name for oneof in _oneofs(message) if oneof.name not in described}
 
 
-def _unknown(key: str, message: Descriptor) -> str:
+def _unknown(key: str, value: Any, message: Descriptor) -> str:
+    for oneof in _oneofs(message):
+        if oneof.name == key:
+            names = {field.name: f"`{field.name}: {'{}' if field.message_type else '...'}`" for field in oneof.fields}
+            if isinstance(value, str) and value in names:
+                return f"there is no such field; write {names[value]} in its place"
+            return f"there is no such field; write one of {_listed(list(names.values()), 'and')} in its place"
     near = _nearest(key, message.fields_by_name)
     known = "" if near else f"; {message.name} has {', '.join(message.fields_by_name) or 'no fields'}"
     return f"there is no such field{near}{known}"
 
 
 def _nearest(word: str, words: Iterable[str]) -> str:
-    near = get_close_matches(word, list(words), n=1)
+    # What was written out, as "validation", is nearer to "val" than to anything of its own length.
+    begun = [one for one in words if len(one) >= 3 and word.startswith(one)]
+    near = begun or get_close_matches(word, list(words), n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 

@@ -16,7 +16,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import yaml
 from google.protobuf import json_format
@@ -47,7 +47,7 @@ def load_spec(source: str | Path) -> JobSpec:
 
     Args:
         source: the path of a YAML file, or the text of one (a str with a line break in it). Relative paths of images
-            and weights count from the file's folder; in text they stay as they are.
+            and weights count from the file's folder, and ~ is your home; in text they stay as they are.
 
     Raises:
         InvalidSpecError: the text is no spec; `violations` lists everything that is wrong with it.
@@ -69,7 +69,8 @@ def read_spec(source: str | Path) -> tuple[JobSpec | None, Sequence[FieldViolati
     if isinstance(source, str) and "\n" in source:
         return _parse(source)
     path = Path(source)
-    spec, violations = _parse(_read(path))
+    with path.open("rb") as file:
+        spec, violations = _parse(read_text(file, str(path)))
     return spec and _anchored(spec, path.absolute().parent), violations
 
 
@@ -83,15 +84,20 @@ def dump_spec(spec: JobSpec) -> str:
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
 
 
-def _read(path: Path) -> str:
-    with path.open("rb") as file:
-        data = file.read(_MAX_BYTES + 1)
+def read_text(file: BinaryIO, name: str) -> str:
+    """What a file holds that should be a job's YAML.
+
+    Raises:
+        InvalidSpecError: it is too long for one, or no UTF-8 text.
+        OSError: it cannot be read.
+    """
+    data = file.read(_MAX_BYTES + 1)
     if len(data) > _MAX_BYTES:
-        raise _wrong(f"{path} is larger than 1 MiB; is it a job's YAML?")
+        raise _wrong(f"{name} is larger than 1 MiB; is it a job's YAML?")
     try:
-        return data.decode("utf-8")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise _wrong(f"{path} is not UTF-8 text; is it a job's YAML?") from None
+        raise _wrong(f"{name} is not UTF-8 text; is it a job's YAML?") from None
 
 
 def _parse(text: str) -> tuple[JobSpec | None, Sequence[FieldViolation]]:
@@ -116,7 +122,11 @@ def _document(text: str) -> Any:
         raise _wrong(f"not YAML ({error})") from None
     if len(documents) > 1:
         raise _wrong("holds several documents (---); put each job into a file of its own")
-    return documents[0] if documents else None
+    if not documents or documents[0] is None:
+        raise _wrong(
+            "has nothing in it; a job begins with backbone: NAME, and examples/full-finetune.yaml is a whole one"
+        )
+    return documents[0]
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -168,8 +178,8 @@ def _absolute(location: str | tuple[str, ...] | None, folder: Path) -> str | tup
 def _absolute_path(path: str, folder: Path) -> str:
     if "://" in path or Path(path).is_absolute():
         return path
-    # Not resolved: a link is the server's to follow.
-    return os.path.normpath(folder / path)
+    # Not resolved: a link is the server's to follow. ~ of a user whom nobody knows stays as it is.
+    return os.path.normpath(folder / os.path.expanduser(path))  # noqa: PTH111  # Path.expanduser raises there
 
 
 def _wrong(description: str) -> InvalidSpecError:

@@ -1,3 +1,4 @@
+import io
 import json
 import signal
 from dataclasses import replace
@@ -70,6 +71,12 @@ def test_a_value_that_cannot_be_read_is_told_together_with_what_the_server_finds
     assert 2 == process.returncode
     told = {line.partition(": ")[0] for line in err.splitlines()}
     assert {"spec.batch_size", "spec.k", "spec.priority", "spec.subset.temperature"} == told
+
+
+def test_what_cannot_be_read_as_a_job_is_wrong_usage_wherever_it_comes_from(say, tmp_path, monkeypatch):
+    assert f"{tmp_path}: Is a directory\n" == say(2, "submit", str(tmp_path))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"display_name: Gr\xfcn"), errors="surrogateescape"))
+    assert "standard input is not UTF-8 text" in say(2, "submit", "-")
 
 
 def test_an_unknown_job_is_exit_code_5(podium):

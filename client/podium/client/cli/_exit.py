@@ -49,7 +49,7 @@ def run(command: click.Command, arguments: list[str] | None = None) -> int:
         return FAILED
     except OSError as error:
         say(f"{error.filename or 'system'}: {error.strerror or error}")
-        return USAGE if isinstance(error, FileNotFoundError) else FAILED
+        return USAGE if isinstance(error, (FileNotFoundError, IsADirectoryError)) else FAILED
 
 
 def outcome(state: State) -> int:

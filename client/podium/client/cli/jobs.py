@@ -45,11 +45,11 @@ def submit(file: str, follow: bool, validate_only: bool, project: str, as_json: 
     Relative paths in it count from its own folder. Whatever is wrong with it is said at once, field by field.
     """
     from podium.client._wire import to_json
-    from podium.client._yaml import dump_spec, read_spec
+    from podium.client._yaml import dump_spec, read_spec, read_text
     from podium.client.cli._follow import follow as follow_job
     from podium.jobs.errors import InvalidSpecError
 
-    spec, wrong = read_spec(sys.stdin.read() + "\n" if file == "-" else file)
+    spec, wrong = read_spec(read_text(sys.stdin.buffer, "standard input") + "\n" if file == "-" else file)
     if wrong or spec is None:
         raise InvalidSpecError([*wrong, *_found_in_the_rest(spec, wrong, project, server)])
     with connect(server, project=project) as client:
