@@ -3,6 +3,7 @@
 The server maps the tree to statuses with google.rpc details; what arrives without details was said by gRPC itself.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,6 +90,9 @@ TABLE: Mapping[grpc.StatusCode, Callable[[Status], PodiumError]] = {
     grpc.StatusCode.UNAUTHENTICATED: _plain(UnauthenticatedError),
 }
 
+#: As gRPC reads it.
+_ADDRESS = re.compile(r"(dns:(//[^/]*/)?|ipv[46]:)?[^/\s]+:[0-9]+|unix.*")
+
 #: What gRPC itself says when a connection breaks in the middle of a stream.
 _BROKEN = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.CANCELLED})
 
@@ -109,7 +113,10 @@ def from_rpc_error(error: Any, target: str) -> PodiumError:
         return UnavailableError(f"{target} is no server to talk to: {trouble}", reason="TLS_FAILED")
     if status.reason is None and status.code is grpc.StatusCode.UNAVAILABLE:
         # gRPC's sentence is long; its end says why: "Connection refused".
-        sentence = f"no Podium server answers at {target} ({status.message.rpartition(': ')[2]})"
+        why = status.message.rpartition(": ")[2].rstrip("]")
+        # Without a port gRPC tries another one than ours, and does not say so.
+        hint = "" if _ADDRESS.fullmatch(target) else "; an address is HOST:PORT, such as 127.0.0.1:50051"
+        sentence = f"no Podium server answers at {target} ({why}){hint}"
         return UnavailableError(sentence, metadata={"target": target})
     if status.reason is None and status.code in _BROKEN:
         # Said by the transport, so the same call may succeed; from the server INTERNAL means that it would not.

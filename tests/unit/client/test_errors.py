@@ -115,3 +115,17 @@ def test_an_unreachable_server_is_named_with_the_reason_and_nothing_else():
     error = from_rpc_error(Call(grpc.StatusCode.UNAVAILABLE, long), "1.2.3.4:5")
 
     assert "no Podium server answers at 1.2.3.4:5 (Connection refused)" == str(error)
+
+
+def test_an_address_that_is_none_is_told_how_one_looks():
+    # As grpcio 1.85 says it, which for an address without a port tries 443.
+    unresolved = "errors resolving {0}: [field:hostname lookup error:address lookup failed for {0}: Misformatted name]"
+    refused = "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:443: Connection refused"
+
+    for target in ("http://127.0.0.1:1", "localhost", ":1", "a b:1"):
+        for said, why in ((unresolved.format(target), "Misformatted name"), (refused, "Connection refused")):
+            told = str(from_rpc_error(Call(grpc.StatusCode.UNAVAILABLE, said), target))
+            hint = "; an address is HOST:PORT, such as 127.0.0.1:50051"
+            assert f"no Podium server answers at {target} ({why}){hint}" == told
+    for target in ("127.0.0.1:1", "[::1]:1", "dns:///podium.example.com:1", "unix:/run/podium.sock"):
+        assert "HOST:PORT" not in str(from_rpc_error(Call(grpc.StatusCode.UNAVAILABLE, refused), target))

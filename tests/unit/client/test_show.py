@@ -9,7 +9,20 @@ from rich.console import Console, RenderableType
 from podium.client.cli._nodes import nodes_view
 from podium.client.cli._show import job_view, jobs_view
 from podium.client.cli._view import progress_view
-from podium.jobs.job import Attempt, Cause, Job, JobError, Member, Node, NodeState, Progress, QueueInfo, Slot
+from podium.jobs.job import (
+    Attempt,
+    Cause,
+    Checkpoint,
+    CheckpointFile,
+    Job,
+    JobError,
+    Member,
+    Node,
+    NodeState,
+    Progress,
+    QueueInfo,
+    Slot,
+)
 from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven
 from podium.jobs.states import State
 
@@ -55,6 +68,25 @@ def test_what_became_of_a_failed_job_is_said_once() -> None:
     assert "no space" in shown(
         state=State.FAILED, state_reason="4 attempts", error=JobError(cause=Cause.STORAGE, message="no space")
     )
+
+
+def test_a_traceback_is_shown_of_what_the_user_cannot_mend_only() -> None:
+    traceback = "Traceback (most recent call last): ..."
+    for cause, there in ((Cause.DATA, False), (Cause.USER_CONFIG, False), (Cause.INTERNAL, True)):
+        error = JobError(cause=cause, message="rose/1.jpg is no image", remedy="remove it", traceback=traceback)
+
+        assert there is (traceback in shown(state=State.FAILED, error=error))
+
+
+def test_a_narrow_terminal_cuts_no_id_of_a_checkpoint() -> None:
+    files = (CheckpointFile(name="model.safetensors", size=4_500_000, sha256=""),)
+    metrics = {"val/top1": 0.5, "val/top5": 0.75}
+    checkpoint = Checkpoint(
+        id="ckpt-mq3k7z5c2x4whv6a", job_id="job-a", attempt=1, step=1_000_000, metrics=metrics, best=True, files=files
+    )
+    job = Job(id="job-a", project="default", spec=SPEC, state=State.SUCCEEDED)
+
+    assert checkpoint.id in text_of(job_view(job, [checkpoint]), columns=50)
 
 
 def test_who_submitted_a_job_is_shown() -> None:

@@ -12,7 +12,7 @@ from rich.text import Text
 from podium.client._yaml import dump_spec
 from podium.client.cli._text import ago, clock, count, duration, percent, printable
 from podium.client.cli._view import STATE_STYLES, describe, headline, in_line, progress_view
-from podium.jobs.job import Attempt, Checkpoint, Job, slots_in_words
+from podium.jobs.job import Attempt, Cause, Checkpoint, Job, slots_in_words
 
 
 def jobs_view(jobs: Sequence[Job], *, wide: bool) -> Table:
@@ -46,7 +46,9 @@ def job_view(job: Job, checkpoints: Sequence[Checkpoint]) -> RenderableType:
         parts.append(progress_view(job.progress, job.state))
     if job.error is not None:
         message = "" if job.error.message == job.state_reason else job.error.message  # which the headline has
-        told = ((message, "red"), (job.error.remedy, ""), (job.error.traceback, "dim"))
+        # Who is to mend his spec or his images is told what to do, and has no use for our code.
+        traceback = "" if job.error.cause in (Cause.USER_CONFIG, Cause.DATA) else job.error.traceback
+        told = ((message, "red"), (job.error.remedy, ""), (traceback, "dim"))
         parts += [Text(printable(text), style=style) for text, style in told if text]
     if job.create_time:
         parts.append(_times(job, job.create_time))
@@ -102,6 +104,8 @@ def _steps(attempt: Attempt) -> str:
 
 def _checkpoints(checkpoints: Sequence[Checkpoint]) -> Table:
     table = Table.grid(padding=(0, 2))
+    # A narrow terminal cuts no id: it is what `podium fetch --checkpoint` and a spec's weights name.
+    table.add_column(min_width=max(len(checkpoint.id) for checkpoint in checkpoints) + 2)
     for checkpoint in checkpoints:
         tops = [
             f"top-{k} {percent(value)}" for k in (1, 5) if (value := checkpoint.metrics.get(f"val/top{k}")) is not None
