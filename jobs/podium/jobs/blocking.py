@@ -9,6 +9,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from typing import Any, ParamSpec, TypeVar, cast
 
 from greenlet import getcurrent, greenlet
@@ -98,3 +99,13 @@ def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     if isinstance(getcurrent(), _Worker):
         return wait_for(asyncio.to_thread(function, *args, **kwargs))
     return function(*args, **kwargs)
+
+
+def outcome(future: "Future[T]") -> T:
+    """What a thread is to give; within `on_loop` no other thread waits for it.
+
+    Whoever no longer waits cancels the future, unless it says that it runs.
+    """
+    if isinstance(getcurrent(), _Worker):
+        return wait_for(asyncio.wrap_future(future))
+    return future.result()

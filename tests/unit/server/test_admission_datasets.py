@@ -1,24 +1,34 @@
 """What a spec may say about images and where they lie, kind by kind."""
 
-from collections.abc import Mapping
+import asyncio
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from google.protobuf import json_format
 
 from podium.api.v1.job_service_pb2 import CreateJobRequest
+from podium.jobs.blocking import on_loop
 from podium.jobs.catalogue import datasets
+from podium.jobs.datasets import Split
 from podium.jobs.errors import InvalidSpecError, NotFoundError
 from podium.jobs.store import MemoryStore
 from podium.server.admission import Admission, Admitted
+from podium.server.admission._scans import Counts, Scanned
 
 PREFIXES = ("s3://bucket/images", "https://data.example")
 
 
 def admit(root: Path, dataset: Mapping[str, object], **changes: object) -> Admitted:
-    spec = {"backbone": "resnet50", "full": {}, "soft_sort": {}, **dataset, **changes}
     rules = Admission(roots=[str(root)], uri_prefixes=PREFIXES, store=MemoryStore())
-    return rules.admit(json_format.ParseDict({"spec": spec}, CreateJobRequest()))
+    return rules.admit(request_for(dataset, **changes))
+
+
+def request_for(dataset: Mapping[str, object], **changes: object) -> CreateJobRequest:
+    spec = {"backbone": "resnet50", "full": {}, "soft_sort": {}, **dataset, **changes}
+    return json_format.ParseDict({"spec": spec}, CreateJobRequest())
 
 
 def refused(root: Path, dataset: Mapping[str, object], **changes: object) -> dict[str, str]:
@@ -267,3 +277,32 @@ def test_a_dataset_of_torchvision_takes_no_other_classes_than_its_own(tmp_path):
     for classes in ((*own, "zebra"), own[:-1], own[::-1]):
         found = refused(tmp_path, dataset, classes=classes)
         assert {"spec.classes": "the classes of STL10 are its own, in its order; leave classes out"} == found
+
+
+def test_a_dataset_whose_disk_hangs_takes_no_thread_from_other_calls_however_often_it_is_submitted(tmp_path):
+    began, may_end = threading.Event(), threading.Event()
+    train = folder(tmp_path / "train", "a", "b")
+
+    def scan(dataset: Scanned, split: Split) -> Counts:
+        began.set()
+        assert may_end.wait(20)
+        return {"a": 1, "b": 1}
+
+    admission = Admission(roots=[str(tmp_path)], store=MemoryStore(), scan=scan)
+    request = request_for({"image_folder": {"train": train}})
+
+    async def main() -> Sequence[Admitted]:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+        calls = [asyncio.create_task(on_loop(admission.admit, request)) for _ in range(4)]
+        try:
+            # One caller goes; the others are told all the same.
+            while not began.is_set():
+                await asyncio.sleep(0.001)
+            calls.pop(0).cancel()
+            async with asyncio.timeout(2):
+                assert 7 == await asyncio.to_thread(lambda: 7)
+        finally:
+            may_end.set()
+        return await asyncio.gather(*calls)
+
+    assert [("a", "b")] * 3 == [admitted.classes for admitted in asyncio.run(main())]

@@ -55,7 +55,7 @@ class Datasets:
             dataset = _read(message)
             if isinstance(dataset, TorchvisionDataset):
                 return self._in_torchvision(field, dataset, declared, findings)
-            seen = in_thread(self._looks.take, key, lambda: self._look(field, dataset, declared))
+            seen = self._looks.take(key, lambda: self._look(field, dataset, declared))
         findings.include(seen.findings)
         return seen.classes
 

@@ -4,15 +4,18 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from podium.jobs.blocking import outcome
 from podium.server.admission._findings import Findings
 
 _KEPT = 256
 #: Seconds for which a look in which nothing was wrong is told again, and after which somebody looks again meanwhile:
 #: otherwise all who submit would wait for it once a second.
 _LASTS, _FRESH = 1.0, 0.5
+#: Looks that go on at the same time; more wait. Their threads are their own: a disk may hang, and other calls may not.
+_AT_ONCE = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,9 +26,16 @@ class Look:
     classes: tuple[str, ...] | None
 
 
+def _running() -> "Future[Look]":
+    """One that nobody cancels who no longer waits for it: others do."""
+    look = Future[Look]()
+    look.set_running_or_notify_cancel()
+    return look
+
+
 @dataclass(kw_only=True)
 class _Entry:
-    look: Future[Look] = field(default_factory=Future)
+    look: Future[Look] = field(default_factory=_running)
     fresh_until: float = float("inf")
     until: float = float("inf")
     renewing: bool = False
@@ -41,6 +51,7 @@ class Looks:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="podium-look")
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
 
     def recent(self, key: Hashable, look: Callable[[], Look]) -> Look | None:
@@ -62,7 +73,7 @@ class Looks:
                 self._entries[key] = entry
 
     def take(self, key: Hashable, look: Callable[[], Look]) -> Look:
-        """Looks, or waits for somebody else's look that is under way."""
+        """A look, or somebody else's that is under way. Within `on_loop`, nobody's thread waits for it."""
         with self._lock:
             entry = self._entries.get(key)
             if entry is not None and self._clock() < entry.until:
@@ -74,8 +85,8 @@ class Looks:
                 if len(self._entries) > _KEPT:
                     self._entries.popitem(last=False)
         if mine:
-            self._fill(entry, look)
-        return entry.look.result()
+            self._threads.submit(self._fill, entry, look)
+        return outcome(entry.look)
 
     def _forget(self) -> None:
         # What nobody is told any more may have the names of a hundred thousand classes.
