@@ -169,7 +169,7 @@ def test_the_demo_succeeds_though_its_worker_is_killed_in_the_middle(machine):
     output, _ = process.communicate(timeout=400)
 
     assert 0 == process.returncode, output
-    assert "The worker has ended (killed by SIGKILL); it starts again in 0.5 s." in output
+    assert "The worker has ended (killed by SIGKILL); it starts again in 0.5 s. Its log: " in output
     assert "now RECOVERING" in output
     assert 2 == output.count("now SUCCEEDED")
     assert "top-k loss against softmax" in output

@@ -31,7 +31,8 @@ def token_from_environment(environ: Mapping[str, str] = os.environ) -> str | Non
     try:
         return Path(file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"PODIUM_TOKEN_FILE: {file} cannot be read ({error.__class__.__name__})") from None
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise ValueError(f"PODIUM_TOKEN_FILE: {file} cannot be read ({why})") from None
 
 
 def shown(

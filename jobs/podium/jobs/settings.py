@@ -44,6 +44,12 @@ class Settings:
     uri_prefixes: tuple[str, ...] = ()
     """PODIUM_URI_PREFIXES, separated by spaces or commas: what URIs in a spec must lie below. Empty: no URI will do."""
 
+    @property
+    def ledger(self) -> str:
+        """Where Redis is, for people: its URL without user, password and options."""
+        parts = urlsplit(self.redis_url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     """The settings.
@@ -57,7 +63,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         redis_password=password,
         redis_tls=tls,
         artifacts=_required(environ, "PODIUM_ARTIFACTS", "the directory of checkpoints, shared by server and workers"),
-        data_roots=tuple(root for root in environ.get("PODIUM_DATA_ROOTS", "").split(":") if root),
+        data_roots=_roots(environ.get("PODIUM_DATA_ROOTS", "")),
         leases=Leases(
             attempt=_seconds(environ, "PODIUM_LEASE_ATTEMPT", Leases.attempt),
             starting=_seconds(environ, "PODIUM_LEASE_STARTING", Leases.starting),
@@ -66,6 +72,16 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         ),
         uri_prefixes=_prefixes(environ.get("PODIUM_URI_PREFIXES", "")),
     )
+
+
+def _roots(text: str) -> tuple[str, ...]:
+    roots = tuple(root for root in text.split(":") if root)
+    for root in roots:
+        if not Path(root).is_absolute():
+            raise ValueError(
+                f"PODIUM_DATA_ROOTS: {root!a} does not begin with /; write whole paths, separated by colons"
+            )
+    return roots
 
 
 def _prefixes(text: str) -> tuple[str, ...]:
@@ -82,6 +98,10 @@ def _redis(environ: Mapping[str, str]) -> tuple[str, str | None, RedisTls]:
     scheme = url.partition("://")[0]
     if scheme not in ("redis", "rediss", "unix"):
         raise ValueError("PODIUM_REDIS_URL is to begin with redis://, rediss:// (TLS) or unix:// (a socket)")
+    if not _usable(url):
+        raise ValueError(
+            f"PODIUM_REDIS_URL has no such port or database; write {scheme}://HOST:6379/0, a password %-encoded"
+        )
     password = _content(environ, "PODIUM_REDIS_PASSWORD_FILE")
     if password is not None and urlsplit(url).password is not None:
         raise ValueError("PODIUM_REDIS_URL has a password beside PODIUM_REDIS_PASSWORD_FILE; take it out of the URL")
@@ -93,6 +113,15 @@ def _redis(environ: Mapping[str, str]) -> tuple[str, str | None, RedisTls]:
     for name in _REDIS_TLS:
         _content(environ, name)
     return url, password, RedisTls(ca=ca, cert=cert, key=key)
+
+
+def _usable(url: str) -> bool:
+    """Whether redis-py reads in the URL what it says: it takes a database that is no number for the first one."""
+    parts = urlsplit(url)
+    try:
+        return parts.scheme == "unix" or (parts.port != 0 and re.fullmatch(r"/?|/[0-9]+", parts.path) is not None)
+    except ValueError:  # of the port, and with a part of a password in it where one has a slash
+        return False
 
 
 def _content(environ: Mapping[str, str], name: str) -> str | None:

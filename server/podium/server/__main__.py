@@ -81,6 +81,7 @@ def main(
     except (ValueError, OSError) as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(2)
+    _LOG.info("the ledger is %s", settings.ledger)
     secrets = {name: os.environ.get(name) for name in _SECRET_FILES}
     for problem in open_to_others(secrets | {f"webhook {each.name}": each.secret_file for each in webhooks.webhooks}):
         _LOG.warning(problem)

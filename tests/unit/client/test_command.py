@@ -54,6 +54,12 @@ def test_every_published_name_exists():
         podium.client.no_such_name  # noqa: B018  # looking it up is what is tested
 
 
+def test_a_data_root_that_is_not_there_is_refused_before_anything_starts(tmp_path, capsys):
+    assert 2 == run(cli, ["up", "--local", "--data-dir", str(tmp_path / "kept"), "--data-root", "/nowhere"])
+    assert "'/nowhere' does not exist" in capsys.readouterr().err
+    assert not (tmp_path / "kept").exists()
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_explains_itself(name, capsys):
     assert 0 == run(cli, [name, "--help"])

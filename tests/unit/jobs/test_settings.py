@@ -57,6 +57,12 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         ({"PODIUM_ARTIFACTS": "/a", "PODIUM_LEASE_STARTING": "inf"}, "PODIUM_LEASE_STARTING.* at most 31536000"),
         ({"PODIUM_ARTIFACTS": "/a", "PODIUM_GRACE": "1e300"}, "PODIUM_GRACE.* at most 31536000"),
         ({"PODIUM_ARTIFACTS": "/a", "PODIUM_REDIS_URL": "http://redis"}, "PODIUM_REDIS_URL.*rediss://"),
+        ({"PODIUM_ARTIFACTS": "/a", "PODIUM_REDIS_URL": "redis://h:port/0"}, "PODIUM_REDIS_URL has no such port"),
+        (
+            {"PODIUM_ARTIFACTS": "/a", "PODIUM_REDIS_URL": "redis://h:6379/jobs"},
+            "PODIUM_REDIS_URL .*redis://HOST:6379/0",
+        ),
+        ({"PODIUM_ARTIFACTS": "/a", "PODIUM_DATA_ROOTS": "/a:b"}, "PODIUM_DATA_ROOTS: 'b' does not begin with /"),
         ({"PODIUM_ARTIFACTS": "/a", "PODIUM_REDIS_TLS_CA": "/ca"}, "PODIUM_REDIS_URL does not begin with rediss://"),
         ({"PODIUM_ARTIFACTS": "/a", **SECURE, "PODIUM_REDIS_TLS_CERT": "/c"}, "PODIUM_REDIS_TLS_KEY belong together"),
         ({"PODIUM_ARTIFACTS": "/a", **SECURE, "PODIUM_REDIS_TLS_CA": "/nowhere"}, "PODIUM_REDIS_TLS_CA: /nowhere"),
@@ -67,6 +73,18 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
 def test_what_is_wrong_is_named(variables: dict[str, str], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         from_environment(variables)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("redis://me:hunter2@redis:6379/1", "redis://redis:6379/1"),
+        ("rediss://[::1]", "rediss://[::1]"),
+        ("unix://me:hunter2@/run/redis.sock?db=3&password=hunter2", "unix:///run/redis.sock"),
+    ],
+)
+def test_where_the_ledger_is_can_be_said_without_its_password(url: str, told: str) -> None:
+    assert told == from_environment({"PODIUM_ARTIFACTS": "/a", "PODIUM_REDIS_URL": url}).ledger
 
 
 def test_a_password_is_said_once_and_stands_in_nothing_that_is_printed(tmp_path: Path) -> None:

@@ -19,7 +19,11 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 @click.option("--listen", default="127.0.0.1:50051", show_default=True, help="The server's address; port 0: any.")
 @click.option("--slots", default=0, type=click.IntRange(0), help="CPU slots. Default: the GPUs, or one CPU slot.")
 @click.option(
-    "--data-root", "data_roots", multiple=True, type=_FOLDER, help="Where jobs may read images. Default: home and here."
+    "--data-root",
+    "data_roots",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Where jobs may read images; may be repeated. Default: home and here.",
 )
 def up(local: bool, data_dir: Path | None, listen: str, slots: int, data_roots: tuple[Path, ...]) -> None:
     """Bring up Redis, a server and a worker on this machine, and look after them.

@@ -148,7 +148,8 @@ class Stack:
         if now - kept.started > _STEADY_SECONDS:
             kept.pause = 0.5
         kept.retry_at = now + kept.pause
-        self.say(f"The {kept.program.name} has ended ({how}); it starts again in {kept.pause:g} s.")
+        name, log = kept.program.name, kept.program.log
+        self.say(f"The {name} has ended ({how}); it starts again in {kept.pause:g} s. Its log: {log}")
         kept.pause = min(2 * kept.pause, _MAX_PAUSE_SECONDS)
 
     def _keep(self, program: Program, ready: Callable[[], bool]) -> None:
