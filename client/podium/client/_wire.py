@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import grpc
 from google.protobuf import json_format
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from podium.api.v1 import (
     catalogue_pb2,
@@ -327,12 +328,32 @@ def _wanted(kind: Any) -> str:
 
 
 def to_json(value: Any) -> Any:
-    """A dataclass as JSON: the contract's form, with the names of the .proto files and every field written out."""
+    """A dataclass as JSON: the contract's form, with the names of the .proto files and every field written out.
+
+    Whole numbers are numbers, where protobuf writes those of 64 bits as text: Python and jq are to count with them.
+    """
     if type(value).__name__ in DATACLASSES:
-        return json_format.MessageToDict(
-            to_proto(value), preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        message = to_proto(value)
+        document = json_format.MessageToDict(
+            message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
         )
+        return _with_numbers(message.DESCRIPTOR, document)
     return dataclasses.asdict(value)
+
+
+def _with_numbers(message: Descriptor, document: dict[str, Any]) -> dict[str, Any]:
+    return {name: _number(message.fields_by_name[name], value) for name, value in document.items()}
+
+
+def _number(field: FieldDescriptor, value: Any) -> Any:
+    if isinstance(value, list):
+        return [_number(field, one) for one in value]
+    part = field.message_type
+    if part is not None and part.GetOptions().map_entry:
+        return {key: _number(part.fields_by_name["value"], one) for key, one in value.items()}
+    if part is not None and isinstance(value, dict):  # a time is text
+        return _with_numbers(part, value)
+    return int(value) if field.cpp_type in (FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64) else value
 
 
 def _sorter(info: catalogue_pb2.SorterInfo) -> SorterInfo:

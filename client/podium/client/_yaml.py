@@ -77,10 +77,9 @@ def read_spec(source: str | Path) -> tuple[JobSpec | None, Sequence[FieldViolati
 def dump_spec(spec: JobSpec) -> str:
     """The YAML of a spec; `load_spec` reads it back."""
     document = shortened(spec_pb2.JobSpec.DESCRIPTOR, to_json(spec))
-    # JSON has no other keys than text, and protobuf writes large integers as text; YAML needs neither.
+    # JSON has no other keys than text; YAML has.
     document["k"] = {int(rank): weight for rank, weight in document["k"].items()}
     document["labels"] = dict(sorted(document["labels"].items()))  # on the wire they have no order
-    document.update({name: int(document[name]) for name in ("seed", "max_duration_seconds")})
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
 
 

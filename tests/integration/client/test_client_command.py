@@ -102,7 +102,7 @@ def test_ctrl_c_leaves_the_job_running_and_watching_again_goes_on_there(podium, 
     seen += [json.loads(line) for line in rest.splitlines()]
     again = [json.loads(line) for line in say(0, "watch", handle.id, "--json").splitlines()]
 
-    history = [int(event["sequence"]) for event in seen + again if "snapshot" not in event]
+    history = [event["sequence"] for event in seen + again if "snapshot" not in event]
     assert list(range(1, handle.job().sequence + 1)) == history
 
 
@@ -176,6 +176,8 @@ def test_metrics_as_csv_and_nodes_and_backbones(client, spec, worker, say):
         0, "metrics", handle.id, "--name", "val/top1", "--csv"
     )
     assert "val/top5" in say(0, "metrics", handle.id)
+    [series] = json.loads(say(0, "metrics", handle.id, "--name", "val/top1", "--json")).values()
+    assert {"name": "val/top1", "steps": [1, 2], "values": [0.01, 0.02]} == series
     assert handle.id in say(0, "nodes")
     assert "tf_efficientnet_lite0" in say(0, "backbones", "lite0")
 
@@ -281,6 +283,6 @@ def test_several_jobs_are_followed_at_once_each_line_with_its_job_and_the_worst_
     assert any(line.startswith(first.id) and line.endswith("step 1 done") for line in lines)
     assert [f"{first.id} SUCCEEDED", f"{second.id} CANCELLED"] == lines[-2:]
     events = [json.loads(line) for line in output(as_json, code=3).splitlines()]
-    told = [int(event["sequence"]) for event in events if event["job_id"] == first.id]
+    told = [event["sequence"] for event in events if event["job_id"] == first.id]
     assert [0, *range(1, first.job().sequence + 1)] == told
     assert "one job's events" in podium("watch", "--after", "1", first.id, second.id).communicate(timeout=60)[1]
