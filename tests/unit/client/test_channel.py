@@ -83,6 +83,16 @@ def test_a_submission_that_finds_the_server_away_is_repeated_under_the_same_requ
     assert 1 == len(set(desk.request_ids))
 
 
+def test_a_submission_that_a_server_had_not_begun_when_it_stopped_is_repeated(desk, client):
+    """gRPC ends such calls as if they had been cancelled."""
+    desk.failures = [grpc.StatusCode.CANCELLED]
+
+    assert "job-1" == client.submit(SPEC).id
+
+    assert 2 == len(desk.request_ids)
+    assert 1 == len(set(desk.request_ids))
+
+
 def test_a_pause_that_finds_the_server_away_is_asked_for_again(desk, client):
     desk.failures = [grpc.StatusCode.UNAVAILABLE]
 
