@@ -151,7 +151,9 @@ def test_a_row_that_is_wrong_is_named_with_the_remedy(row, told, tmp_path):
     ("text", "told"),
     [
         ("", "has no column 'path'; it has none"),
-        ("path;label\na;b\n", "has no column 'path'; it has path;label: set path_column and label_column"),
+        ("file,label\na,b\n", "has no column 'path'; it has file, label: set path_column and label_column"),
+        ("path;label\na;b\n", "has no column 'path'; it has path;label: separate its columns by commas"),
+        ("path\tlabel\na\tb\n", "separate its columns by commas"),
         ("path,path,label\na,b,c\n", "has more than one column 'path'"),
         ("path,label\n", "has no rows"),
         ("path,label\na/1.jpg\n", "row 2: has 1 fields, the header 2"),

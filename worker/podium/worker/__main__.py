@@ -74,7 +74,7 @@ def _work(options: argparse.Namespace) -> None:
         versions=inventory.versions(),
         address=inventory.own_address(settings.redis_url),
     )
-    _LOG.info("%s, pool %s, %d slots; the ledger is %s", node.id, node.pool, len(slots), settings.ledger)
+    _LOG.info("%s of pool %s has slots: %d; the ledger is %s", node.id, node.pool, len(slots), settings.ledger)
     node_mark = mark(settings, options.node)
     with _only_one(node_mark):
         store = RedisStore(connect(settings), leases=settings.leases)

@@ -238,7 +238,9 @@ def _column(table: str, header: Sequence[str], name: str) -> int:
     if (found := header.count(name)) != 1:
         has = ", ".join(shown(column[:100]) for column in header[:20]) or "none"
         what = "no column" if not found else "more than one column"
-        raise DatasetError(f"{table} has {what} {name!r}; it has {has}: set path_column and label_column")
+        other = len(header) == 1 and any(separator in header[0] for separator in ";\t|")
+        remedy = "separate its columns by commas" if other else "set path_column and label_column"
+        raise DatasetError(f"{table} has {what} {name!r}; it has {has}: {remedy}")
     return header.index(name)
 
 
