@@ -92,6 +92,12 @@ def test_the_walk_of_a_token_from_its_making_to_its_end(podium, server, spec, mo
     with Client(server.target, token=secret) as client, pytest.raises(UnauthenticatedError) as caught:
         client.whoami()
     assert secret not in str(caught.value)
+    # In Python the environment is asked by nobody but who says so.
+    with (
+        Client(server.target) as client,
+        pytest.raises(UnauthenticatedError, match=r"token=token_from_environment\(\)"),
+    ):
+        client.whoami()
     assert "revoked" in podium("token", "revoke", token_id)[0]
     with Client(server.target, token=rotated["secret"]) as client, pytest.raises(UnauthenticatedError, match="revoked"):
         client.whoami()

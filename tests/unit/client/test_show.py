@@ -142,6 +142,15 @@ def test_a_job_that_stands_still_is_shown_without_speed_and_time_left() -> None:
     assert "left" not in text_of(progress_view(progress, State.PAUSED))
 
 
+def test_in_a_narrow_terminal_the_bar_of_the_progress_gives_way_and_no_number_is_broken() -> None:
+    progress = Progress(
+        phase="training", step=110, total_steps=20000, fraction=0.5, images_per_second=59, eta_seconds=60
+    )
+
+    [line] = text_of(progress_view(progress, State.RUNNING), columns=60).splitlines()
+    assert "  110 / 20000  59 images/s  1:00 left" in line
+
+
 def test_a_machine_is_shown_with_why_it_takes_no_jobs_its_versions_and_what_every_slot_does() -> None:
     slots = (
         Slot(index=0, model="H100", memory_bytes=80 << 30, job_id="job-a"),

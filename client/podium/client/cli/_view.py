@@ -95,6 +95,9 @@ def describe(spec: JobSpec) -> str:
 def progress_view(progress: Progress, state: State) -> Table:
     """One line: phase, bar, steps, and where it is moving speed and time left."""
     grid = Table.grid(padding=(0, 2))
+    for column in range(6):
+        # In a narrow terminal the bar gives way, and no number is broken in two.
+        grid.add_column(no_wrap=column != 1)
     steps = f"{progress.step} / {progress.total_steps}" if progress.total_steps else ""
     moving = state in (State.RUNNING, State.PAUSING, State.CANCELLING)
     speed = f"{count(progress.images_per_second)} images/s" if moving and progress.images_per_second else ""

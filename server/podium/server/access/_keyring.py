@@ -225,7 +225,8 @@ def no_longer(caller: Caller, book: TokenBook, now: datetime) -> PodiumError | N
 def token_missing() -> UnauthenticatedError:
     """A call without a token, where one is needed."""
     return UnauthenticatedError(
-        "this server asks for a token; set PODIUM_TOKEN, or PODIUM_TOKEN_FILE to a file that has it",
+        "this server asks for a token; set PODIUM_TOKEN, or PODIUM_TOKEN_FILE to a file that has it; "
+        "in Python, Client(token=token_from_environment())",
         reason="TOKEN_MISSING",
     )
 
