@@ -139,6 +139,14 @@ def names_of(server: ServerProcess) -> set[str]:
     return {f"{family.name}{end}" for family in families for end in endings.get(family.type, ("",))}
 
 
+def test_a_probe_of_nobody_says_why_in_one_line(capsys):
+    assert 1 == probe("127.0.0.1:1")
+
+    told = capsys.readouterr().err
+    assert 1 == told.count("\n")
+    assert told.startswith("127.0.0.1:1: failed to connect")
+
+
 def test_a_lost_ledger_is_told_apart_from_draining_and_comes_back_by_itself(
     new_server, redis_server, eventually, capsys
 ):

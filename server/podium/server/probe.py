@@ -31,7 +31,8 @@ def main(address: str) -> int:
             health: Any = health_pb2_grpc.HealthStub(channel)  # its stubs know no methods
             answer, call = health.Check.with_call(health_pb2.HealthCheckRequest(), timeout=3)
         except grpc.RpcError as error:
-            sys.stderr.write(f"{address}: {error}\n")
+            said: Any = error  # a call, too
+            sys.stderr.write(f"{address}: {said.details()}\n")
             return 1
     serving = answer.status == health_pb2.HealthCheckResponse.SERVING
     told = dict(call.trailing_metadata()).get(STATE_KEY)
@@ -56,4 +57,4 @@ def _content(variable: str) -> bytes | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1]) if len(sys.argv) == 2 else "usage: python -m podium.server.probe HOST:PORT")

@@ -11,13 +11,17 @@ from podium.jobs.store.redis import RedisStore, connect
 
 def main(node_id: str) -> int:
     """0 where the ledger has heard from the machine within its lease."""
-    settings = from_environment()
     try:
+        settings = from_environment()
         nodes = RedisStore(connect(settings), leases=settings.leases).nodes()
-    except UnavailableError as error:
+    except (UnavailableError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    return 0 if any(node.id == node_id and node.state is not NodeState.LOST for node in nodes) else 1
+    state = next((node.state for node in nodes if node.id == node_id), None)
+    if state is None or state is NodeState.LOST:
+        sys.stderr.write(f"{node_id} {'is not in the pool' if state is None else 'was not heard from of late'}\n")
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
