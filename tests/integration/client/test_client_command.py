@@ -9,6 +9,7 @@ import pytest
 from podium.client import ImageFolder, State, dump_spec, load_spec
 from podium.client.cli import cli
 from podium.client.cli._exit import run
+from podium.client.cli.jobs import ls
 
 
 @pytest.fixture
@@ -197,14 +198,22 @@ def test_a_metric_that_a_job_does_not_have_is_told_with_those_that_it_has(client
     assert "val/top1" in told.err
 
 
-def test_a_list_that_was_cut_short_says_so(client, spec, say, capsys):
+def test_a_list_that_was_cut_short_unasked_says_so(client, spec, say, capsys, monkeypatch):
     for epochs in (1, 2):
         client.submit(replace(spec, epochs=epochs))
+    [limit] = [option for option in ls.params if option.name == "limit"]
+    assert 50 == limit.default
 
-    for limit, told in ((1, "There are more than these 1; --limit says how many to list.\n"), (2, "")):
+    def said(*arguments: str) -> str:
         say(0, "info")
-        assert 0 == run(cli, ["ls", "--json", "--limit", str(limit)])
-        assert told == capsys.readouterr().err
+        assert 0 == run(cli, ["ls", "--json", *arguments])
+        return str(capsys.readouterr().err)
+
+    monkeypatch.setattr(limit, "default", 1)
+    assert "There are more than these 1; --limit says how many to list.\n" == said()
+    assert "" == said("--limit", "1")
+    monkeypatch.setattr(limit, "default", 2)
+    assert "" == said()
 
 
 def test_a_line_of_datasets_can_stand_in_a_job(images, client, tmp_path, say):

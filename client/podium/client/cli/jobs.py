@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from podium.client.cli._options import (
     connect,
@@ -115,7 +116,9 @@ def ls(
         chosen = [State[state.upper()] for state in states]
         found = client.list(chosen, filter=only, oldest_first=oldest_first)
         jobs = list(islice(found, limit))
-        more = len(jobs) == limit and next(found, None) is not None
+        # Who named the limit knows of it.
+        unasked = click.get_current_context().get_parameter_source("limit") is ParameterSource.DEFAULT
+        more = unasked and len(jobs) == limit and next(found, None) is not None
     if as_json:
         print_json([to_json(job) for job in jobs])
     elif jobs:
