@@ -164,9 +164,16 @@ def _conclude(
     console.print(f"\nThe checkpoint of the top-k job: {_short(path)}")
     console.print(
         "Try next, with another k, sorter or your own images in it:\n"
-        f"  podium up --local --data-dir {_short(directory / 'podium')}\n"
+        f"  {again(directory, Path(images.train).parent)}\n"
         f"  podium submit {_short(files['top-k'])} --follow        (in another terminal)"
     )
+
+
+def again(directory: Path, data: Path) -> str:
+    """The command that brings the demo's stack up once more, such that its jobs may still read their images."""
+    command = f"podium up --local --data-dir {_short(directory / 'podium')}"
+    known = any(data.is_relative_to(root) for root in (Path.home(), Path.cwd()))
+    return command if known else f"{command} --data-root {_short(data)}"
 
 
 def _explain(console: Console, ended: Mapping[str, Job], directory: Path) -> None:
