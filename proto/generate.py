@@ -2,15 +2,18 @@
 
 The validation rules stay in the descriptors as bytes, but the import of buf/validate/validate.proto is taken out, so
 that the generated code (and with it every client) needs no `buf` package. The server's validator reads the bytes.
-The JSON Schema of a job.yaml is made here, too, as comments are in the .proto files alone.
+The JSON Schema of a job.yaml is made here, too, as comments are in the .proto files alone, and so are the rules as
+plain data, for who wants to read them without a validator.
 """
 
 import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
+import contract_rules
 import grpc_tools
 import spec_schema
 from google.protobuf import descriptor_pb2
@@ -18,7 +21,9 @@ from grpc_tools import protoc
 
 PROTO = Path(__file__).resolve().parent
 RULES = "buf/validate/validate.proto"
+PACKAGE = "podium.api.v1"
 SCHEMA = "podium/api/v1/job_spec.schema.json"
+PLAIN_RULES = "podium/api/v1/rules.json"
 
 
 def main(output: Path) -> None:
@@ -29,7 +34,7 @@ def main(output: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         descriptors = Path(scratch) / "descriptors.binpb"
         _compile_descriptors(files, descriptors)
-        _write_schema(descriptors, output / SCHEMA)
+        _write_data(descriptors, output)
         _take_out_rules_import(descriptors)
         _generate(files, descriptors, output)
     services = {name for name in files if name.endswith("_service.proto")}
@@ -50,11 +55,15 @@ def _compile_descriptors(files: list[str], target: Path) -> None:
     )
 
 
-def _write_schema(descriptors: Path, target: Path) -> None:
+def _write_data(descriptors: Path, output: Path) -> None:
     whole = descriptor_pb2.FileDescriptorSet.FromString(descriptors.read_bytes())
-    schema = spec_schema.schema_of(whole, "podium.api.v1.JobSpec", "A job for Podium")
+    _write_json(output / SCHEMA, spec_schema.schema_of(whole, f"{PACKAGE}.JobSpec", "A job for Podium"))
+    _write_json(output / PLAIN_RULES, contract_rules.rules_of(whole, PACKAGE))
+
+
+def _write_json(target: Path, content: Mapping[str, object]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(schema, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    target.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _take_out_rules_import(descriptors: Path) -> None:

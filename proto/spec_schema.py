@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+import contract_rules
+from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import FieldDescriptor
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -38,19 +39,16 @@ class _Maker:
     """Makes the schema of one message after the other, those that it meets on its way too."""
 
     def __init__(self, files: descriptor_pb2.FileDescriptorSet) -> None:
-        # A pool of its own knows the rules as extensions; the default one has descriptor.proto without them.
-        self._pool = descriptor_pool.DescriptorPool()
-        for file in files.file:
-            self._pool.Add(file)
+        self._rules = contract_rules.Reader(files)
         self._comments = dict(_comments(files))
         self.parts: dict[str, Schema] = {}
         """By the message's name, what "$ref" refers to."""
 
     def message(self, name: str) -> Schema:
         """The schema of a message, without those that it refers to."""
-        message = self._pool.FindMessageTypeByName(name)
+        message = self._rules.pool.FindMessageTypeByName(name)
         oneofs = [oneof for oneof in message.oneofs if not oneof.name.startswith("_")]
-        rules = [rule.expression for rule in self._rules(message, "MessageOptions", "message").cel]
+        rules = [rule.expression for rule in self._rules.of_message(message).cel]
         needs = {found[1]: [found[2] or found[3]] for rule in rules if (found := _NEEDS.fullmatch(rule))}
         apart = [[found[1], found[2]] for rule in rules if (found := _EXCLUDES.fullmatch(rule))]
         schema: Schema = {
@@ -66,18 +64,18 @@ class _Maker:
 
     def _one_of(self, oneof: Any) -> Schema:
         members: list[Schema] = [{"required": [field.name]} for field in oneof.fields]
-        if not self._rules(oneof, "OneofOptions", "oneof").required:
+        if not self._rules.of_oneof(oneof).required:
             members.append({"not": {"anyOf": list(members)}})
         return {"oneOf": members}
 
     def _is_required(self, field: Any) -> bool:
-        rules = self._rules(field, "FieldOptions", "field")
+        rules = self._rules.of_field(field)
         # Of what has no presence, a rule on the length is also one on its absence.
         bare = field.containing_oneof is None and not field.has_presence
         return bool(rules.required or (bare and (rules.string.min_len or rules.repeated.min_items)))
 
     def _field(self, field: Any) -> Schema:
-        rules = self._rules(field, "FieldOptions", "field")
+        rules = self._rules.of_field(field)
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
             schema = self._map(field.message_type, rules.map)
         elif field.is_repeated:
@@ -125,11 +123,6 @@ class _Maker:
             names = {"pattern": f"^({'|'.join(_from_one_to(rules.keys.uint32.lte))})$"}
         schema = {"type": "object", "propertyNames": names, "additionalProperties": self._single(value, rules.values)}
         return schema | _set(minProperties=rules.min_pairs, maxProperties=rules.max_pairs)
-
-    def _rules(self, descriptor: Any, options: str, extension: str) -> Any:
-        kind = message_factory.GetMessageClass(self._pool.FindMessageTypeByName(f"google.protobuf.{options}"))
-        told = kind.FromString(descriptor.GetOptions().SerializeToString())
-        return told.Extensions[self._pool.FindExtensionByName(f"buf.validate.{extension}")]
 
 
 def _names(field: Any) -> dict[str, str]:

@@ -7,6 +7,7 @@ import protovalidate
 from google.protobuf.message import Message
 
 from podium.jobs.errors import FieldViolation
+from podium.server.admission._keeping import keeps
 
 #: A rule on a whole message begins its sentence with the field that it is about, relative to the message.
 _NAMED = re.compile(r"([a-z][a-z0-9_.]*): (.+)", re.DOTALL)
@@ -18,7 +19,7 @@ _collect = protovalidate.Validator().collect_violations
 
 def violations(message: Message) -> tuple[FieldViolation, ...]:
     """Everything in which a message breaks the contract's rules."""
-    return tuple(_violation(found.proto) for found in _collect(message))
+    return () if keeps(message) else tuple(_violation(found.proto) for found in _collect(message))
 
 
 def _violation(found: Any) -> FieldViolation:
