@@ -136,7 +136,7 @@ def test_a_stack_comes_up_trains_stops_without_a_trace_and_carries_on(machine):
     refused = machine.run("up", "--local", "--data-dir", "stack", code=1)
     followed = machine.run("submit", "job.yaml", "--follow")
     [job] = json.loads(machine.run("ls", "--json"))
-    place = Path(machine.run("fetch", job["id"], "-o", "out").strip().splitlines()[-1])
+    place = Path(machine.run("fetch", job["id"], "-o", "out").removesuffix("\n"))
     family = stack.family()
     words = " ".join(word for process in family for word in process.cmdline())
     said = stack.stop()
@@ -147,6 +147,9 @@ def test_a_stack_comes_up_trains_stops_without_a_trace_and_carries_on(machine):
     assert (machine.folder / "stack/redis/password").read_text() not in words
     assert 0 == stack.process.returncode
     assert "carries on" in said
+    for name in ("server", "worker"):
+        told = (machine.folder / f"stack/logs/{name}.log").read_text()
+        assert f"the ledger is unix://{machine.folder}/stack/redis/redis.sock" in told
     # Whoever dies without its parent is a zombie until the machine's first process has noticed.
     assert [] == psutil.wait_procs(family, timeout=10)[1]
     assert not (machine.folder / "state/podium/endpoint").exists()
