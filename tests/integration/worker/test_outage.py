@@ -7,7 +7,7 @@ from rq import Queue
 from podium.jobs.delivery import FUNCTION, payload, queue_name
 from podium.jobs.job import Cause, Job
 from podium.jobs.states import State
-from tests.integration.worker.conftest import NODE, gone
+from tests.integration.worker.conftest import NODE, PROGRAMS, gone
 from tests.integration.worker.test_stopping import log, start
 
 
@@ -50,3 +50,12 @@ def test_what_ends_or_stalls_while_redis_is_away_is_told_when_it_is_back_and_no_
     assert any("in _fail" in line for line in log(site, hanging))
     assert supervisors == {one.pid for one in site.processes("podium.worker.slot")}
     assert agent.poll() is None
+
+
+def test_nothing_of_a_machine_outlives_its_killed_agent_for_long_though_nobody_can_be_told(site, images, redis_server):
+    agent = start(site, slots=2, grace=1)
+    run_on(site, 0, job := site.create(images, display_name="steps 100000, pause 0.02, hold-stop"))
+    site.until(lambda: site.steps(job), "the first step")  # slot 1 has nothing to do
+    redis_server.kill()
+    agent.kill()
+    site.until(lambda: not site.processes(*PROGRAMS), "everything to end", seconds=30)

@@ -22,6 +22,7 @@ from podium.worker.inventory import SLOT_DEVICES, slot_devices
 from podium.worker.memory_check import MemoryCheck
 from podium.worker.noticeboard import FOLDER, Noticeboard
 from podium.worker.processes import (
+    FOR_THE_SUPERVISOR,
     folder_prefix,
     is_of_ranks,
     kill,
@@ -37,8 +38,6 @@ _TICK = 0.5
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 #: A supervisor that lived so long, in seconds, starts again without a pause.
 _HEALTHY = 60.0
-#: How long the agent waits beyond the grace of its attempts: their supervisors end them, and say why, before it does.
-_FOR_SUPERVISORS = 5.0
 #: How long an agent that leaves tries to reach the ledger, in seconds; then the leases say what it could not.
 _LAST_WORDS = 15.0
 
@@ -197,7 +196,7 @@ class Agent:
         _LOG.info("draining: attempts save their work and go back to the queue")
         self._node = replace(self._node, state=NodeState.DRAINING)
         self._last_heartbeat = float("-inf")
-        end = time.monotonic() + self._grace + _FOR_SUPERVISORS
+        end = time.monotonic() + self._grace + FOR_THE_SUPERVISOR
         for supervisor in self._supervisors:
             supervisor.stop()
         while any(supervisor.running for supervisor in self._supervisors) and time.monotonic() < end:

@@ -11,11 +11,9 @@ from podium.jobs.store.redis import RedisStore, connect
 from podium.worker import logs
 from podium.worker.attempt import Attempt
 from podium.worker.job_context import StopReason
+from podium.worker.processes import FOR_THE_SUPERVISOR, end_in
 from podium.worker.pulse import Pulse, attempt_folder
 from podium.worker.stop import StopFlag
-
-#: So many seconds after its grace a process ends itself; a supervisor that is left has done so before, in better words.
-_FOR_THE_SUPERVISOR = 5.0
 
 
 def run(job_id: str, attempt: int, fence: int, *, mark: str) -> None:
@@ -33,13 +31,10 @@ def run(job_id: str, attempt: int, fence: int, *, mark: str) -> None:
     settings = from_environment()
     store = RedisStore(connect(settings), leases=settings.leases)
     stop, pulse = StopFlag(), Pulse(attempt_folder())
-    # The kernel ends a process that hangs, even where Python no longer runs and no supervisor is left to do it.
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
     def drain(_signal: int, _frame: FrameType | None) -> None:
         stop.request(StopReason.DRAINED)
-        if not signal.getitimer(signal.ITIMER_REAL)[0]:  # asked again, it has no more time than it had
-            signal.setitimer(signal.ITIMER_REAL, settings.leases.grace + _FOR_THE_SUPERVISOR)
+        end_in(settings.leases.grace + FOR_THE_SUPERVISOR)  # no supervisor may be left to do it
 
     signal.signal(signal.SIGTERM, drain)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,8 +1,8 @@
 """Family matters of processes: children that do not outlive their parents, and finding those that did all the same.
 
 A slot gets SIGTERM when its agent dies, a horse when its slot dies, also by kill -9: the attempt then saves a
-checkpoint and gives its job back, which loses less than dying on the spot. One that hangs is killed by its own alarm,
-or by the next agent. What it might write meanwhile is refused by the fence.
+checkpoint and gives its job back, which loses less than dying on the spot. One that hangs, or cannot reach the ledger,
+is killed by its own alarm, or by the next agent. What it might write meanwhile is refused by the fence.
 """
 
 import ctypes
@@ -24,6 +24,9 @@ from podium.jobs.settings import Settings
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _RANKS = ":ranks"
+#: So long after its grace, in seconds, whoever ends a process by force has done so and said why, in better words than
+#: those who then end it, or by which it ends itself.
+FOR_THE_SUPERVISOR = 5.0
 
 
 def die_with_parent(parent: int, number: signal.Signals = signal.SIGTERM) -> None:
@@ -32,6 +35,16 @@ def die_with_parent(parent: int, number: signal.Signals = signal.SIGTERM) -> Non
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         sys.exit(f"the parent {parent} is gone")
+
+
+def end_in(seconds: float) -> None:
+    """Has the kernel end this process by then, whatever it waits for, and even where Python no longer runs.
+
+    Only in the main thread. Asked again, the process has no more time than it had.
+    """
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    if not signal.getitimer(signal.ITIMER_REAL)[0]:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def adopt_orphans() -> None:

@@ -25,7 +25,7 @@ from podium.jobs.job import Cause, Job
 from podium.jobs.store import Assignment, JobStore
 from podium.worker.attempt_process import AttemptProcess, give_back
 from podium.worker.noticeboard import Noticeboard
-from podium.worker.processes import wait_until
+from podium.worker.processes import FOR_THE_SUPERVISOR, end_in, wait_until
 from podium.worker.spare import Spare
 from podium.worker.watchdog import Ending
 
@@ -192,6 +192,8 @@ class SlotWorker(SpawnWorker):
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         """SIGTERM: the attempt saves its work and gives its job back, then this worker leaves; any number of times."""
         self._stop_requested = True
+        # No agent may be left to end it, and without a ledger it would go on trying to give its job back.
+        end_in(self.grace + FOR_THE_SUPERVISOR)
         if not self._handling:
             raise StopRequested
         self.request_requeue(signum, frame)
