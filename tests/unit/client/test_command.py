@@ -15,9 +15,10 @@ from podium.client import (
     State,
     UnavailableError,
 )
+from podium.client._endpoints import announce, announced, withdraw
 from podium.client.cli import COMMANDS, cli
 from podium.client.cli._exit import outcome, run
-from podium.client.cli._home import Cursors, local_target
+from podium.client.cli._home import DEFAULT_TARGET, Cursors, find_target
 
 HEAVY = {"torch", "redis", "rq", "pandas", "numpy", "fsspec", "timm", "podium.server", "podium.worker"}
 
@@ -54,9 +55,12 @@ def test_every_published_name_exists():
         podium.client.no_such_name  # noqa: B018  # looking it up is what is tested
 
 
-def test_a_data_root_that_is_not_there_is_refused_before_anything_starts(tmp_path, capsys):
+def test_a_data_root_that_is_not_there_or_an_address_without_a_port_is_refused_at_once(tmp_path, capsys):
     assert 2 == run(cli, ["up", "--local", "--data-dir", str(tmp_path / "kept"), "--data-root", "/nowhere"])
-    assert "'/nowhere' does not exist" in capsys.readouterr().err
+    assert 2 == run(cli, ["up", "--local", "--data-dir", str(tmp_path / "kept"), "--listen", "nonsense"])
+    said = capsys.readouterr().err
+    assert "'/nowhere' does not exist" in said
+    assert "'nonsense' is no HOST:PORT" in said
     assert not (tmp_path / "kept").exists()
 
 
@@ -165,16 +169,37 @@ def test_a_cursor_is_remembered_until_it_is_forgotten(tmp_path):
 
 
 def test_the_local_stack_is_found_only_while_it_lives(tmp_path):
-    file = tmp_path / "endpoint"
-    assert local_target(file) is None
+    folder = tmp_path / "endpoints"
+    assert [] == announced(folder)
 
-    file.write_text(f"127.0.0.1:5 {os.getpid()}\n")
-    assert "127.0.0.1:5" == local_target(file)
+    announce(folder, "127.0.0.1:5")
+    assert ["127.0.0.1:5"] == announced(folder)
 
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    file.write_text(f"127.0.0.1:5 {ended.pid}\n")
-    assert local_target(file) is None
+    (folder / str(os.getpid())).rename(folder / str(ended.pid))
+    assert [] == announced(folder)
+
+    announce(folder, "127.0.0.1:6")
+    assert [str(os.getpid())] == [file.name for file in folder.iterdir()]
+
+
+def test_of_two_local_stacks_the_newer_one_is_found_and_the_other_when_that_has_ended(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    folder = tmp_path / "podium" / "endpoints"
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as first:
+        announce(folder, "127.0.0.1:5")
+        (folder / str(os.getpid())).rename(folder / str(first.pid))
+        os.utime(folder / str(first.pid), ns=(0, 0))  # a while ago
+        announce(folder, "127.0.0.1:6")
+        both = find_target(None)
+        withdraw(folder)
+        left = find_target(None)
+        assert first.stdin is not None
+        first.stdin.close()
+
+    assert ("127.0.0.1:6", "127.0.0.1:5") == (both, left)
+    assert DEFAULT_TARGET == find_target(None)
 
 
 def test_a_child_on_the_leash_ends_when_its_parent_is_killed(tmp_path):

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from podium.client._endpoints import announced
+
 DEFAULT_TARGET = "127.0.0.1:50051"
 
 
@@ -19,26 +21,14 @@ def data_dir(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "podium"
 
 
-def endpoint_file(environ: Mapping[str, str] = os.environ) -> Path:
-    """Says where the local stack's server listens, as "TARGET PID" of its supervisor."""
-    return state_dir(environ) / "endpoint"
+def endpoints(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where the local stacks say where their servers listen: see `podium.client._endpoints`."""
+    return state_dir(environ) / "endpoints"
 
 
 def find_target(named: str | None) -> str:
-    """The server: as named (--server or $PODIUM_SERVER), else the local stack's, else the default address."""
-    return named or local_target(endpoint_file()) or DEFAULT_TARGET
-
-
-def local_target(file: Path) -> str | None:
-    """Where the local stack listens, if one runs."""
-    try:
-        target, pid = file.read_text(encoding="utf-8").split()
-        os.kill(int(pid), 0)
-    except PermissionError:
-        return target  # it runs, as somebody else
-    except (OSError, ValueError):
-        return None
-    return target
+    """The server: as named (--server or $PODIUM_SERVER), else the newest local stack's, else the default address."""
+    return named or next(iter(announced(endpoints())), DEFAULT_TARGET)
 
 
 class Cursors:

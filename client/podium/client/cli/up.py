@@ -8,15 +8,28 @@ from types import FrameType
 
 import click
 
-from podium.client.cli._home import endpoint_file
+from podium.client.cli._home import endpoints
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+def _address(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not (host and port.isascii() and port.isdecimal() and int(port[:6]) < 1 << 16):
+        raise click.BadParameter(f"{value!r} is no HOST:PORT; write one such as 127.0.0.1:50051")
+    return value
 
 
 @click.command()
 @click.option("--local", is_flag=True, required=True, help="On this machine (the only way so far).")
 @click.option("--data-dir", type=_FOLDER, help="What is kept: jobs, checkpoints, logs. Default: ~/.local/share/podium.")
-@click.option("--listen", default="127.0.0.1:50051", show_default=True, help="The server's address; port 0: any.")
+@click.option(
+    "--listen",
+    default="127.0.0.1:50051",
+    show_default=True,
+    callback=_address,
+    help="The server's address, HOST:PORT; port 0: any.",
+)
 @click.option("--slots", default=0, type=click.IntRange(0), help="CPU slots. Default: the GPUs, or one CPU slot.")
 @click.option(
     "--data-root",
@@ -40,7 +53,7 @@ def up(local: bool, data_dir: Path | None, listen: str, slots: int, data_roots: 
         listen=listen,
         slots=slots,
         data_roots=tuple(root.absolute() for root in data_roots) or (Path.home(), Path.cwd()),
-        endpoint_file=endpoint_file(),
+        endpoints=endpoints(),
     )
     stack = Stack(config, click.echo, signals.hurry)
     stack.start()

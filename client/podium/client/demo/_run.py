@@ -17,7 +17,7 @@ from podium.client._client import Client
 from podium.client._job_handle import JobHandle
 from podium.client._yaml import dump_spec, load_spec
 from podium.client.cli._board import Board
-from podium.client.cli._home import endpoint_file
+from podium.client.cli._home import endpoints
 from podium.client.cli._lines import Lines
 from podium.client.cli._options import console as make_console
 from podium.client.cli._view import board_view
@@ -91,7 +91,7 @@ def _stack_config(directory: Path, images: ImageFolder) -> StackConfig:
         directory=directory / "podium",
         listen="127.0.0.1:0",
         data_roots=(directory, Path(images.train).parent),
-        endpoint_file=endpoint_file(),
+        endpoints=endpoints(),
     )
 
 

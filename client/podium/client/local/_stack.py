@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
+from podium.client._endpoints import announce, announced, withdraw
 from podium.client.local._child import Child, Program
 from podium.client.local._redis import RedisFiles, find_binary
 from podium.jobs.errors import PodiumError
@@ -42,8 +43,8 @@ class StackConfig:
     """CPU slots; 0: one per GPU, or one CPU slot where there is no GPU."""
     data_roots: tuple[Path, ...] = ()
     """Where paths in specs may point to."""
-    endpoint_file: Path | None = None
-    """Where to tell other programs the server's address."""
+    endpoints: Path | None = None
+    """Where to tell other programs the server's address: see `podium.client._endpoints`."""
 
 
 @dataclass(kw_only=True)
@@ -110,9 +111,10 @@ class Stack:
         again = f"{self.config.listen.rpartition(':')[0]}:{_port(port_file)}"
         self._kept[-1].program = self._server(environment, again, port_file)
         self._keep(self._worker(environment), lambda: True)
-        if self.config.endpoint_file is not None:
-            self.config.endpoint_file.parent.mkdir(parents=True, exist_ok=True)
-            self.config.endpoint_file.write_text(f"{self.target} {os.getpid()}\n", encoding="utf-8")
+        if self.config.endpoints is not None:
+            for other in announced(self.config.endpoints):
+                self.say(f"Another podium is up at {other}; until this one stops, write --server {other} to reach it.")
+            announce(self.config.endpoints, self.target)
 
     def tick(self) -> None:
         """Looks after the children once: one that died is started again, later each time."""
@@ -137,9 +139,8 @@ class Stack:
             child = self._kept.pop().child
             # Redis comes last, stops within moments, and is never killed: it would lose its last second.
             child.stop(self.hurry) if self._kept else child.stop()
-        file = self.config.endpoint_file
-        if file is not None and file.exists() and file.read_text(encoding="utf-8").endswith(f" {os.getpid()}\n"):
-            file.unlink()
+        if self.config.endpoints is not None:
+            withdraw(self.config.endpoints)
         for descriptor in (*(self._pipe or ()), *(() if self._lock is None else (self._lock,))):
             os.close(descriptor)
         self._pipe = self._lock = None
