@@ -8,8 +8,11 @@ import subprocess
 import sys
 
 import psutil
+import pytest
+from click.testing import CliRunner
 
 from podium.api.v1 import server_service_pb2 as server_api
+from podium.server.__main__ import main
 from podium.server.siblings import Siblings
 from tests.integration.conftest import ServerProcess
 
@@ -102,3 +105,11 @@ def test_a_port_that_others_have_and_a_unix_socket_are_refused(tmp_path):
         assert f"cannot listen on {taken}; choose a free port with --listen" in refused("--listen", taken).stderr
     assert "--listen 'nonsense': write HOST:PORT" in refused("--listen", "nonsense").stderr
     assert "write HOST:PORT" in refused("--listen", f"unix:{tmp_path}/s").stderr
+
+
+@pytest.mark.parametrize("listen", ["50051", ":50051", "localhost:x", "localhost:65536", "localhost:-1"])
+def test_an_address_that_is_none_is_told_so_and_no_other_port_is_taken(listen):
+    ended = CliRunner().invoke(main, ["--listen", listen])
+
+    assert 2 == ended.exit_code
+    assert f"{listen!r}: write HOST:PORT, such as 127.0.0.1:50051" in ended.output

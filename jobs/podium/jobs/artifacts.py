@@ -29,7 +29,7 @@ from podium.jobs._manifest import MANIFEST, Manifest, check_name, read
 from podium.jobs.errors import DataLossError, NotFoundError, OutOfRangeError
 from podium.jobs.job import Checkpoint, CheckpointFile
 
-__all__ = ["ArtifactStore", "Manifest", "Staging"]
+__all__ = ["ArtifactStore", "Manifest", "Staging", "directory_of"]
 
 #: How the system says that a file is not there, or is none. Whatever else it says is no word about the bytes.
 _NO_FILE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})
@@ -62,7 +62,7 @@ class ArtifactStore:
         clock: Callable[[], datetime] = _utc_now,
         new_id: Callable[[], str] = _new_checkpoint_id,
     ) -> None:
-        self.root = _directory_of(root)
+        self.root = directory_of(root)
         self._clock = clock
         self._new_id = new_id
 
@@ -328,7 +328,12 @@ class Staging:
         return manifest.checkpoint
 
 
-def _directory_of(root: str) -> Path:
+def directory_of(root: str) -> Path:
+    """Where an artifact store lies.
+
+    Raises:
+        ValueError: it is no directory of this machine; says what to write.
+    """
     url = urlsplit(root)
     if "://" not in root:
         return Path(root).expanduser().absolute()

@@ -2,11 +2,13 @@
 
 import os
 import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from podium.jobs.artifacts import directory_of
 from podium.jobs.locations import uri_problem
 from podium.jobs.store import Leases
 
@@ -62,7 +64,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         redis_url=url,
         redis_password=password,
         redis_tls=tls,
-        artifacts=_required(environ, "PODIUM_ARTIFACTS", "the directory of checkpoints, shared by server and workers"),
+        artifacts=_artifacts(environ),
         data_roots=_roots(environ.get("PODIUM_DATA_ROOTS", "")),
         leases=Leases(
             attempt=_seconds(environ, "PODIUM_LEASE_ATTEMPT", Leases.attempt),
@@ -72,6 +74,18 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         ),
         uri_prefixes=_prefixes(environ.get("PODIUM_URI_PREFIXES", "")),
     )
+
+
+def _artifacts(environ: Mapping[str, str]) -> str:
+    root = _required(environ, "PODIUM_ARTIFACTS", "the directory of checkpoints, shared by server and workers")
+    try:
+        directory = directory_of(root)
+    except ValueError as error:
+        raise ValueError(f"PODIUM_ARTIFACTS: {error}") from error
+    # Without a look at more: a network's disk may come later.
+    if directory.is_file():
+        raise ValueError(f"PODIUM_ARTIFACTS: {root} is a file; name the directory that server and workers share")
+    return root
 
 
 def _roots(text: str) -> tuple[str, ...]:
@@ -112,7 +126,28 @@ def _redis(environ: Mapping[str, str]) -> tuple[str, str | None, RedisTls]:
         raise ValueError("PODIUM_REDIS_TLS_CERT and PODIUM_REDIS_TLS_KEY belong together; set both or neither")
     for name in _REDIS_TLS:
         _content(environ, name)
+    _check_tls(ca, cert, key)
     return url, password, RedisTls(ca=ca, cert=cert, key=key)
+
+
+def _check_tls(ca: str | None, cert: str | None, key: str | None) -> None:
+    """Raises what is wrong with the files now: once connecting, it would look like a Redis that is away."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if ca is not None:
+            context.load_verify_locations(ca)
+    except ssl.SSLError as error:
+        raise ValueError(
+            f"PODIUM_REDIS_TLS_CA: {ca} has no certificate in PEM; write those of the authorities"
+        ) from error
+    try:
+        if cert is not None:
+            # Without a password, or OpenSSL would ask for one on the terminal.
+            context.load_cert_chain(cert, key, password="")
+    except ssl.SSLError as error:
+        pair = f"PODIUM_REDIS_TLS_CERT {cert} and PODIUM_REDIS_TLS_KEY {key}"
+        remedy = "write the certificate and its own key, in PEM and without a password"
+        raise ValueError(f"{pair} cannot be used together; {remedy}") from error
 
 
 def _usable(url: str) -> bool:

@@ -21,8 +21,22 @@ _SECRET_FILES = ("PODIUM_TLS_KEY", "PODIUM_REDIS_PASSWORD_FILE", "PODIUM_REDIS_T
 _MISSING = 'the server needs more than the client: pip install "podium[server]"'
 
 
+def _address(_context: click.Context, _parameter: click.Parameter, listen: str) -> str:
+    # gRPC takes a port above 65535 for another one, without a word.
+    host, _, port = listen.rpartition(":")
+    if listen.startswith("unix:") or (host and port.isascii() and port.isdecimal() and int(port) < 65_536):
+        return listen
+    raise click.BadParameter(f"{listen!r}: write HOST:PORT, such as 127.0.0.1:50051, or unix:PATH")
+
+
 @click.command(help=__doc__)
-@click.option("--listen", default="127.0.0.1:50051", show_default=True, help="HOST:PORT; port 0 takes a free one.")
+@click.option(
+    "--listen",
+    default="127.0.0.1:50051",
+    show_default=True,
+    callback=_address,
+    help="HOST:PORT; port 0 takes a free one.",
+)
 @click.option("--reflection/--no-reflection", default=True, show_default=True, help="Describe the contract to tools.")
 @click.option("--port-file", type=click.Path(path_type=Path), help="Write the bound address there once serving.")
 @click.option(

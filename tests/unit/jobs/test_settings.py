@@ -49,6 +49,8 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
     ("variables", "named"),
     [
         ({}, "PODIUM_ARTIFACTS"),
+        ({"PODIUM_ARTIFACTS": "s3://bucket"}, "PODIUM_ARTIFACTS: artifacts on s3:// are not built yet"),
+        ({"PODIUM_ARTIFACTS": __file__}, "PODIUM_ARTIFACTS: .* is a file; name the directory"),
         ({"PODIUM_ARTIFACTS": "/a", "PODIUM_LEASE_NODE": "soon"}, "PODIUM_LEASE_NODE"),
         ({"PODIUM_ARTIFACTS": "/a", "PODIUM_LEASE_NODE": "0"}, "PODIUM_LEASE_NODE"),
         ({"PODIUM_ARTIFACTS": "/a", "PODIUM_URI_PREFIXES": "s3://bucket bucket"}, "PODIUM_URI_PREFIXES: 'bucket'"),
@@ -66,6 +68,19 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         ({"PODIUM_ARTIFACTS": "/a", "PODIUM_REDIS_TLS_CA": "/ca"}, "PODIUM_REDIS_URL does not begin with rediss://"),
         ({"PODIUM_ARTIFACTS": "/a", **SECURE, "PODIUM_REDIS_TLS_CERT": "/c"}, "PODIUM_REDIS_TLS_KEY belong together"),
         ({"PODIUM_ARTIFACTS": "/a", **SECURE, "PODIUM_REDIS_TLS_CA": "/nowhere"}, "PODIUM_REDIS_TLS_CA: /nowhere"),
+        (
+            {"PODIUM_ARTIFACTS": "/a", **SECURE, "PODIUM_REDIS_TLS_CA": __file__},
+            "PODIUM_REDIS_TLS_CA: .* has no certificate in PEM",
+        ),
+        (
+            {
+                "PODIUM_ARTIFACTS": "/a",
+                **SECURE,
+                "PODIUM_REDIS_TLS_CERT": __file__,
+                "PODIUM_REDIS_TLS_KEY": __file__,
+            },
+            "PODIUM_REDIS_TLS_CERT .* cannot be used together",
+        ),
         ({"PODIUM_ARTIFACTS": "/a", "PODIUM_REDIS_PASSWORD_FILE": "/nowhere"}, "PODIUM_REDIS_PASSWORD_FILE: /nowhere"),
         ({"PODIUM_ARTIFACTS": "/a", "PODIUM_REDIS_PASSWORD_FILE": "/dev/null"}, "/dev/null is empty"),
     ],

@@ -186,6 +186,10 @@ class TestSettings:
         with pytest.raises(ValueError, match=f"PODIUM_ADMIN_TOKEN_FILE.*{problem}"):
             access_from_environment({"PODIUM_ADMIN_TOKEN_FILE": str(file)})
 
+    def test_a_file_that_is_not_there_is_named_with_its_variable(self):
+        with pytest.raises(ValueError, match="PODIUM_ADMIN_TOKEN_FILE: /nowhere cannot be read"):
+            access_from_environment({"PODIUM_ADMIN_TOKEN_FILE": "/nowhere"})
+
     @pytest.mark.parametrize(
         ("name", "value"),
         [

@@ -3,6 +3,7 @@
 import pytest
 
 from podium.jobs.job import Slot
+from podium.worker.__main__ import main
 from podium.worker.inventory import ADDRESS, SLOT_DEVICES, cpu_slots, devices, own_address, slot_devices
 
 GPUS = tuple(Slot(index=index, device=f"GPU-{name}", model="H100") for index, name in enumerate("abc"))
@@ -36,3 +37,15 @@ def test_a_machine_is_reached_where_it_is_said_or_where_it_reaches_redis_itself(
 @pytest.mark.parametrize("url", ["unix:///run/redis.sock", "redis://localhost:6379/0", "redis://127.0.0.1"])
 def test_a_redis_on_the_same_machine_says_nothing_of_how_others_reach_it(url: str) -> None:
     assert "" == own_address(url, {})
+
+
+@pytest.mark.parametrize(
+    "words", [("--node", ""), ("--node", "a\nb"), ("--node", "n" * 254), ("--pool", ""), ("--pool", "Big Ones")]
+)
+def test_a_name_that_nobody_could_ask_for_is_refused(
+    words: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["--cpu-slots", "1", *words])
+
+    assert f"argument {words[0]}: {words[1]!r}: give " in capsys.readouterr().err

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -14,6 +15,9 @@ from podium.worker import logs
 _LOG = logging.getLogger(__name__)
 #: Variables that name files which only the worker should be able to read.
 _SECRET_FILES = ("PODIUM_REDIS_PASSWORD_FILE", "PODIUM_REDIS_TLS_KEY")
+#: As a spec may name one; nobody could ask for another.
+_POOL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_LONGEST_NODE = 253
 _NEEDED = ("redis", "rq", "psutil", "torch", "torchvision", "timm", "safetensors", "PIL")
 
 
@@ -31,14 +35,28 @@ def main(arguments: list[str]) -> None:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m podium.worker", description="Runs jobs on this machine.")
-    parser.add_argument("--node", default=socket.gethostname(), help="the machine's name, unique in the cluster")
-    parser.add_argument("--pool", default="default", help="the pool that it belongs to")
+    parser.add_argument(
+        "--node", type=_node, default=socket.gethostname(), help="the machine's name, unique in the cluster"
+    )
+    parser.add_argument("--pool", type=_pool, default="default", help="the pool that it belongs to")
     slots = parser.add_mutually_exclusive_group()
     slots.add_argument("--cpu-slots", type=int, metavar="N", help="run N jobs at a time on the CPU")
     slots.add_argument(
         "--gpus", metavar="all|0,1", help="the GPUs to use; all of them unless said, the CPU without any"
     )
     return parser.parse_args(arguments)
+
+
+def _node(name: str) -> str:
+    if not (0 < len(name) <= _LONGEST_NODE and name.isprintable()):
+        raise argparse.ArgumentTypeError(f"{name!r}: give 1 to {_LONGEST_NODE} letters that can be printed")
+    return name
+
+
+def _pool(name: str) -> str:
+    if not _POOL.fullmatch(name):
+        raise argparse.ArgumentTypeError(f"{name!r}: give at most 63 small letters, digits, and hyphens between them")
+    return name
 
 
 def _work(options: argparse.Namespace) -> None:

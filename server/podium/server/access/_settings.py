@@ -29,8 +29,8 @@ def access_from_environment(environ: Mapping[str, str] = os.environ) -> AccessSe
     """The operator's word.
 
     Raises:
-        ValueError: a variable is not what it is to be, or the file is too short or too open, with the remedy.
-        OSError: the file cannot be read.
+        ValueError: a variable is not what it is to be, or the file is too short, too open or cannot be read, with the
+            remedy.
     """
     file = environ.get("PODIUM_ADMIN_TOKEN_FILE", "")
     return AccessSettings(
@@ -44,7 +44,11 @@ def access_from_environment(environ: Mapping[str, str] = os.environ) -> AccessSe
 def _secret(path: Path) -> str:
     for problem in open_to_others({"PODIUM_ADMIN_TOKEN_FILE": path}):
         raise ValueError(problem)
-    secret = path.read_text(encoding="utf-8").strip()
+    try:
+        secret = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = f"PODIUM_ADMIN_TOKEN_FILE: {path} cannot be read ({error})"
+        raise ValueError(f"{reason}; see that it is there and ours to read") from error
     if len(secret) < _SHORTEST or not secret.isascii() or any(letter.isspace() for letter in secret):
         raise ValueError(
             f"PODIUM_ADMIN_TOKEN_FILE: {path} has no word of at least {_SHORTEST} letters; write one with: "
