@@ -62,16 +62,59 @@ def test_names_that_climb_out_of_a_tar_are_no_images(tmp_path):
     assert {"a": 1, "b": 1} == scan_classes(path)
 
 
-def test_links_devices_and_sparse_members_of_a_tar_are_no_images(tmp_path):
-    path = tmp_path / "x.tar"
-    with tarfile.open(path, "w") as archive:
-        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE):
-            member = tarfile.TarInfo(f"a/{kind.decode()}.png")
-            member.type, member.linkname = kind, "/etc/passwd"
-            archive.addfile(member)
+def _tar_with(path: Path, kind: bytes, name: str) -> str:
+    """A tar of an image, and of something without bytes of its own."""
+    with tarfile.open(_tar(path, "a/1.png"), "a") as archive:
+        member = tarfile.TarInfo(name)
+        member.type, member.linkname = kind, "a/1.png"
+        archive.addfile(member)
+    return str(path)
 
-    with pytest.raises(DatasetError, match="holds no images in class folders"):
-        scan_classes(str(path))
+
+@pytest.mark.parametrize("kind", [tarfile.CHRTYPE, tarfile.FIFOTYPE], ids=["device", "pipe"])
+def test_devices_in_a_tar_are_no_images(kind, tmp_path):
+    assert {"a": 1} == scan_classes(_tar_with(tmp_path / "x.tar", kind, "a/2.png"))
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE], ids=["symbolic", "hard"])
+@pytest.mark.parametrize("name", ["a/2.png", "b"])
+def test_a_link_in_a_tar_is_refused_as_its_images_would_be_missing(kind, name, tmp_path):
+    with pytest.raises(DatasetError, match=rf"keeps {name} as a link; make the tar file with tar --dereference"):
+        scan_classes(_tar_with(tmp_path / "x.tar", kind, name))
+
+
+def test_a_file_with_holes_in_a_tar_is_refused(tmp_path):
+    member = tarfile.TarInfo("a/2.png")
+    member.pax_headers = {"GNU.sparse.map": "0,1", "GNU.sparse.size": "9"}
+    with tarfile.open(_tar(tmp_path / "x.tar", "a/1.png"), "a") as archive:
+        archive.addfile(member)
+
+    with pytest.raises(DatasetError, match=r"keeps a/2\.png as a file with holes; make the tar file without --sparse"):
+        scan_classes(str(tmp_path / "x.tar"))
+
+
+def test_an_image_that_a_tar_has_twice_is_refused(tmp_path):
+    path = _tar(tmp_path / "x.tar", "a/1.png", "b/1.png", "./a/1.png")
+
+    with pytest.raises(DatasetError, match=r"has a/1\.png twice"):
+        scan_classes(path)
+
+
+@pytest.mark.parametrize(("link", "target", "two"), [("a/2.png", "1.png", "a/2.png"), ("b", "a", "b/1.png")])
+def test_an_image_that_a_link_shows_a_second_time_is_refused(link, target, two, tmp_path):
+    path = _folder(tmp_path, "a/1.png", "c/1.png")
+    (tmp_path / link).symlink_to(target)
+
+    with pytest.raises(DatasetError, match=rf"has one image twice, as a/1\.png and as {two}"):
+        scan_classes(path)
+
+
+def test_a_link_to_what_no_other_class_has_is_followed(tmp_path):
+    path = _folder(tmp_path, "a/1.png", ".store/b/1.png", ".store/2.png")
+    (tmp_path / "b").symlink_to(".store/b")
+    (tmp_path / "a" / "2.png").symlink_to("../.store/2.png")
+
+    assert {"a": 2, "b": 1} == scan_classes(path)
 
 
 def test_a_link_out_of_a_folder_is_refused(tmp_path):
@@ -152,6 +195,15 @@ def test_what_is_missing_is_told_from_what_is_empty(tmp_path):
 def test_images_at_different_depths_are_refused(tmp_path):
     with pytest.raises(DatasetError, match="mixes"):
         scan_classes(_tar(tmp_path / "x.tar", "a/1.png", "top/b/1.png"))
+
+
+@pytest.mark.parametrize("deep", ["top/a/more/2.png", "top/a/1/2/3.png"])
+def test_images_below_class_folders_are_refused_and_not_left_out(deep, tmp_path):
+    names = ("top/a/1.png", "top/b/1.png", deep)
+
+    for path in (_folder(tmp_path / "split", *names), _tar(tmp_path / "split.tar", *names)):
+        with pytest.raises(DatasetError, match="mixes"):
+            scan_classes(path)
 
 
 def test_a_folder_that_holds_train_and_test_is_refused_as_it_would_train_on_both(tmp_path):

@@ -115,6 +115,7 @@ def test_whole_numbers_and_dictionaries_in_parquet_are_labels_too(tmp_path):
     [
         (("a/9.jpg", "x"), "row 3: there is no image {root}/a/9.jpg; add it, or take the row out"),
         (("a/1.jpg", ""), "row 3: the label is empty"),
+        (("a/1.jpg", "x "), "row 3: the label 'x ' begins or ends with a space"),
         (("a/1.jpg", "x" * 201), "is no class name; use at most 200"),
         (("a/1.jpg", "x\x1b[31m"), r"row 3: the label 'x\x1b[31m' is no class name"),
         (("", "x"), "row 3: '' is no path"),

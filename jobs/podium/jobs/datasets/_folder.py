@@ -31,8 +31,8 @@ def index(path: str) -> SplitIndex:
     Class folders lie at the top, or all of them one folder deeper. Hidden files are left out.
 
     Raises:
-        DatasetError: it is missing (reason DATASET_NOT_FOUND), unreadable, compressed, has no class folders, or has two
-            of one name.
+        DatasetError: it is missing (reason DATASET_NOT_FOUND), unreadable, compressed, has no class folders, has two
+            of one name, or an image twice.
     """
     if not Path(path).exists():
         raise DatasetError(f"{path} does not exist; {_REMEDY}", reason="DATASET_NOT_FOUND")
@@ -54,9 +54,10 @@ def index(path: str) -> SplitIndex:
 
 def _in_folder(root: Path, folders: set[Parts]) -> Iterator[Entry]:
     real_root = root.resolve()
-    pending: list[tuple[Path, Parts]] = [(root, ())]
+    pending: list[tuple[Path, str, Parts]] = [(root, str(real_root), ())]
+    names: dict[str, str] = {}
     while pending:
-        folder, above = pending.pop()
+        folder, real_folder, above = pending.pop()
         folders.add(above)
         with os.scandir(folder) as found:
             items = list(found)
@@ -64,18 +65,24 @@ def _in_folder(root: Path, folders: set[Parts]) -> Iterator[Entry]:
             parts = (*above, item.name)
             if item.name.startswith("."):
                 continue
+            real = f"{real_folder}/{item.name}"
             if item.is_symlink():
                 _check_link(Path(item.path), real_root)
+                real = os.path.realpath(item.path)
             if item.is_dir():
-                if len(parts) <= 2:
-                    pending.append((Path(item.path), parts))
+                # Below class folders, too: images there are an error and not left out. Links could lead in circles.
+                if len(parts) <= 2 or not item.is_symlink():
+                    pending.append((Path(item.path), real, parts))
             elif (class_name := _class_name(parts, str(root))) is not None and item.is_file():
-                status = item.stat()
+                status, name = item.stat(), shown("/".join(parts))
+                if (other := names.setdefault(real, name)) != name:
+                    one, two = sorted((other, name))
+                    raise DatasetError(f"{root} has one image twice, as {one} and as {two}; remove the link")
                 yield Entry(
                     path=item.path,
                     offset=0,
                     size=status.st_size,
-                    name=shown("/".join(parts)),
+                    name=name,
                     class_name=class_name,
                     modified=status.st_mtime_ns,
                 )
@@ -93,11 +100,16 @@ def _check_link(link: Path, real_root: Path) -> None:
 
 
 def _in_tar(path: str, folders: set[Parts]) -> Iterator[Entry]:
+    names = set[Parts]()
     with opened(path) as tar:
         for member, parts in members(path, tar.file, tar.size, remedy=_REMEDY):
             folder = parts if member.isdir() else parts[:-1]
             folders.update((folder[:1], folder[:2]))
             if member.isreg() and (class_name := _class_name(parts, path)) is not None:
+                if parts in names:
+                    # As tar -r and -u add the newer one: whoever unpacks it has that one alone.
+                    raise DatasetError(f"{path} has {shown('/'.join(parts))} twice; make the tar file again")
+                names.add(parts)
                 yield Entry(
                     path=path,
                     offset=member.offset_data,

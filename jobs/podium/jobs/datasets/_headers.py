@@ -4,14 +4,16 @@ import tarfile
 from collections.abc import Iterator
 from typing import IO
 
-from podium.jobs.datasets._index import DatasetError
+from podium.jobs.datasets._index import DatasetError, shown
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _MAX_HEADER_BYTES = 1 << 20
 
 
 def members(path: str, file: IO[bytes], size: int, *, remedy: str) -> Iterator[tuple[tarfile.TarInfo, tuple[str, ...]]]:
-    """The members of a tar that have bytes or are folders, with the parts of their names; hidden ones are left out.
+    """The members of a tar that have bytes or are folders, with the parts of their names.
+
+    Hidden ones and devices are left out.
 
     Args:
         path: its name in messages.
@@ -20,7 +22,7 @@ def members(path: str, file: IO[bytes], size: int, *, remedy: str) -> Iterator[t
         remedy: what to do when it is no tar.
 
     Raises:
-        DatasetError: it is compressed, damaged or cut.
+        DatasetError: it is compressed, damaged or cut, or has a link or a file with holes, whose bytes lie elsewhere.
     """
     _refuse_compressed(path, file.read(8))
     file.seek(0)
@@ -41,9 +43,19 @@ def _checked(path: str, archive: tarfile.TarFile, size: int) -> Iterator[tuple[t
         reached = member.offset
         archive.members = []  # type: ignore[attr-defined]  # tarfile would keep every header in memory
         parts = tuple(part for part in member.name.split("/") if part not in ("", "."))
-        whole = (member.isreg() and not member.issparse()) or member.isdir()
-        if whole and not any(part.startswith(".") for part in parts):
+        if any(part.startswith(".") for part in parts):
+            continue
+        if member.issym() or member.islnk() or member.issparse():
+            # Images would be missing without a word: tar keeps the second name of a file that has two as a link.
+            raise DatasetError(f"{path} keeps {shown('/'.join(parts))} as {_kept_as(member)}")
+        if member.isreg() or member.isdir():
             yield member, parts
+
+
+def _kept_as(member: tarfile.TarInfo) -> str:
+    if member.issparse():
+        return "a file with holes; make the tar file without --sparse"
+    return "a link; make the tar file with tar --dereference --hard-dereference"
 
 
 def _check_end(file: IO[bytes], offset: int) -> None:

@@ -113,7 +113,7 @@ class _Place:
             DatasetError: it leaves the root, or is no image's, or the label names no class.
         """
         where, text = self.where(row), row.path
-        if not is_class_name(row.label):
+        if not is_class_name(row.label) or row.label != row.label.strip():
             raise DatasetError(f"{where}: {_wrong_label(row.label)}")
         if not text or len(text) > _MAX_PATH or not text.isprintable():
             raise DatasetError(
@@ -174,6 +174,9 @@ def _below(folder: str) -> str:
 def _wrong_label(label: str) -> str:
     if not label:
         return "the label is empty; write the class, or take the row out"
+    if label != label.strip():
+        # It would be a class of its own beside the one without.
+        return f"the label {label[:100]!a} begins or ends with a space; take the space out"
     return f"the label {label[:100]!a} is no class name; use at most {MAX_CLASS_NAME} printable characters"
 
 
