@@ -1,0 +1,72 @@
+"""Derivatives beyond the first: refused where the gradient is a closed form, whoever asks."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from podium.topk import BASELINES, SORTERS, Softmax, Subset, Surrogate, TopKCrossEntropy
+
+_CLOSED_FORMS = {name: family for name, family in {**SORTERS, **BASELINES}.items() if family is not Softmax}
+
+
+def _penalty(loss: Callable[[Tensor], Tensor], logits: Tensor) -> object:
+    value = loss(logits)
+    (gradient,) = torch.autograd.grad(value, logits, create_graph=True)
+    return torch.autograd.grad(value + gradient.square().sum(), logits)
+
+
+def _hessian(loss: Callable[[Tensor], Tensor], logits: Tensor) -> object:
+    # With its zeros for what is not connected, which must not hide the refusal.
+    return torch.autograd.functional.hessian(loss, logits)  # type: ignore[no-untyped-call]  # torch has no types there
+
+
+def _gradient_of_the_gradient(loss: Callable[[Tensor], Tensor], logits: Tensor) -> object:
+    return torch.func.grad(lambda inner: torch.func.grad(loss)(inner).sum())(logits)
+
+
+def _loss(family: type[Surrogate]) -> TopKCrossEntropy:
+    return TopKCrossEntropy(k={1: 0.5, 2: 0.5}, sorter=family(), m=4)
+
+
+@pytest.mark.parametrize("ask", [_penalty, _hessian, _gradient_of_the_gradient])
+@pytest.mark.parametrize("family", _CLOSED_FORMS.values(), ids=_CLOSED_FORMS)
+def test_a_second_derivative_is_refused_and_never_zero(
+    family: type[Surrogate], ask: Callable[[Callable[[Tensor], Tensor], Tensor], object]
+):
+    loss, labels = _loss(family), torch.arange(3)
+
+    with pytest.raises(RuntimeError, match="no second derivatives"):
+        ask(lambda logits: loss(logits, labels), torch.randn(3, 6, requires_grad=True))
+
+
+def test_a_second_derivative_by_what_the_loss_is_multiplied_by_is_refused_too():
+    logits, factor = torch.randn(3, 6, requires_grad=True), torch.ones((), requires_grad=True)
+
+    (gradient,) = torch.autograd.grad(factor * _loss(Subset)(logits, torch.arange(3)), logits, create_graph=True)
+
+    with pytest.raises(RuntimeError, match="no second derivatives"):
+        torch.autograd.grad(gradient.sum(), factor)
+
+
+def test_a_graph_of_the_gradient_that_nobody_differentiates_changes_nothing():
+    logits, labels = torch.randn(3, 6, requires_grad=True), torch.arange(3)
+
+    (plain,) = torch.autograd.grad(_loss(Subset)(logits, labels), logits)
+    (graphed,) = torch.autograd.grad(_loss(Subset)(logits, labels), logits, create_graph=True)
+
+    assert torch.equal(plain, graphed)
+
+
+def test_losses_of_samples_may_be_changed_in_place_before_the_backward_pass():
+    logits, labels = torch.randn(3, 6, requires_grad=True), torch.arange(3)
+    losses = TopKCrossEntropy(k={1: 0.5, 2: 0.5}, sorter=Subset(), reduction="none")(logits, labels)
+
+    losses.mul_(2)
+    (gradient,) = torch.autograd.grad(losses.sum(), logits)
+
+    (single,) = torch.autograd.grad(
+        TopKCrossEntropy(k={1: 0.5, 2: 0.5}, sorter=Subset(), reduction="sum")(logits, labels), logits
+    )
+    torch.testing.assert_close(2 * single, gradient)
