@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from podium.jobs.artifacts import directory_of
 from podium.jobs.locations import uri_problem
@@ -116,6 +116,11 @@ def _redis(environ: Mapping[str, str]) -> tuple[str, str | None, RedisTls]:
         raise ValueError(
             f"PODIUM_REDIS_URL has no such port or database; write {scheme}://HOST:6379/0, a password %-encoded"
         )
+    if not _options_known(url):
+        raise ValueError(
+            "PODIUM_REDIS_URL has an option that is none of db=NUMBER, username and password; leave it out (TLS is set "
+            "by PODIUM_REDIS_TLS_*), and write a ? of a password as %3F"
+        )
     password = _content(environ, "PODIUM_REDIS_PASSWORD_FILE")
     if password is not None and urlsplit(url).password is not None:
         raise ValueError("PODIUM_REDIS_URL has a password beside PODIUM_REDIS_PASSWORD_FILE; take it out of the URL")
@@ -157,6 +162,12 @@ def _usable(url: str) -> bool:
         return parts.scheme == "unix" or (parts.port != 0 and re.fullmatch(r"/?|/[0-9]+", parts.path) is not None)
     except ValueError:  # of the port, and with a part of a password in it where one has a slash
         return False
+
+
+def _options_known(url: str) -> bool:
+    """Others redis-py would put in the place of Podium's own, or not know: then it raises only when it connects."""
+    options = parse_qsl(urlsplit(url).query, keep_blank_values=True)
+    return all(name in ("username", "password") or (name == "db" and value.isdecimal()) for name, value in options)
 
 
 def _content(environ: Mapping[str, str], name: str) -> str | None:

@@ -59,6 +59,8 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         ({"PODIUM_ARTIFACTS": "/a", "PODIUM_LEASE_STARTING": "inf"}, "PODIUM_LEASE_STARTING.* at most 31536000"),
         ({"PODIUM_ARTIFACTS": "/a", "PODIUM_GRACE": "1e300"}, "PODIUM_GRACE.* at most 31536000"),
         ({"PODIUM_ARTIFACTS": "/a", "PODIUM_REDIS_URL": "http://redis"}, "PODIUM_REDIS_URL.*rediss://"),
+        ({"PODIUM_ARTIFACTS": "/a", "PODIUM_REDIS_URL": "redis://h/0?foo=bar"}, "PODIUM_REDIS_URL has an option"),
+        ({"PODIUM_ARTIFACTS": "/a", "PODIUM_REDIS_URL": "unix:///s?db=first"}, "PODIUM_REDIS_URL has an option"),
         ({"PODIUM_ARTIFACTS": "/a", "PODIUM_REDIS_URL": "redis://h:port/0"}, "PODIUM_REDIS_URL has no such port"),
         (
             {"PODIUM_ARTIFACTS": "/a", "PODIUM_REDIS_URL": "redis://h:6379/jobs"},
