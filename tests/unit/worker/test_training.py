@@ -340,6 +340,17 @@ def test_a_batch_that_has_fewer_images_than_parts_is_refused(images, job, tmp_pa
         _fit(job(images("train"), accumulation_steps=7), tmp_path)
 
 
+def test_a_batch_of_more_images_than_there_are_is_said_to_make_one_step_an_epoch(images, job, tmp_path):
+    context = _fit(job(images("train"), batch_size=1000, epochs=2), tmp_path)
+
+    saved = context.newest()
+    assert saved is not None
+    assert 2 == saved.step
+    assert any(
+        "batch_size is 1000, and train has 1" in line and "every epoch is one step" in line for line in context.lines
+    )
+
+
 def test_tensors_are_not_filled_before_their_results_are_written(images, job, tmp_path):
     _fit(job(images("train"), epochs=1), tmp_path)
 

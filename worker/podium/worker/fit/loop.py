@@ -92,6 +92,12 @@ class Training:
         self._at = self._resume()
         if self._at.tested:
             return self._at
+        if self._world.first and self._spec.batch_size > self._images:
+            self._context.log(
+                f"batch_size is {self._spec.batch_size}, and train has {self._images} images: every epoch is one step, "
+                "with all of them; for more steps write a smaller batch_size, or more epochs",
+                Level.WARNING,
+            )
         self._meter = Meter("training", self._total * self._batch, done=self._at.step * self._batch)
         try:
             self._boundary()
