@@ -2,13 +2,16 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
+from podium.api.v1.job_service_pb2_grpc import JobServiceStub
 from tests.conftest import RedisServer
 
 #: `python -m podium.server`, which says how its process stands as soon as it serves, and then is asked to end.
@@ -26,6 +29,20 @@ class Telling(logging.Handler):
 logging.getLogger("podium.server.app").addHandler(Telling())
 from podium.server.__main__ import main
 main(["--listen", "127.0.0.1:0"])
+"""
+
+#: The same with a disk that hangs for whoever looks at a dataset, and says so.
+_HANGING = """
+import sys, threading
+from podium.server.admission._paths import Places
+
+def check_path(*arguments):
+    print("hangs", flush=True)
+    threading.Event().wait()
+
+Places.check_path = check_path
+from podium.server.__main__ import main
+main(["--listen", "127.0.0.1:0", "--port-file", sys.argv[1]])
 """
 
 
@@ -56,3 +73,29 @@ def test_a_thread_that_computes_gives_the_interpreter_back_within_half_a_millise
 def test_the_garbage_collector_no_longer_looks_at_what_is_there_for_good(told):
     # All that it has imported, not what was made since.
     assert told["frozen"] > 10_000
+
+
+def test_it_ends_when_it_is_asked_to_though_the_disk_of_datasets_hangs_for_all_of_its_threads(
+    redis_url, tmp_path, request_for, eventually
+):
+    environment = {
+        "PODIUM_REDIS_URL": f"{redis_url}?db=5",
+        "PODIUM_ARTIFACTS": str(tmp_path),
+        "PODIUM_DATA_ROOTS": str(tmp_path),
+    }
+    address = tmp_path / "address"
+    command = [sys.executable, "-c", _HANGING, str(address)]
+    with subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        try:
+            eventually(address.exists)
+            dataset = {"name": "CIFAR10", "root": "/data"}
+            wanted = [request_for(), *(request_for(image_folder=None, torchvision_dataset=dataset) for _ in range(32))]
+            with grpc.insecure_channel(address.read_text().strip()) as channel:
+                calls = [JobServiceStub(channel).CreateJob.future(request) for request in wanted]
+                for _ in calls:
+                    server.stdout.readline()
+            server.send_signal(signal.SIGTERM)
+            assert 0 == server.wait(timeout=20)
+        finally:
+            server.kill()

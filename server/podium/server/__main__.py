@@ -114,8 +114,16 @@ def main(
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings, options))
+            _leave()
     except OSError as error:
         raise click.ClickException(str(error)) from error
+
+
+def _leave() -> NoReturn:
+    """Ends this process, which has nothing left to do: Python would wait for threads whose disk hangs, for ever."""
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def _serve_together(

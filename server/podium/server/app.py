@@ -222,6 +222,8 @@ class App:
 
     async def stop(self) -> None:
         """Tells health checks first, then watchers, then waits for calls in hand."""
+        # All of the former one's threads may wait for a disk that hangs.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(thread_name_prefix="podium-stop"))
         self._lookout.drain()
         self._health.cancel()
         self._tell_health()
