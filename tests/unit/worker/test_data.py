@@ -2,15 +2,20 @@
 
 import threading
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
+import timm.data
 import torch
 from PIL import Image
+from timm.models import get_pretrained_cfg
 from torch import Tensor
+from torchvision import models
 
+from podium.jobs.catalogue import Card, find_backbone
 from podium.jobs.datasets import DatasetError, index
 from podium.jobs.job import Cause
 from podium.jobs.spec import Augmentation, Interpolation, Preprocessing, Resize, Unreadable
@@ -23,6 +28,7 @@ from podium.worker.fit.data import (
     Split,
 )
 from podium.worker.fit.data._memory import _available
+from podium.worker.fit.data._reader import squared
 
 CPU = torch.device("cpu")
 PLAIN = Preprocessing(image_size=32, resize=Resize.SQUASH, interpolation=Interpolation.BICUBIC)
@@ -237,6 +243,35 @@ def test_a_crop_keeps_the_centre_of_the_short_side(tmp_path):
     how = Preprocessing(image_size=32, resize=Resize.CROP, crop_fraction=1.0, interpolation=Interpolation.BILINEAR)
 
     assert inputs(pipeline(str(tmp_path), preprocessing=how), [[0]], None).min() > 120 / 255
+
+
+@pytest.mark.parametrize(
+    ("backbone", "tag"),
+    [
+        ("torchvision/resnet50", "IMAGENET1K_V2"),
+        ("torchvision/efficientnet_b1", "IMAGENET1K_V2"),
+        ("torchvision/inception_v3", "IMAGENET1K_V1"),
+        ("timm/resnet50", "a1_in1k"),
+        ("timm/beit_base_patch16_224", "in22k_ft_in22k_in1k"),
+    ],
+)
+def test_an_evaluation_sees_what_the_librarys_own_sees(backbone, tag):
+    known = find_backbone(backbone)
+    assert known is not None
+    library, _, name = backbone.partition("/")
+    own = {item.name: getattr(known.tags[tag], item.name) for item in fields(Card)}
+    how, normalize = Preprocessing(**own), Normalizer(Preprocessing(**own), CPU)
+    if library == "timm":
+        told, data = cast("Any", get_pretrained_cfg(f"{name}.{tag}")), cast("Any", timm.data)
+        theirs = data.create_transform(**data.resolve_data_config(pretrained_cfg=told.to_dict()))
+    else:
+        theirs = models.get_model_weights(name)[tag].transforms()
+
+    for size in ((375, 500), (640, 427), (100, 101), (1201, 300)):
+        image = Image.effect_noise(size, 80).convert("RGB")
+        pixels = torch.from_numpy(np.array(squared(image, how)))[None]
+        normalize(pixels, got := torch.empty(pixels.shape))
+        assert torch.allclose(theirs(image), got[0].permute(2, 0, 1), atol=1e-5), size
 
 
 def test_of_a_panorama_in_which_no_random_crop_fits_the_middle_is_seen_and_not_squashed(tmp_path):

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from torchvision.transforms import InterpolationMode
 
 from podium.jobs.spec import FullFineTuning, Interpolation, Preprocessing, Resize
 from podium.worker.fit import run
@@ -39,7 +40,7 @@ def test_the_documented_lines_load_a_checkpoint(images, job, tmp_path, monkeypat
         names |= {
             "how": {"resize": resize, "crop_fraction": 0.9},
             "side": side,
-            "resample": Image.Resampling[interpolation.upper()],
+            "interpolation": InterpolationMode(interpolation),
         }
         for image in (photo, photo.transpose(Image.Transpose.ROTATE_90)):
             assert names["square"](image).tobytes() == squared(image, how).tobytes()

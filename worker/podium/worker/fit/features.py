@@ -34,7 +34,7 @@ from podium.worker.job_context import JobContext, obey
 _CHUNK = 256
 #: Small batches stay in a CPU's cache; a GPU wants many.
 _BATCH = {"cpu": 16, "cuda": 128}
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True, kw_only=True)

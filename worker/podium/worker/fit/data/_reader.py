@@ -14,6 +14,8 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from torch.nn import functional as F
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import center_crop, resize
 
 from podium.jobs.job import Cause
 from podium.jobs.spec import Augmentation, Interpolation, Preprocessing, Resize
@@ -24,7 +26,10 @@ from podium.worker.fit.data._randomness import Draw, uniforms, whole
 from podium.worker.fit.data._sources import Images
 
 Pixels = npt.NDArray[np.uint8]
-_FILTERS = {Interpolation.BILINEAR: Image.Resampling.BILINEAR, Interpolation.BICUBIC: Image.Resampling.BICUBIC}
+_FILTERS = {
+    Interpolation.BILINEAR: InterpolationMode.BILINEAR,
+    Interpolation.BICUBIC: InterpolationMode.BICUBIC,
+}
 _ASPECT = (3 / 4, 4 / 3)
 _NO_AUGMENTATION = Augmentation()
 
@@ -112,14 +117,15 @@ class Reader:
 
 
 def squared(image: Image.Image, how: Preprocessing) -> Image.Image:
-    """The square that the backbone sees, of S x S pixels."""
-    side, resample = how.image_size or 0, _FILTERS[how.interpolation or Interpolation.BILINEAR]
+    """The square that the backbone sees, of S x S pixels: the same as in the libraries' own evaluations."""
+    side, interpolation = how.image_size or 0, _FILTERS[how.interpolation or Interpolation.BILINEAR]
     if how.resize is Resize.SQUASH:
-        return image.resize((side, side), resample)
-    scale = round(side / (how.crop_fraction or 1.0)) / min(image.size)
-    width, height = (max(side, round(length * scale)) for length in image.size)
-    left, top = (width - side) // 2, (height - side) // 2
-    return image.resize((width, height), resample).crop((left, top, left + side, top + side))
+        squashed: Image.Image = resize(image, [side, side], interpolation)
+        return squashed
+    # Rounded down, as timm does; the catalogue's shares have six digits, and torchvision's are of whole numbers.
+    short = int(side / (how.crop_fraction or 1.0) + 0.01)
+    cropped: Image.Image = center_crop(resize(image, [short], interpolation), [side])
+    return cropped
 
 
 def _middle(image: Pixels) -> Pixels:
