@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from podium.topk import ImbalancedNoisedHinge, NoisedHinge, SmoothSVM, topk_cross_entropy
+from podium.topk import BASELINES, ImbalancedNoisedHinge, NoisedHinge, SmoothSVM, Surrogate, topk_cross_entropy
 
 
 def _losses(logits: Tensor, labels: Tensor, sorter: object, k: dict[int, float], m: int | None = None) -> Tensor:
@@ -96,3 +96,14 @@ def test_a_k_distribution_averages_the_losses():
 def test_class_counts_that_cannot_be_are_refused(counts: tuple[int, ...], sentence: str):
     with pytest.raises(ValueError, match=sentence):
         _losses(torch.zeros(1, 3), torch.tensor([0]), ImbalancedNoisedHinge(class_counts=counts), {1: 1.0})
+
+
+@pytest.mark.parametrize("family", BASELINES.values(), ids=BASELINES)
+def test_a_k_of_all_classes_is_certain_and_costs_nothing(family: type[Surrogate]):
+    logits = torch.randn(4, 3, requires_grad=True)
+
+    losses = _losses(logits, torch.arange(4) % 3, family(), {3: 1.0})
+    (gradient,) = torch.autograd.grad(losses.sum(), logits)
+
+    assert 0 == losses.abs().max()
+    assert 0 == gradient.abs().max()

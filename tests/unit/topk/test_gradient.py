@@ -70,3 +70,13 @@ def test_losses_of_samples_may_be_changed_in_place_before_the_backward_pass():
         TopKCrossEntropy(k={1: 0.5, 2: 0.5}, sorter=Subset(), reduction="sum")(logits, labels), logits
     )
     torch.testing.assert_close(2 * single, gradient)
+
+
+@pytest.mark.parametrize("family", _CLOSED_FORMS.values(), ids=_CLOSED_FORMS)
+def test_data_may_lie_elsewhere_than_on_the_default_device(family: type[Surrogate]):
+    with torch.device("meta"):
+        logits = torch.zeros(3, 6, device="cpu", requires_grad=True)
+        loss = _loss(family)(logits, torch.arange(3, device="cpu"))
+        (gradient,) = torch.autograd.grad(loss, logits)
+
+    assert "cpu" == loss.device.type == gradient.device.type

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from podium.topk import (
     Bitonic,
     NeuralSort,
+    NonFiniteLogitsError,
     OddEven,
     SmoothSVM,
     Softmax,
@@ -220,6 +222,18 @@ def test_module_and_function_are_one():
         ({"labels": torch.tensor([0, 1])}, "shape of logits without the last one"),
         ({"labels": torch.tensor([0.0, 1.0, 2.0])}, "need the shape of logits"),
         ({"logits": torch.zeros(3, 10, dtype=torch.int64)}, "floating point logits"),
+        ({"logits": [[0.0] * 10] * 3}, "logits is of type list; give a torch.Tensor"),
+        ({"p_k": [[0.5, 0.5]] * 3}, "p_k is of type list; give a torch.Tensor"),
+        ({"labels": torch.eye(3, 10).long()}, "targets of floating point the whole shape"),
+        ({"labels": -torch.eye(3, 10)}, r"targets\[0\] hold a negative number, NaN or inf"),
+        ({"labels": torch.eye(3, 10) / torch.eye(3, 10)}, r"targets\[0\] hold a negative number, NaN or inf"),
+        ({"sorter": "subset"}, "sorter is 'subset'; give one with its hyper-parameters"),
+        ({"sorter": Subset}, "give one with its hyper-parameters"),
+        ({"k": [1, 5]}, "give the weight of each k"),
+        ({"k": {1: "1"}}, "give a number from 0 to 1"),
+        ({"m": 8.0}, "m is 8.0; give a whole number"),
+        ({"m": True, "k": {1: 1.0}}, "m is True; give a whole number"),
+        ({"label_smoothing": "0.1"}, r"give a number in \[0, 1\)"),
     ],
 )
 def test_a_wrong_argument_is_refused_with_advice(choices: dict[str, Any], sentence: str):
@@ -235,7 +249,50 @@ def test_weights_of_zero_drop_out():
     assert _loss(logits, labels, k={1: 1.0}) == _loss(logits, labels, k={9: 0.0, 1: 1.0}, m=8)
 
 
-@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8])
+def test_numbers_of_numpy_are_taken_for_k():
+    logits, labels = torch.randn(3, 10), torch.arange(3)
+
+    assert _loss(logits, labels) == _loss(logits, labels, k=dict(zip(np.array([1, 5]), np.full(2, 0.5), strict=True)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.int64])
+def test_the_loss_has_the_precision_of_the_logits_whatever_that_of_weights_and_targets(dtype: torch.dtype):
+    logits, labels = torch.randn(3, 10), torch.arange(3)
+
+    weighted = _loss(logits, labels, weight=torch.ones(10, dtype=dtype))
+
+    assert torch.equal(_loss(logits, labels), weighted)
+    if dtype.is_floating_point:
+        soft = _loss(logits, torch.eye(3, 10, dtype=dtype))
+        assert torch.float32 is soft.dtype
+        torch.testing.assert_close(weighted, soft)
+
+
+def test_many_weights_of_half_precision_add_up():
+    weight = torch.full((10,), 1000.0, dtype=torch.float16)
+
+    assert _loss(torch.randn(100, 10), torch.zeros(100, dtype=torch.int64), weight=weight) > 0
+
+
+def test_nan_in_an_ignored_sample_is_named_as_its_gradient_would_be_nan():
+    logits = torch.zeros(3, 10, requires_grad=True)
+    with torch.no_grad():
+        logits[1] = math.nan
+
+    with pytest.raises(NonFiniteLogitsError, match=r"logits\[1\] hold NaN"):
+        _loss(logits, torch.tensor([0, -100, 2]))
+
+
+@pytest.mark.parametrize("scale", [1e7, 1e10])
+def test_the_gradient_of_scores_beyond_all_rounding_stays_bounded(scale: float):
+    logits = (scale * torch.randn(64, 20, generator=torch.Generator().manual_seed(0))).requires_grad_()
+
+    (gradient,) = torch.autograd.grad(_loss(logits, torch.zeros(64, dtype=torch.int64), reduction="sum"), logits)
+
+    assert gradient.abs().max() <= 2
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.uint16, torch.uint64])
 def test_labels_of_other_integer_types_are_taken(dtype: torch.dtype):
     logits, labels = torch.randn(3, 10), torch.arange(3)
 

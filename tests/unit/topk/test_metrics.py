@@ -1,5 +1,7 @@
 """Top-k counts: ties, NaN, ignored labels, adding up."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -84,10 +86,31 @@ def test_an_empty_count_has_accuracy_zero():
     assert {1: 0.0} == topk_accuracy(torch.zeros(0, 5), torch.zeros(0, dtype=torch.int64), (1,)).accuracy()
 
 
-@pytest.mark.parametrize("ks", [(), (0,), (4,)])
-def test_ks_out_of_range_are_refused(ks: tuple[int, ...]):
+@pytest.mark.parametrize("ks", [(), (0,), (4,), (1.5,), ("1",), 1])
+def test_ks_out_of_range_are_refused(ks: Any):
     with pytest.raises(ValueError, match="each from 1 to the number of classes, 3"):
         topk_accuracy(torch.eye(3), torch.arange(3), ks)
+
+
+@pytest.mark.parametrize(
+    ("labels", "sentence"),
+    [
+        (torch.arange(2), "shape of logits without the last one"),
+        (torch.arange(3.0), "give integer labels"),
+        (torch.tensor([0, 1, 3]), r"must lie in \[0, 3\) or be ignore_index"),
+        (torch.tensor([0, 1, -1]), r"must lie in \[0, 3\) or be ignore_index"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused_with_advice(labels: torch.Tensor, sentence: str):
+    with pytest.raises(ValueError, match=sentence):
+        topk_accuracy(torch.eye(3), labels, (1,))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.uint16])
+def test_labels_and_ks_of_any_integer_type_are_counted(dtype: torch.dtype):
+    counts = topk_accuracy(torch.eye(3), torch.arange(3, dtype=torch.int64).to(dtype), torch.tensor([1, 2]).tolist())
+
+    assert {1: 1.0, 2: 1.0} == counts.accuracy()
 
 
 def test_an_unknown_k_is_a_key_error():

@@ -1,6 +1,7 @@
 """The checks at the door of the loss: each error names the argument and the remedy."""
 
 import math
+from numbers import Integral
 from typing import Literal, get_args
 
 import torch
@@ -21,14 +22,18 @@ def check_choices(
     ks: tuple[float, ...], sorter: Surrogate, m: int | None, reduction: str, label_smoothing: float, epsilon: float
 ) -> None:
     """Raise ValueError for what is wrong whatever the data."""
+    if not isinstance(sorter, Surrogate):
+        raise ValueError(f"sorter is {sorter!r}; give one with its hyper-parameters, such as Subset(temperature=1.0).")
     if reduction not in _REDUCTIONS:
         raise ValueError(f"reduction is {reduction!r}; choose one of {', '.join(_REDUCTIONS)}.")
     for name, value in (("label_smoothing", label_smoothing), ("epsilon", epsilon)):
-        if not 0 <= value < 1:
-            raise ValueError(f"{name} is {value}; give a number in [0, 1).")
+        if isinstance(value, str) or value is None or not 0 <= value < 1:
+            raise ValueError(f"{name} is {value!r}; give a number in [0, 1).")
     if epsilon and not isinstance(sorter, Sorter):
         raise ValueError(f"epsilon is for sorters; {type(sorter).__name__} has no probability, so leave it at 0.")
     sorter.check_ks(ks)
+    if m is not None and (isinstance(m, bool) or not isinstance(m, Integral)):
+        raise ValueError(f"m is {m!r}; give a whole number above the largest k, or None to keep all scores.")
     if m is not None and m <= ks[-1] and not sorter.uses_all_scores:
         raise ValueError(f"m is {m} but the largest k is {ks[-1]}; raise m above it, or pass None to keep all scores.")
 
@@ -37,6 +42,9 @@ def check_shapes(
     logits: Tensor, labels: Tensor, ks: tuple[float, ...], p_k: Tensor | None, weight: Tensor | None
 ) -> None:
     """Raise ValueError for shapes or types that do not fit together."""
+    for name, value in (("logits", logits), ("labels", labels), ("p_k", p_k), ("weight", weight)):
+        if not (value is None or isinstance(value, Tensor)):
+            raise ValueError(f"{name} is of type {type(value).__name__}; give a torch.Tensor.")
     if logits.dim() == 0 or not logits.is_floating_point() or labels.dtype is torch.bool:
         raise ValueError(
             f"logits are {logits.dtype}, {tuple(logits.shape)}, and labels {labels.dtype}; "
@@ -50,7 +58,7 @@ def check_shapes(
     if not labels.is_floating_point() and logits.shape[:-1] != labels.shape:
         raise ValueError(
             f"logits are {tuple(logits.shape)} and labels {tuple(labels.shape)}; "
-            "labels need the shape of logits without the last one."
+            "integer labels need the shape of logits without the last one, targets of floating point the whole shape."
         )
     if ks[-1] > logits.shape[-1]:
         raise ValueError(f"the largest k is {ks[-1]} but there are {logits.shape[-1]} classes; lower k.")
@@ -81,6 +89,17 @@ def check_labels(classes: Tensor, n: int) -> None:
         return
     low, high = classes.aminmax()
     raise ValueError(f"labels reach from {int(low)} to {int(high)}; they must lie in [0, {n}) or be ignore_index.")
+
+
+def check_targets(targets: Tensor) -> Tensor:
+    """Return soft targets; raise ValueError if one is negative or not finite, on the CPU only."""
+    if may_look(targets) and targets.numel():
+        low, high = targets.aminmax()
+        if not (low.item() >= 0 and math.isfinite(high.item())):
+            wrong = ~((targets >= 0) & targets.isfinite()).all(-1)
+            row = _index(wrong.nonzero()[0].tolist())
+            raise ValueError(f"targets[{row}] hold a negative number, NaN or inf; give probabilities.")
+    return targets
 
 
 def are_classes(labels: Tensor, n: int) -> bool:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Self
 
 _TOLERANCE = 1e-6
@@ -20,9 +21,11 @@ class KDistribution:
         """Check a mapping from k to its weight and drop the ks of weight zero.
 
         Raises:
-            ValueError: If a k is no number of at least 1, a weight is negative, or their sum is further than 1e-6
-                from 1.
+            ValueError: If it is no mapping, a k is no number of at least 1, a weight is negative, or their sum is
+                further than 1e-6 from 1.
         """
+        if not isinstance(k, Mapping):
+            raise ValueError(f"k is {k!r}; give the weight of each k, such as {{1: 0.5, 5: 0.5}}.")
         for value, weight in k.items():
             _check_entry(value, weight)
         total = sum(list(k.values()))
@@ -34,7 +37,7 @@ class KDistribution:
 
 
 def _check_entry(k: float, weight: float) -> None:
-    if isinstance(k, bool) or not isinstance(k, int | float) or not (math.isfinite(k) and k >= 1):
+    if isinstance(k, bool) or not isinstance(k, Real) or not (math.isfinite(k) and k >= 1):
         raise ValueError(f"k holds {k!r}; every k must be a number of at least 1.")
-    if not (math.isfinite(weight) and weight >= 0):
-        raise ValueError(f"the weight of k={k} is {weight}; give a number from 0 to 1.")
+    if isinstance(weight, str) or weight is None or not (math.isfinite(weight) and weight >= 0):
+        raise ValueError(f"the weight of k={k} is {weight!r}; give a number from 0 to 1.")

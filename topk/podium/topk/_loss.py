@@ -26,6 +26,7 @@ from podium.topk._checks import (
     check_finite,
     check_labels,
     check_shapes,
+    check_targets,
     check_weights,
 )
 from podium.topk._constants import constant
@@ -123,7 +124,7 @@ def topk_cross_entropy(
         m: How many scores to sort, the label and its m - 1 strongest rivals; above the largest k. None, or a number
             of n and more, keeps all. Gradients reach only the kept scores.
         p_k: A P_K for each sample instead of that of `k`, (..., K): weights of the ks of `k` in increasing order.
-        weight: Weight of each class, (n,).
+        weight: Weight of each class, (n,), any type.
         reduction: "mean" over the samples that count (0 if there is none), weighted as by `nn.CrossEntropyLoss`;
             "sum"; or "none" for one loss per sample.
         ignore_index: Samples with this label cost nothing.
@@ -139,7 +140,7 @@ def topk_cross_entropy(
     Raises:
         ValueError: If an argument is out of range. Labels and values are checked on the CPU only: a GPU would be
             stalled by it, and answers NaN for NaN.
-        NonFiniteLogitsError: If a logit is NaN or +inf; it names the row.
+        NonFiniteLogitsError: If a logit is NaN or +inf, in an ignored sample, too; it names the row.
     """
     distribution = KDistribution.from_mapping(k)
     check_choices(distribution.ks, sorter, m, reduction, label_smoothing, epsilon)
@@ -174,6 +175,8 @@ def _loss(
 ) -> Tensor:
     check_shapes(logits, labels, distribution.ks, p_k, weight)
     n, dtype = logits.shape[-1], torch.promote_types(logits.dtype, torch.float32)
+    # Weights of float64 would make the loss float64, and weights of half precision their sum infinite.
+    weight = None if weight is None else weight.to(dtype)
     objective = Objective(
         sorter=sorter,
         m=n if m is None else min(m, n),
@@ -184,23 +187,26 @@ def _loss(
         epsilon=epsilon,
     )
     counts: Tensor | None = None
+    counted: Tensor | None = None
     # Autocast would run parts of a sorter in half precision, where ties and tiny probabilities are the rule.
     with _full_precision(logits.device.type):
         if labels.is_floating_point():
-            losses = soft_losses(objective, logits, labels)
+            losses = soft_losses(objective, logits, check_targets(labels).to(dtype))
             counts = torch.ones_like(losses)
-        elif not 0 <= ignore_index < n and are_classes(labels, n):
-            classes = labels.to(torch.int64)
+        elif are_classes(classes := labels.to(torch.int64), n) and not 0 <= ignore_index < n:
             losses = hard_losses(objective, logits, classes)
             if weight is not None:
                 counts = weight[classes]
         else:
-            counted = labels != ignore_index
-            classes = torch.where(counted, labels, 0).to(torch.int64)
+            counted = classes != ignore_index
+            classes = torch.where(counted, classes, 0)
             check_labels(classes, n)
-            losses = torch.where(counted, hard_losses(objective, logits, classes), 0.0)
+            losses = hard_losses(objective, logits, classes)
             counts = counted.to(losses.dtype) if weight is None else torch.where(counted, weight[classes], 0.0)
+        # Those of ignored samples, too: zero times their gradient of NaN is NaN.
         check_finite(losses, logits)
+        if counted is not None:
+            losses = torch.where(counted, losses, 0.0)
         return _reduce(losses, counts, reduction)
 
 

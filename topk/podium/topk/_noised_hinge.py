@@ -41,9 +41,15 @@ class _Hinge(Baseline):
         scores = ranked.scores
         margin, scale = self.margins(ranked)
         noise = torch.randn(self.draws, *scores.shape, dtype=scores.dtype, device=scores.device)
-        top = (scores + self.noise * noise).topk(ks[-1] + 1, dim=-1)
+        m = scores.shape[-1]
+        top = (scores + self.noise * noise).topk(min(ks[-1] + 1, m), dim=-1)
         losses, slopes = [], []
         for k in ks:
+            if k == m:
+                # The top m of m scores hold the label for certain.
+                losses.append(torch.zeros_like(scores[..., 0]))
+                slopes.append(torch.zeros_like(scores))
+                continue
             excess = margin + top.values[..., k].mean(0) - scores[..., 0]
             losses.append(scale * excess.clamp(min=0))
             if gradient:

@@ -71,12 +71,12 @@ class SinkhornSort(ClosedFormSorter):
         log_mass = log_kernel.new_full((k + 1,), 1.0 / m).scatter(
             0, torch.tensor([k], device=log_kernel.device), 1 - k / m
         )
-        log_mass = log_mass.log()
+        log_mass, log_m = log_mass.log(), log_kernel.new_full((), float(m)).log()
         # The last rescaling is that of the scores: each has exactly its mass, and no c_k is above one.
         left = torch.zeros_like(log_kernel[..., :1])
         for _ in range(self.iterations):
             right = log_mass - (log_kernel + left).logsumexp(-2, keepdim=True)
-            left = -(log_kernel + right).logsumexp(-1, keepdim=True) - torch.tensor(float(m)).log()
+            left = -(log_kernel + right).logsumexp(-1, keepdim=True) - log_m
         return log_kernel + left + right
 
 

@@ -91,4 +91,5 @@ def _inclusion(rivals: Tensor, tables: _Tables, k: int) -> Tensor:
     others = torch.stack(
         [tables.up_to[before][..., :-1] + tables.beyond[k - 1 - before][..., 1:] for before in range(k)]
     )
-    return (rivals + others.logsumexp(0) - tables.up_to[k][..., -1:]).exp()
+    # Rounding of huge scores must not make a probability of more than one of it.
+    return (rivals + others.logsumexp(0) - tables.up_to[k][..., -1:]).clamp_(max=0).exp_()

@@ -48,9 +48,8 @@ def hard_losses(objective: Objective, logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def soft_losses(objective: Objective, logits: Tensor, targets: Tensor) -> Tensor:
-    """Return one weighted loss per sample, (...), for targets (..., n)."""
+    """Return one weighted loss per sample, (...), for targets (..., n) in the precision of the loss."""
     smoothing, n = objective.label_smoothing, logits.shape[-1]
-    targets = targets.to(torch.promote_types(targets.dtype, torch.float32))
     targets = targets * (1 - smoothing) + smoothing / n
     named = (targets - targets.amin(-1, keepdim=True)).topk(min(_LABELS_PER_TARGET, n), dim=-1)
     rest = targets.scatter_add(-1, named.indices, -named.values)

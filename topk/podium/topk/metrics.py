@@ -3,6 +3,7 @@
 Shape legend: `...` any leading dimensions, n classes, K values of k.
 """
 
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -10,6 +11,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from podium.topk._checks import check_labels
 from podium.topk._k_distribution import KDistribution
 
 __all__ = ["TopKCounts", "expected_topk_accuracy", "topk_accuracy"]
@@ -71,14 +73,23 @@ def topk_accuracy(logits: Tensor, labels: Tensor, ks: Sequence[int], *, ignore_i
         ignore_index: Samples with this label are not counted.
 
     Raises:
-        ValueError: If a k is below 1 or above n.
+        ValueError: If a k is no whole number, below 1 or above n, or the labels do not fit the logits; whether they are
+            in range is looked at on the CPU only.
     """
-    wanted = tuple(sorted(set(ks)))
     n = logits.shape[-1]
+    wanted = _whole(ks)
     if not wanted or wanted[0] < 1 or wanted[-1] > n:
-        raise ValueError(f"ks are {list(ks)}; give at least one, each from 1 to the number of classes, {n}.")
+        raise ValueError(f"ks are {ks}; give at least one whole number, each from 1 to the number of classes, {n}.")
+    if logits.shape[:-1] != labels.shape or labels.is_floating_point():
+        raise ValueError(
+            f"logits are {tuple(logits.shape)} and labels {tuple(labels.shape)}, {labels.dtype}; "
+            "give integer labels of the shape of logits without the last one."
+        )
+    labels = labels.to(torch.int64)
     counts = labels != ignore_index
-    rank = torch.where(counts, _rank(logits.detach(), torch.where(counts, labels, 0)), n)
+    classes = torch.where(counts, labels, 0)
+    check_labels(classes, n)
+    rank = torch.where(counts, _rank(logits.detach(), classes), n)
     correct = torch.stack([(rank < k).sum() for k in wanted])
     return TopKCounts(ks=wanted, correct=correct, total=counts.sum())
 
@@ -95,6 +106,13 @@ def expected_topk_accuracy(counts: TopKCounts, p_k: Mapping[int, float]) -> floa
         raise ValueError(f"k = {sorted(missing)} was not counted; add it to ks of topk_accuracy.")
     accuracy = counts.accuracy()
     return sum(weight * accuracy[int(k)] for k, weight in zip(distribution.ks, distribution.weights, strict=True))
+
+
+def _whole(ks: Sequence[int]) -> tuple[int, ...]:
+    try:
+        return tuple(sorted({operator.index(k) for k in ks}))
+    except TypeError:
+        return ()
 
 
 def _rank(logits: Tensor, labels: Tensor) -> Tensor:

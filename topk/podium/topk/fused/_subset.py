@@ -124,6 +124,7 @@ def _inclusion_gain(
             before = tl.load(scratch + count * M + slot)
             others = log_add_exp(others, before + tl.load(scratch + (degree + j - 1 - count) * M + slot))
         log_weight = rivals + others
-        gain += tl.exp(tl.where((k == j)[:, None], log_weight - with_k[:, None], LOG_ZERO))
-        gain -= tl.exp(tl.where((k - 1 == j)[:, None], log_weight - with_fewer[:, None], LOG_ZERO))
+        # Rounding of huge scores must not make probabilities of more than one of them.
+        gain += tl.exp(tl.minimum(tl.where((k == j)[:, None], log_weight - with_k[:, None], LOG_ZERO), 0.0))
+        gain -= tl.exp(tl.minimum(tl.where((k - 1 == j)[:, None], log_weight - with_fewer[:, None], LOG_ZERO), 0.0))
     return gain
