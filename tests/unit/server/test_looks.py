@@ -143,3 +143,27 @@ def test_what_is_remembered_is_bounded(looks):
         looks.take(key, make)
     assert looks.recent(0, make) is None
     assert looks.recent(999, make) is not None
+
+
+def no_more_threads(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_where_no_thread_can_be_started_nobody_waits_for_ever_and_whoever_comes_next_tries_again(
+    looks, now, monkeypatch
+):
+    disk = Disk()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_more_threads)
+        with pytest.raises(RuntimeError, match="new thread"):
+            looks.take("a", disk)
+    first = looks.take("a", disk)
+    now[0] = 0.6
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_more_threads)
+        assert looks.recent("a", disk) is first
+    seen = disk.looks
+    looks.recent("a", disk)
+    for renewing in [thread for thread in threading.enumerate() if thread.name == "podium-look"]:
+        renewing.join()
+    assert 1 == disk.looks - seen

@@ -267,6 +267,29 @@ def test_of_a_long_line_callers_are_told_what_was_seen_last_while_somebody_looks
     assert first != outlook.explained([job])
 
 
+def test_where_no_thread_can_be_started_to_look_again_the_next_caller_tries_again(monkeypatch):
+    pool = Pool()
+    pool.machine("a", 1)
+    snapshots = Slow(pool.store)
+    snapshots.may_end.set()
+    outlook = Outlook(snapshots, ticks=lambda: snapshots.now)
+    job = pool.store.get(pool.submit())
+    first = outlook.explained([job])
+    snapshots.now = 7.0
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_more_threads)
+        assert first == outlook.explained([job])
+    outlook.explained([job])
+    for again in [thread for thread in threading.enumerate() if thread.name == "podium-outlook"]:
+        again.join()
+
+    assert [threading.current_thread().name, "podium-outlook"] == snapshots.looks
+
+
+def no_more_threads(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 class LongLine(tuple[Any, ...]):
     """A line that is being planned for until that may end."""
 

@@ -4,7 +4,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from podium.jobs.blocking import outcome
@@ -61,7 +62,10 @@ class Looks:
             return None
         if now >= entry.fresh_until and not entry.renewing:
             entry.renewing = True
-            threading.Thread(target=self._renew, args=(key, entry, look), name="podium-look", daemon=True).start()
+            try:
+                threading.Thread(target=self._renew, args=(key, entry, look), name="podium-look", daemon=True).start()
+            except RuntimeError:  # the process has no thread left; whoever comes next tries again
+                entry.renewing = False
         return entry.look.result()
 
     def _renew(self, key: Hashable, former: _Entry, look: Callable[[], Look]) -> None:
@@ -85,8 +89,18 @@ class Looks:
                 if len(self._entries) > _KEPT:
                     self._entries.popitem(last=False)
         if mine:
-            self._threads.submit(self._fill, entry, look)
+            self._begin(key, entry, look)
         return outcome(entry.look)
+
+    def _begin(self, key: Hashable, entry: _Entry, look: Callable[[], Look]) -> None:
+        try:
+            self._threads.submit(self._fill, entry, look)
+        except RuntimeError as error:  # the process has no thread left; nobody else is to wait for this look
+            with self._lock:
+                if self._entries.get(key) is entry:
+                    del self._entries[key]
+            with suppress(InvalidStateError):  # a thread that was there already has looked
+                entry.look.set_exception(error)
 
     def _forget(self) -> None:
         # What nobody is told any more may have the names of a hundred thousand classes.

@@ -77,7 +77,10 @@ class Outlook:
         if now > view.until and not self._looking:
             # Nobody waits for it, since everybody would.
             self._looking = True
-            threading.Thread(target=self._look_again, name="podium-outlook", daemon=True).start()
+            try:
+                threading.Thread(target=self._look_again, name="podium-outlook", daemon=True).start()
+            except RuntimeError:  # the process has no thread left; whoever comes next tries again
+                self._looking = False
         return view
 
     def _look_again(self) -> None:
