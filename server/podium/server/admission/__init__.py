@@ -17,6 +17,7 @@ from podium.server.admission._findings import Findings
 from podium.server.admission._paths import Places
 from podium.server.admission._resolve import resolve
 from podium.server.admission._scans import CachedScan, Scan
+from podium.server.admission._weights import check_weights_file
 from podium.server.admission.rules import violations
 
 
@@ -75,7 +76,7 @@ class Admission:
     def _check_weights(self, spec: JobSpecMessage, card: BackboneCard | None, findings: Findings) -> None:
         weights = spec.weights
         if weights.file:
-            in_thread(self._places.check, "spec.weights.file", weights.file, findings)
+            in_thread(check_weights_file, self._places, weights.file, findings)
         if not weights.checkpoint:
             return
         field = "spec.weights.checkpoint"

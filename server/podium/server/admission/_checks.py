@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 
 from podium.api.v1.spec_pb2 import JobSpec
-from podium.jobs.catalogue import BackboneCard, backbones, find_backbone
+from podium.jobs.catalogue import PACKAGES, BackboneCard, backbones, find_backbone
 from podium.jobs.spec import JobSpec as JobDefaults
 from podium.jobs.spec import Resources
 from podium.server.admission._findings import Findings
@@ -57,7 +57,7 @@ def _monitors(spec: JobSpec) -> Iterator[tuple[str, str]]:
 
 
 def check_backbone(spec: JobSpec, findings: Findings) -> BackboneCard | None:
-    """The backbone is known, and so is the tag of its weights."""
+    """The backbone is known, and so are its weights, where a tag or a package names them."""
     card = find_backbone(spec.backbone)
     if card is None:
         if not findings.about("spec.backbone"):
@@ -67,7 +67,20 @@ def check_backbone(spec: JobSpec, findings: Findings) -> BackboneCard | None:
     if tag and tag not in card.tags:
         known = ", ".join(sorted(card.tags)) or "none at all"
         findings.invalid("spec.weights.tag", f"{card.name} has no weights {tag!r}; it has {known}")
+    if spec.weights.package:
+        _check_package(spec.weights.package, card, findings)
     return card
+
+
+def _check_package(name: str, card: BackboneCard, findings: Findings) -> None:
+    field, package = "spec.weights.package", PACKAGES.get(name)
+    if package is None:
+        if not findings.about(field):
+            findings.invalid(field, f"{name!r} is none of the known packages; choose one of {', '.join(PACKAGES)}")
+    elif package.backbone != card.name:
+        findings.invalid(
+            field, f"{name} has weights of {package.backbone}; write backbone: {package.backbone}, or choose another"
+        )
 
 
 def check_classes(spec: JobSpec, classes: int, findings: Findings) -> None:

