@@ -24,11 +24,13 @@ class Authority:
         certificate = _certificate(self._name, self._name, self._key.public_key(), [], ca=True)
         self.ca.write_bytes(certificate.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
-    def sign(self, stem: str, *names: str) -> tuple[Path, Path]:
+    def sign(self, stem: str, *names: str, expired: bool = False) -> tuple[Path, Path]:
         """Writes a certificate for host names and addresses, and its key; replaces those of that stem."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, stem)])
-        certificate = _certificate(subject, self._name, key.public_key(), [_named(name) for name in names], ca=False)
+        certificate = _certificate(
+            subject, self._name, key.public_key(), [_named(name) for name in names], ca=False, expired=expired
+        )
         pem, key_file = self._folder / f"{stem}.pem", self._folder / f"{stem}.key"
         pem.write_bytes(certificate.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
         form, bare = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -50,6 +52,7 @@ def _certificate(
     names: list[x509.GeneralName],
     *,
     ca: bool,
+    expired: bool = False,
 ) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     builder = (
@@ -59,7 +62,7 @@ def _certificate(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _DAY)
-        .not_valid_after(now + _DAY)
+        .not_valid_after(now - _DAY / 2 if expired else now + _DAY)
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
     )
     return builder.add_extension(x509.SubjectAlternativeName(names), critical=False) if names else builder

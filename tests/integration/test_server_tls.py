@@ -1,6 +1,7 @@
 """The front desk over TLS: real handshakes, real certificates, and what a caller learns who gets it wrong."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -74,17 +75,24 @@ def encrypted(port: Callable[[ServerTls | None], str], authority: Authority) -> 
 
 
 @pytest.fixture(scope="module")
-def mutual(
+def strict(
     _redis_process: RedisServer, folder: Path, authority: Authority, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
+) -> Iterator[ServerProcess]:
     """A whole server, which asks for a certificate."""
     pem, key = authority.sign("strict", "127.0.0.1")
     files = {"PODIUM_TLS_CERT": str(pem), "PODIUM_TLS_KEY": str(key), "PODIUM_TLS_CLIENT_CA": str(authority.ca)}
     stores = {"PODIUM_REDIS_URL": f"{_redis_process.url}?db=2", "PODIUM_ARTIFACTS": str(folder)}
-    server = ServerProcess(tmp_path_factory.mktemp("strict"), {**stores, **files})
-    server.start()
-    yield server.address
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("GRPC_VERBOSITY", raising=False)  # the command, in another test of this process, sets it
+        server = ServerProcess(tmp_path_factory.mktemp("strict"), {**stores, **files})
+        server.start()
+    yield server
     server.stop()
+
+
+@pytest.fixture
+def mutual(strict: ServerProcess) -> str:
+    return strict.address
 
 
 def version(address: str, tls: Tls | None) -> str:
@@ -132,6 +140,32 @@ def test_new_files_are_used_without_a_restart_and_bad_ones_never(port, authority
     key.write_text("half of a k")
     assert version(address, Tls(ca=authority.ca, server_name="podium.example.com"))
     assert "the old ones stay in use" in caplog.text
+
+
+def test_a_certificate_that_callers_refuse_as_it_has_expired_is_told_of_and_a_good_one_is_not(port, authority, caplog):
+    pem, key = authority.sign("old", "127.0.0.1", expired=True)
+    address = port(ServerTls(certificate=pem, key=key))
+
+    assert f"callers refuse PODIUM_TLS_CERT {pem}: certificate has expired" in caplog.text
+    assert "its certificate has expired" in trouble(address, Tls(ca=authority.ca))
+
+    caplog.clear()
+    authority.sign("old", "127.0.0.1")
+    assert version(address, Tls(ca=authority.ca))
+    assert "callers refuse" not in caplog.text
+
+
+def test_handshakes_that_fail_leave_no_line_in_the_log_and_one_of_the_probe(strict, authority, folder, monkeypatch):
+    monkeypatch.delenv("GRPC_VERBOSITY", raising=False)
+    stranger = Authority(folder / "unknown", "unknown")
+    asked = [sys.executable, "-m", "podium.server.probe", strict.address]
+    told = subprocess.run(
+        asked, env={**os.environ, "PODIUM_TLS_CA": str(stranger.ca)}, capture_output=True, text=True, timeout=30
+    )
+    trouble(strict.address, Tls(ca=authority.ca))
+
+    assert 1 == len(told.stderr.splitlines())
+    assert "Handshake failed" not in strict.log()
 
 
 def test_a_server_that_asks_for_certificates_serves_only_who_shows_one_of_its_authority(mutual, authority, folder):

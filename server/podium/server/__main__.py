@@ -70,6 +70,8 @@ def main(
     sibling: bool,
 ) -> None:
     """Serves until SIGTERM or SIGINT."""
+    # Before gRPC is imported: of every handshake that fails it would write a line of its own, in no format of ours.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     if processes > 1:
         words = ["--reflection" if reflection else "--no-reflection", "--log-level", log_level]
         _serve_together(

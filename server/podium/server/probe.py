@@ -10,10 +10,10 @@ PODIUM_TLS_CLIENT_CERT with PODIUM_TLS_CLIENT_KEY.
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+if TYPE_CHECKING:
+    import grpc
 
 #: In the trailing metadata of an answer of the health service: how the server is, in a word.
 STATE_KEY = "podium-state"
@@ -21,6 +21,11 @@ STATE_KEY = "podium-state"
 
 def main(address: str) -> int:
     """Asks the health service once, for at most 3 seconds; 0 means SERVING."""
+    # Read when gRPC is imported: of a handshake that fails it would write a line beside ours.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
     try:
         channel = _channel(address)
     except OSError as error:
@@ -40,7 +45,9 @@ def main(address: str) -> int:
     return 0 if serving else 1
 
 
-def _channel(address: str) -> grpc.Channel:
+def _channel(address: str) -> "grpc.Channel":
+    import grpc
+
     ca, cert, key = (_content(name) for name in ("PODIUM_TLS_CA", "PODIUM_TLS_CLIENT_CERT", "PODIUM_TLS_CLIENT_KEY"))
     # A server is probed from where it is, by no proxy of the environment.
     options: list[tuple[str, int | str]] = [("grpc.enable_http_proxy", 0)]

@@ -66,6 +66,26 @@ class ServerTls:
                 wrong = f"PODIUM_TLS_CLIENT_CA {self.client_ca} has no certificate ({_reason(error)})"
                 raise ValueError(f"{wrong}; write those of the authorities that sign your callers', in PEM") from error
 
+    def refusal(self) -> str:
+        """What every caller will say against the certificate, whoever signed it: it has expired, or the like."""
+        context, caller = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_cert_chain(self.certificate, self.key, password="")
+        # One that trusts this very certificate and knows no names, in memory.
+        caller.check_hostname = False
+        caller.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        caller.load_verify_locations(self.certificate)
+        sent, answered = ssl.MemoryBIO(), ssl.MemoryBIO()
+        asking = caller.wrap_bio(answered, sent)
+        answering = context.wrap_bio(sent, answered, server_side=True)
+        for side in (asking, answering, asking):
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            except ssl.SSLCertVerificationError as error:
+                return error.verify_message
+        return ""
+
 
 class _Files:
     """The files as they were when they were last good. gRPC calls this from its own threads, one at a time."""
@@ -81,6 +101,9 @@ class _Files:
         roots = self._tls.client_ca.read_bytes() if self._tls.client_ca else None
         pair = (self._tls.key.read_bytes(), self._tls.certificate.read_bytes())
         self._state = state
+        if refusal := self._tls.refusal():
+            remedy = "write a new one there, which is used without a restart"
+            _LOG.warning("callers refuse PODIUM_TLS_CERT %s: %s; %s", self._tls.certificate, refusal, remedy)
         return grpc.ssl_server_certificate_configuration([pair], root_certificates=roots)
 
     def changed(self) -> grpc.ServerCertificateConfiguration | None:
