@@ -163,7 +163,7 @@ def _whose(caller: Caller) -> str:
     if token is None:
         return "nobody is"
     where = "all projects" if token.project == EVERY_PROJECT else f"the project {token.project!r}"
-    return f"{token.name} is a {token.role.name.lower()} of {where}"
+    return f"{token.name} is {token.role.name.lower()} of {where}"
 
 
 def _secret(context: Any, request: Any) -> str:
