@@ -176,6 +176,21 @@ def test_a_notice_that_is_refused_holds_up_no_other_job(secret_file):
         assert [refused, *others, refused] == [notice.job_id for notice in receiver.notices][:4]
 
 
+@pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9\r\n", b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200])
+def test_an_answer_that_is_no_http_counts_as_a_refusal_and_holds_up_no_other_job(secret_file, answer):
+    def lie(handler):
+        handler.wfile.write(answer)
+
+    with receiving(lie, 200) as receiver:
+        courier = Post(receiver.url, secret_file)
+        lied_to, other = courier.cancelled(), courier.cancelled()
+        for _ in range(3):
+            courier.work()
+            courier.clock.ahead += 1
+
+        assert [lied_to, other, lied_to] == [notice.job_id for notice in receiver.notices]
+
+
 def test_a_notice_that_is_refused_for_hours_does_not_keep_another_job_waiting(secret_file):
     with receiving(*[500] * 30) as receiver:
         courier = Post(receiver.url, secret_file)

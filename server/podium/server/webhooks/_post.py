@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from http.client import HTTPException
 from typing import TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
@@ -123,6 +124,8 @@ def _status(connection: HTTPConnection, parts: SplitResult, body: bytes, headers
     try:
         connection.request("POST", target, body=body, headers={**headers, "Host": parts.netloc}, preload_content=False)
         return connection.getresponse().status
+    except HTTPException as error:  # an answer in another protocol, endless headers: urllib3 lets them pass
+        raise Undelivered(f"what it answered is no HTTP: {type(error).__name__}") from error
     except (HTTPError, OSError, ValueError) as error:
         raise Undelivered(_in_words(error)) from error
 
