@@ -11,8 +11,10 @@ from PIL import Image
 
 from podium.jobs.catalogue import datasets
 from podium.jobs.datasets import DatasetError, index
-from podium.jobs.spec import ImageFolder, JobSpec, TorchvisionDataset
+from podium.jobs.spec import Dataset, ImageFolder, ImageManifest, JobSpec, TorchvisionDataset
+from podium.worker.fit import run
 from podium.worker.fit.data import Splits, open_splits, shuffled
+from podium.worker.fit.local import LocalContext
 
 DIGITS = next(card.classes for card in datasets() if card.name == "MNIST")
 
@@ -45,6 +47,33 @@ def test_val_may_lack_classes(images, job):
     spec = job(dataset.train, dataset=dataset).spec
 
     assert set(open_splits(spec, ["class0", "class1", "class2"]).val.labels.tolist()) == {0, 1}
+
+
+def test_images_that_are_trained_on_and_evaluated_on_are_told(images, job, tmp_path):
+    path = Path(images("train", classes=2, each=4))
+    (tmp_path / "once-more").symlink_to(path)
+    rows = [f"class{label}/{place}.png,class{label}" for label in (0, 1) for place in range(4)]
+    (path / "train.csv").write_text("\n".join(["path,label", *rows[:6]]))
+    (path / "test.csv").write_text("\n".join(["path,label", *rows[4:]]))
+
+    def told(dataset: Dataset) -> list[str]:
+        return list(open_splits(job(str(path), dataset=dataset).spec, ["class0", "class1"]).leaks())
+
+    assert [] == told(ImageFolder(train=str(path), test=images("test", classes=2), val_fraction=0.25))
+    (twice,) = told(ImageFolder(train=str(path), test=str(tmp_path / "once-more"), val_fraction=0.25))
+    assert twice.startswith("6 of 8 images of test are images of train, too, class0/")
+    (rows_twice,) = told(ImageManifest(train=str(path / "train.csv"), val=str(path / "test.csv")))
+    assert rows_twice.startswith("2 of 4 images of val are images of train, too, class1/0.png among them")
+
+
+def test_a_job_whose_test_images_are_trained_on_says_so_in_its_log(images, job, tmp_path):
+    train = images("train")
+    dataset = ImageFolder(train=train, test=train)
+    context = LocalContext(tmp_path / "run")
+
+    run(job(train, dataset=dataset, epochs=1), context, device=torch.device("cpu"), threads=1)
+
+    assert any("images of test are images of train, too" in line for line in context.lines)
 
 
 def idx(array: np.ndarray) -> bytes:

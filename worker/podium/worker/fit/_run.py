@@ -83,6 +83,8 @@ def run(
         context.log(
             ", ".join(f"{name}: {len(split)} images" for name, split in splits.items()) + f", on {device}{ranks}"
         )
+        for told in dataset.leaks():
+            context.log(told, Level.WARNING)
         context.log(f"backbone {backbone.library}/{backbone.name}, weights {source.name} {source.sha256[:12]}".rstrip())
 
     ground = _Ground(

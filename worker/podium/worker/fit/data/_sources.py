@@ -1,11 +1,16 @@
 """Where images come from: files and archives by their index."""
 
 import math
+import os
+from functools import cache
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from podium.jobs.datasets import SplitIndex
+from podium.jobs.locations import is_uri
 from podium.worker.fit.data._decode import decode
 
 
@@ -46,3 +51,12 @@ class IndexedImages:
     def name(self, place: int) -> str:
         """See `Images`."""
         return self._entries[place].name
+
+    def identities(self) -> npt.NDArray[np.int64]:
+        """A number for the bytes of each image, (images,), the same in every index that a process holds."""
+        real = cache(os.path.realpath)
+        parts = (entry.path.rpartition("/") for entry in self._entries)
+        files = ((folder if is_uri(folder) else real(folder), name) for folder, _, name in parts)
+        found = (hash((*file, entry.offset)) for file, entry in zip(files, self._entries, strict=True))
+        # Not a set: there may be millions.
+        return np.fromiter(found, dtype=np.int64, count=len(self._entries))

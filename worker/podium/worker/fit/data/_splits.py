@@ -1,6 +1,6 @@
 """Which images are trained on, and which are evaluated on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -47,6 +47,21 @@ class Splits:
     train: Split
     val: Split
     test: Split | None
+
+    def leaks(self) -> Iterator[str]:
+        """Says of each split that is evaluated on how many of its images are trained on, too."""
+        trained = self.train.images
+        for name, split in (("val", self.val), ("test", self.test)):
+            if split is None or split.images is trained:
+                continue
+            if isinstance(split.images, IndexedImages) and isinstance(trained, IndexedImages):
+                seen = np.flatnonzero(np.isin(split.images.identities(), trained.identities()[self.train.positions]))
+                if len(seen):
+                    one = split.images.name(int(seen[0]))
+                    yield (
+                        f"{len(seen)} of {len(split)} images of {name} are images of train, too, {one} among them: "
+                        f"the metrics of {name} are better than they would be on new images"
+                    )
 
 
 def open_splits(spec: JobSpec, classes: Sequence[str]) -> Splits:
