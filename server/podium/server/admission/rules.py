@@ -8,9 +8,11 @@ from google.protobuf.message import Message
 
 from podium.jobs.errors import FieldViolation
 from podium.server.admission._keeping import keeps
+from podium.server.admission._words import described
 
 #: A rule on a whole message begins its sentence with the field that it is about, relative to the message.
 _NAMED = re.compile(r"([a-z][a-z0-9_.]*): (.+)", re.DOTALL)
+_FINITE = "double.finite"
 
 
 #: Compiles the rules of a message once, when it first sees one.
@@ -19,12 +21,17 @@ _collect = protovalidate.Validator().collect_violations
 
 def violations(message: Message) -> tuple[FieldViolation, ...]:
     """Everything in which a message breaks the contract's rules."""
-    return () if keeps(message) else tuple(_violation(found.proto) for found in _collect(message))
+    if keeps(message):
+        return ()
+    found: list[Any] = _collect(message)
+    ranged = {_path(each.proto.field.elements) for each in found if each.proto.rule_id.startswith("double.gt")}
+    # Of what is no finite number the rule on its range says more.
+    told = [each for each in found if each.proto.rule_id != _FINITE or _path(each.proto.field.elements) not in ranged]
+    return tuple(_violation(each, message.DESCRIPTOR) for each in told)
 
 
-def _violation(found: Any) -> FieldViolation:
-    path = _path(found.field.elements) if found.field is not None else ""
-    description = str(found.message) or f"breaks the rule {found.rule_id}"
+def _violation(found: Any, kind: Any) -> FieldViolation:
+    path, description = _path(found.proto.field.elements), described(found, kind)
     if (named := _NAMED.fullmatch(description)) is not None:
         return FieldViolation(field=f"{path}.{named[1]}" if path else named[1], description=named[2])
     return FieldViolation(field=path, description=description)
