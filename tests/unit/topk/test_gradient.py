@@ -1,44 +1,15 @@
-"""Derivatives beyond the first: refused where the gradient is a closed form, whoever asks."""
-
-from collections.abc import Callable
+"""What autograd may be asked around a gradient in closed form; tests/contract has what every family refuses."""
 
 import pytest
 import torch
-from torch import Tensor
 
 from podium.topk import BASELINES, SORTERS, Softmax, Subset, Surrogate, TopKCrossEntropy
 
 _CLOSED_FORMS = {name: family for name, family in {**SORTERS, **BASELINES}.items() if family is not Softmax}
 
 
-def _penalty(loss: Callable[[Tensor], Tensor], logits: Tensor) -> object:
-    value = loss(logits)
-    (gradient,) = torch.autograd.grad(value, logits, create_graph=True)
-    return torch.autograd.grad(value + gradient.square().sum(), logits)
-
-
-def _hessian(loss: Callable[[Tensor], Tensor], logits: Tensor) -> object:
-    # With its zeros for what is not connected, which must not hide the refusal.
-    return torch.autograd.functional.hessian(loss, logits)  # type: ignore[no-untyped-call]  # torch has no types there
-
-
-def _gradient_of_the_gradient(loss: Callable[[Tensor], Tensor], logits: Tensor) -> object:
-    return torch.func.grad(lambda inner: torch.func.grad(loss)(inner).sum())(logits)
-
-
 def _loss(family: type[Surrogate]) -> TopKCrossEntropy:
     return TopKCrossEntropy(k={1: 0.5, 2: 0.5}, sorter=family(), m=4)
-
-
-@pytest.mark.parametrize("ask", [_penalty, _hessian, _gradient_of_the_gradient])
-@pytest.mark.parametrize("family", _CLOSED_FORMS.values(), ids=_CLOSED_FORMS)
-def test_a_second_derivative_is_refused_and_never_zero(
-    family: type[Surrogate], ask: Callable[[Callable[[Tensor], Tensor], Tensor], object]
-):
-    loss, labels = _loss(family), torch.arange(3)
-
-    with pytest.raises(RuntimeError, match="no second derivatives"):
-        ask(lambda logits: loss(logits, labels), torch.randn(3, 6, requires_grad=True))
 
 
 def test_a_second_derivative_by_what_the_loss_is_multiplied_by_is_refused_too():
