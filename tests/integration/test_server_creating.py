@@ -61,6 +61,18 @@ def test_validate_only_answers_with_the_resolved_spec_and_makes_no_job(server, r
     assert not server.jobs.ListJobs(job_api.ListJobsRequest(), timeout=20).jobs
 
 
+def test_a_job_with_thousands_of_declared_classes_is_created_like_any_other(server, request_for, data_root):
+    shard = data_root / "train-0.tar"
+    shard.touch()
+    names = [f"class {number}" for number in range(6_000)]
+    wanted = {"image_folder": None, "web_dataset": {"train": [str(shard)]}, "classes": names}
+    request = request_for(request_id=str(uuid.uuid4()), **wanted)
+    first, second = (server.jobs.CreateJob(request, timeout=20).job for _ in range(2))
+
+    assert first.id == second.id
+    assert names == list(server.jobs.GetJob(job_api.GetJobRequest(job_id=first.id), timeout=20).job.classes)
+
+
 BAD_SPECS: dict[str, tuple[dict[str, Any], str, str]] = {
     "unknown backbone": ({"backbone": "resnett18"}, "spec.backbone", "resnet18"),
     "weights that do not sum to 1": ({"k": {"1": 0.5, "5": 0.4}}, "spec.k", "0.9"),
