@@ -133,17 +133,6 @@ def test_a_wrong_environment_is_told_in_a_sentence_and_exits_2(tmp_path):
     assert "Traceback" not in found.stderr
 
 
-def test_an_address_with_a_port_that_there_is_not_is_told_in_a_sentence(artifacts_root):
-    environment = {**os.environ, "PODIUM_ARTIFACTS": str(artifacts_root)}
-    # gRPC would listen on port 34463.
-    command = [sys.executable, "-m", "podium.server", "--listen", "127.0.0.1:99999"]
-    found = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-
-    assert 1 == found.returncode
-    assert "--listen '127.0.0.1:99999': write HOST:PORT" in found.stderr
-    assert "Traceback" not in found.stderr
-
-
 def test_a_taken_port_is_told_in_a_sentence(server, artifacts_root):
     environment = {**os.environ, "PODIUM_ARTIFACTS": str(artifacts_root)}
     command = [sys.executable, "-m", "podium.server", "--listen", server.address]

@@ -103,7 +103,6 @@ def test_a_port_that_others_have_and_a_unix_socket_are_refused(tmp_path):
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as other:
         taken = f"127.0.0.1:{other.getsockname()[1]}"
         assert f"cannot listen on {taken}; choose a free port with --listen" in refused("--listen", taken).stderr
-    assert "--listen 'nonsense': write HOST:PORT" in refused("--listen", "nonsense").stderr
     assert "write HOST:PORT" in refused("--listen", f"unix:{tmp_path}/s").stderr
 
 

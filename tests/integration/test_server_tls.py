@@ -19,9 +19,8 @@ from podium.jobs.settings import Settings
 from podium.jobs.store import Leases
 from podium.server import probe
 from podium.server.__main__ import main
-from podium.server.addresses import is_local
 from podium.server.app import App, Options
-from podium.server.tls import ServerTls
+from podium.server.tls import ServerTls, is_local
 from tests.certificates import Authority
 from tests.conftest import RedisServer
 from tests.integration.conftest import ServerProcess

@@ -22,7 +22,6 @@ from podium.jobs.store.redis import RedisAudit, RedisStore, RedisTokens, connect
 from podium.jobs.store.redis_loop import connect_on_loop
 from podium.jobs.tracing import Tracer, tracer
 from podium.server.access import AccessSettings, Door, Keyring, Limits
-from podium.server.addresses import check_address, is_local
 from podium.server.admission import Admission
 from podium.server.assembly import MAX_MESSAGE_BYTES, Assembled, Guard
 from podium.server.audit import AuditWriter
@@ -60,7 +59,7 @@ from podium.server.services.logs import Logs
 from podium.server.services.metrics import MOST_POINTS, Metrics
 from podium.server.services.tokens import Tokens
 from podium.server.siblings import publish
-from podium.server.tls import ServerTls
+from podium.server.tls import ServerTls, is_local
 from podium.server.watch import Hub, Watches
 from podium.server.webhooks import Webhooks, WebhookSettings
 
@@ -208,7 +207,6 @@ class App:
             self._tell_health()
 
     def _bind(self, listen: str) -> str:
-        check_address(listen)
         server, tls = self._assembled.server, self._options.tls
         if tls is None and not is_local(listen):
             _LOG.warning(_OPEN, listen)

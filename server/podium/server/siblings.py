@@ -16,8 +16,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from podium.server.addresses import check_address
-
 _LOG = logging.getLogger(__name__)
 #: Seconds before a process that died is started again.
 _AGAIN_AFTER = 1.0
@@ -143,9 +141,8 @@ def _port_file(folder: Path, place: int) -> Path:
 
 def _reserved(listen: str) -> tuple[socket.socket, str]:
     """A socket that has the port, so that only processes of this user can listen there, and the whole address."""
-    check_address(listen)
     host, _, port = listen.rpartition(":")
-    if listen.startswith("unix"):
+    if listen.startswith("unix:") or not port.isdecimal():
         raise OSError(f"several processes cannot share {listen}; write HOST:PORT")
     try:
         found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)

@@ -1,5 +1,6 @@
 """TLS of the front desk: which certificate it shows, whether callers must show one, and new files without a restart."""
 
+import ipaddress
 import logging
 import os
 import ssl
@@ -145,6 +146,17 @@ def tls_from_environment(environ: Mapping[str, str] = os.environ) -> ServerTls |
     tls = ServerTls(certificate=Path(certificate), key=Path(key), client_ca=Path(client_ca) if client_ca else None)
     tls.check()
     return tls
+
+
+def is_local(listen: str) -> bool:
+    """Whether only this machine can reach an address that is listened on."""
+    if listen.startswith("unix:"):
+        return True
+    host = listen.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _reason(error: ssl.SSLError) -> str:
