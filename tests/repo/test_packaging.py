@@ -66,6 +66,26 @@ def test_a_client_alone_can_show_its_help_and_says_what_a_server_needs(client_on
     assert "Traceback" not in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "extra"),
+    [
+        (["-m", "podium.client.cli", "up", "--local"], 'pip install "podium[local]"'),
+        (["-m", "podium.client.cli", "demo"], 'pip install "podium[demo]"'),
+        (["-m", "podium.worker"], "pip install 'podium[worker]'"),
+        (["-c", "import podium.topk"], 'pip install "podium[topk]"'),
+    ],
+)
+def test_a_client_alone_says_what_the_other_programs_need(client_only, words: list[str], extra: str):
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+
+    refused = subprocess.run(
+        [client_only, *words], cwd=client_only.parent, env=environment, capture_output=True, text=True, timeout=60
+    )
+
+    assert refused.returncode != 0
+    assert extra in refused.stderr.splitlines()[-1]
+
+
 _IMPORTED = """
 from time import process_time as now
 start = now()

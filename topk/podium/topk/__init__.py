@@ -3,6 +3,11 @@
 Petersen, Kuehne, Borgelt and Deussen, "Differentiable Top-k Classification Learning", ICML 2022 (arXiv 2206.07290).
 """
 
+from importlib.util import find_spec
+
+if find_spec("torch") is None:
+    raise ModuleNotFoundError('podium.topk needs torch; pip install "podium[topk]"', name="torch")
+
 from podium.topk._baseline import Baseline
 from podium.topk._bitonic import Bitonic
 from podium.topk._card import Card, Parameter, parameters

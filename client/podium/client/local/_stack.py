@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import os
 import socket
 import sys
@@ -23,6 +24,8 @@ _TICK_SECONDS = 0.2
 _STEADY_SECONDS = 60.0
 _MAX_PAUSE_SECONDS = 30.0
 _LEFTOVER_SECONDS = 150.0
+#: What tells whether the server's and the worker's packages are there.
+_NEEDED = ("redis", "rq", "protovalidate", "torch", "torchvision", "timm")
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -80,8 +83,11 @@ class Stack:
         """Brings everything up and waits until the server answers.
 
         Raises:
-            LocalStackError: another stack holds the directory, there is no Redis, or a child did not come up.
+            LocalStackError: another stack holds the directory, there is no Redis, a package is missing, or a child did
+                not come up.
         """
+        if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
+            raise LocalStackError(f'a local stack needs {", ".join(missing)}; pip install "podium[local]"')
         binary = find_binary()
         if binary is None:
             raise LocalStackError(
