@@ -49,6 +49,7 @@ class TestNodes:
 
     def test_a_machine_that_was_silent_for_a_day_is_not_listed(self, world) -> None:
         world.store.heartbeat(full())
+        world.wait_until(lambda: world.store.nodes()[0].state is NodeState.LOST)
         world.clock.advance(hours=23)
         assert 1 == len(world.store.nodes())
         world.clock.advance(hours=2)
@@ -120,6 +121,7 @@ class TestDrain:
                 world.store.drain("n1", Drain.FINISH)
             assert ("NODE_NOT_FOUND", {"node_id": "n1"}) == (caught.value.reason, caught.value.metadata)
             machine(world.store)
+            world.wait_until(lambda: world.store.nodes()[0].state is NodeState.LOST)
             world.clock.advance(hours=25)
 
     def test_one_that_fell_silent_is_lost_and_drained_once_it_is_back(self, world) -> None:

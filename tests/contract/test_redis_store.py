@@ -7,6 +7,7 @@ import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from podium.jobs.job import Checkpoint, Node, NodeState, Progress, Slot
 from podium.jobs.settings import Settings
 from podium.jobs.spec import ImageFolder, JobSpec, LinearHead, OddEven
 from podium.jobs.states import State
-from podium.jobs.store import Assignment, Leases, NewJob, Wish
+from podium.jobs.store import Assignment, Drain, Leases, NewJob, Wish
 from podium.jobs.store._redis_listing import _READ
 from podium.jobs.store.redis import RedisStore, connect
 from tests.contract.plays import everything, machine
@@ -54,6 +55,24 @@ def checkpoint_of(assignment: Assignment) -> Checkpoint:
 
 def payloads(store: RedisStore, job_id: str) -> list[object]:
     return [wire.from_bytes(JobEvent, event.data).payload for event in store.events(job_id, after=0).events]
+
+
+@pytest.mark.parametrize("days", [-400, 400])
+def test_a_machine_whose_clock_is_off_is_listed_and_hides_no_other(store, redis_client, days):
+    wrong = RedisStore(redis_client, clock=lambda: datetime.now(UTC) + timedelta(days=days))
+    machine(store, "n1")
+    machine(wrong, "n2")
+
+    assert [("n1", NodeState.READY), ("n2", NodeState.READY)] == [(node.id, node.state) for node in store.nodes()]
+    assert NodeState.DRAINING is store.drain("n2", Drain.FINISH).state
+
+
+def test_a_machine_whose_record_has_run_out_is_off_the_list_for_good(store, redis_client):
+    machine(store, "n1")
+    redis_client.delete("podium:node:n1")
+
+    assert [] == list(store.nodes())
+    assert 0 == redis_client.zcard("podium:nodes")
 
 
 class Losses:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from podium.jobs import wire
@@ -13,7 +13,9 @@ from podium.jobs.store._redis_keys import Keys
 from podium.jobs.store._redis_link import Link, pages
 from podium.jobs.store._terms import Drain, Leases
 
-_DAY = 86_400
+_DAY = timedelta(days=1)
+#: Seconds that a record stays after its machine's last word; more than it is listed.
+_RECORD_KEPT = 2 * 86_400
 _NODES = 100
 
 
@@ -32,27 +34,32 @@ class RedisNodes:
         now = self._clock()
         bare = replace(node, heartbeat_time=now, slots=tuple(replace(slot, job_id="") for slot in node.slots))
         *_, asked = self._link.run(
-            ("SET", self._keys.node(node.id), wire.to_bytes(bare), "EX", 2 * _DAY),
+            ("SET", self._keys.node(node.id), wire.to_bytes(bare), "EX", _RECORD_KEPT),
             ("SET", self._keys.node_lease(node.id), 1, "PX", math.ceil(self._leases.node * 1000)),
             ("ZADD", self._keys.nodes, str(now.timestamp()), node.id),
-            ("ZREMRANGEBYSCORE", self._keys.nodes, "-inf", str(now.timestamp() - _DAY)),
             ("GET", self._keys.drain(node.id)),
         )
         return Drain(asked.decode()) if asked else Drain.NO
 
     def nodes(self) -> Sequence[Node]:
         """See JobStore.nodes."""
-        since = f"({self._clock().timestamp() - _DAY}"
-        (ids,) = self._link.run(("ZRANGEBYSCORE", self._keys.nodes, since, "+inf"))
+        (ids,) = self._link.run(("ZRANGE", self._keys.nodes, 0, -1))
         names = sorted(map(bytes.decode, ids))
         # Not over the dict itself, to which another thread may just add a machine.
         known = self._read
         self._read = {name: known[name] for name in names if name in known}
         found: list[Node] = []
         for page in pages(names, _NODES):
-            rows = zip(page, self._about_nodes(page), strict=True)
-            found += [node for name, row in rows if (node := self._node(name, row))]
+            for name, row in zip(page, self._about_nodes(page), strict=True):
+                if (node := self._node(name, row)) is not None:
+                    found.append(node)
+                elif row[0] is None:
+                    self._forget(name)
         return found
+
+    def _forget(self, node_id: str) -> None:
+        """Takes a machine off the list whose record is gone: by Redis' clock, as a machine's own may be days off."""
+        self._link.guarded([(0, "EXISTS", self._keys.node(node_id))], [("ZREM", self._keys.nodes, node_id)])
 
     def _about_nodes(self, node_ids: Sequence[str]) -> Iterable[Sequence[Any]]:
         """Of each: its record, its lease, what is asked of it, its failures and who holds its slots."""
@@ -68,12 +75,16 @@ class RedisNodes:
         return zip(records, leases, drains, rest[:count], rest[count:], strict=True)
 
     def _node(self, node_id: str, row: Sequence[Any]) -> Node | None:
+        """None: it was not heard from within a day. One that lives counts, whatever its clock says."""
         data, alive, drain, failures, held = row
         if data is None:
             return None
         known = self._read.get(node_id)
         if known is None or known[:2] != (data, held):
             known = self._read[node_id] = data, held, _holding(wire.from_bytes(Node, data), held)
+        heard = known[2].heartbeat_time
+        if not alive and (heard is None or self._clock() - heard >= _DAY):
+            return None
         return node_state(
             known[2],
             lost=not alive,
@@ -88,8 +99,8 @@ class RedisNodes:
 
     def drain(self, node_id: str, drain: Drain) -> Node:
         """See JobStore.drain."""
-        (heard,) = self._link.run(("ZSCORE", self._keys.nodes, node_id))
-        if heard is None or float(heard) <= self._clock().timestamp() - _DAY:
+        (row,) = self._about_nodes([node_id])
+        if self._node(node_id, row) is None:
             raise no_such_node(node_id)
         if drain is Drain.NO:
             self._link.run(("DEL", self._keys.drain(node_id), self._keys.failures(node_id)))
