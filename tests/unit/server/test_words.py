@@ -9,6 +9,7 @@ import pytest
 from google.protobuf import json_format
 
 from podium.api.v1.job_service_pb2 import CreateJobRequest, ListJobsRequest, WatchJobsRequest
+from podium.api.v1.metric_service_pb2 import QueryMetricsRequest
 from podium.api.v1.token_pb2 import ROLE_ADMIN
 from podium.api.v1.token_service_pb2 import CreateTokenRequest
 from podium.server.admission._words import PATTERNS
@@ -88,6 +89,7 @@ def test_a_broken_rule_is_told_with_what_is_there_and_what_to_write(changes, fie
             "is 77, which has no name; name one of STATE_QUEUED",
         ),
         (ListJobsRequest(page_size=-1), "page_size", "is -1; write a number of at least 0"),
+        (QueryMetricsRequest(job_id="j", first_step=2, last_step=1), "last_step", "must not be below first_step"),
         (WatchJobsRequest(), "after_sequences", "has no entries; write at least 1"),
         (CreateTokenRequest(display_name="ci"), "role", "is required; name one of "),
         (

@@ -24,22 +24,23 @@ def violations(message: Message) -> tuple[FieldViolation, ...]:
     if keeps(message):
         return ()
     found: list[Any] = _collect(message)
-    ranged = {_path(each.proto.field.elements) for each in found if each.proto.rule_id.startswith("double.gt")}
+    ranged = {_path(each) for each in found if each.proto.rule_id.startswith("double.gt")}
     # Of what is no finite number the rule on its range says more.
-    told = [each for each in found if each.proto.rule_id != _FINITE or _path(each.proto.field.elements) not in ranged]
+    told = [each for each in found if each.proto.rule_id != _FINITE or _path(each) not in ranged]
     return tuple(_violation(each, message.DESCRIPTOR) for each in told)
 
 
 def _violation(found: Any, kind: Any) -> FieldViolation:
-    path, description = _path(found.proto.field.elements), described(found, kind)
+    path, description = _path(found), described(found, kind)
     if (named := _NAMED.fullmatch(description)) is not None:
         return FieldViolation(field=f"{path}.{named[1]}" if path else named[1], description=named[2])
     return FieldViolation(field=path, description=description)
 
 
-def _path(elements: Any) -> str:
+def _path(found: Any) -> str:
     text = ""
-    for element in elements:
+    # A rule on the whole of a request is about no field.
+    for element in found.proto.field.elements if found.proto.field is not None else ():
         text += f".{element.field_name}" if text else element.field_name
         if element.subscript is not None:
             text += _subscript(element.subscript)
