@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -16,13 +17,14 @@ from tests.conftest import RedisServer
 
 #: `python -m podium.server`, which says how its process stands as soon as it serves, and then is asked to end.
 _TELLING = """
-import asyncio, gc, json, logging, os, signal, sys
+import asyncio, gc, json, logging, os, resource, signal, sys
 
 class Telling(logging.Handler):
     def emit(self, record):
         if record.getMessage().startswith("serving on "):
             loop = type(asyncio.get_running_loop())
             facts = {"loop": loop.__module__, "switch": sys.getswitchinterval(), "frozen": gc.get_freeze_count()}
+            facts["files"] = resource.getrlimit(resource.RLIMIT_NOFILE)
             print(json.dumps(facts), flush=True)
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -55,7 +57,7 @@ def told(_redis_process: RedisServer, tmp_path_factory: pytest.TempPathFactory) 
         "PODIUM_ARTIFACTS": str(root),
         "PODIUM_DATA_ROOTS": str(root),
     }
-    command = [sys.executable, "-c", _TELLING]
+    command = ["sh", "-c", 'ulimit -S -n 512; exec "$@"', "sh", sys.executable, "-c", _TELLING]
     done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=60)
     assert 0 == done.returncode, done.stderr
     facts: dict[str, Any] = json.loads(done.stdout)
@@ -99,3 +101,9 @@ def test_it_ends_when_it_is_asked_to_though_the_disk_of_datasets_hangs_for_all_o
             assert 0 == server.wait(timeout=20)
         finally:
             server.kill()
+
+
+def test_it_may_open_as_many_files_as_the_system_lets_it_up_to_65536(told):
+    soft, hard = told["files"]
+
+    assert soft == (65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536))

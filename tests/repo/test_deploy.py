@@ -292,3 +292,18 @@ def test_a_scaler_counts_in_the_slots_and_the_pool_of_what_it_scales(overlay):
         assert int(trigger["metadata"]["slotsPerMachine"]) == only["resources"]["limits"]["nvidia.com/gpu"]
         assert trigger["metadata"]["pool"] == parse_worker(only["args"][3:]).pool
         assert "replicas" not in worker["spec"]
+
+
+def test_the_ranks_of_one_machine_get_as_much_shared_memory_in_docker_as_on_kubernetes():
+    (volume,) = {
+        volume["emptyDir"]["sizeLimit"]
+        for overlay in OVERLAYS
+        for program, _, pod in workloads(overlay)
+        if program == "podium-worker"
+        for volume in pod["volumes"]
+        if volume["name"] == "shm"
+    }
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+
+    assert volume.removesuffix("Gi") == services["worker"]["shm_size"].removesuffix("gb")
+    assert services["worker"]["shm_size"] == services["worker-gpu"]["shm_size"]

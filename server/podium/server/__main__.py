@@ -9,6 +9,7 @@ PODIUM_WEBHOOKS*, PODIUM_LOG_FORMAT and OTEL_*. docs/operations.md has them all.
 import asyncio
 import logging
 import os
+import resource
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -18,6 +19,8 @@ import click
 _LOG = logging.getLogger(__name__)
 #: Variables that name files which only the server should be able to read.
 _SECRET_FILES = ("PODIUM_TLS_KEY", "PODIUM_REDIS_PASSWORD_FILE", "PODIUM_REDIS_TLS_KEY")
+#: Connections, about, that a server holds; the limit that most systems begin with, 1,024, is one for select(2).
+_MOST_FILES = 65_536
 _MISSING = 'the server needs more than the client: pip install "podium[server]"'
 
 
@@ -101,6 +104,7 @@ def main(
     secrets = {name: os.environ.get(name) for name in _SECRET_FILES}
     for problem in open_to_others(secrets | {f"webhook {each.name}": each.secret_file for each in webhooks.webhooks}):
         _LOG.warning(problem)
+    _raise_file_limit()
     options = Options(
         listen=listen,
         with_reflection=reflection,
@@ -126,6 +130,14 @@ def _leave() -> NoReturn:
     logging.shutdown()
     sys.stdout.flush()
     os._exit(0)
+
+
+def _raise_file_limit() -> None:
+    """Lets this process open as many files as it may, up to `_MOST_FILES`: without any left it answers no probe."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 def _serve_together(
