@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from importlib import import_module, resources
@@ -18,6 +19,7 @@ from podium.client import load_spec
 from podium.jobs import wire
 from podium.server.admission import _keeping
 from podium.server.admission._keeping import keeps
+from podium.server.admission.rules import violations
 from tests.hostile.messages import Writer
 
 ROOT = Path(__file__).parents[2]
@@ -82,6 +84,14 @@ def test_the_first_look_and_protovalidate_agree_on_every_message_of_the_contract
             assert keeps(message) == good(message), message
 
     assert min(seen[True], seen[False]) > 100
+
+
+def test_what_breaks_a_rule_is_told_in_words_whatever_the_message_is():
+    told = [violation for kind in KINDS for message in written(kind, 0) for violation in violations(message)]
+
+    assert len(told) > 100
+    # protovalidate's own.
+    assert not [one for one in told if re.search("regex|repeated value|oneof|value must|value is required", str(one))]
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
