@@ -11,7 +11,7 @@ COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose 
 .PHONY: help setup demo test check format lint types walls proto proto-check docs pytest test-chaos test-hostile bench-topk bench-train bench-pool bench-service up down clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.installed ## Install everything into .venv
 
@@ -122,4 +122,4 @@ deploy/secrets/redis_password:
 	@mkdir -p deploy/secrets && $(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(32))' > $@
 
 clean: ## Remove environments and caches
-	rm -rf .venv .venv-proto .bench-packages .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-proto .bench-packages .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

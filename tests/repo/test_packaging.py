@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 import venv
 from pathlib import Path
 
@@ -21,6 +23,30 @@ def test_every_room_says_that_it_is_typed():
     rooms = ("jobs", "topk", "server", "worker", "client")
 
     assert [] == [room for room in rooms if not (ROOT / room / "podium" / room / "py.typed").exists()]
+
+
+def test_what_git_ignores_never_goes_into_an_image():
+    ignored, left_out = (
+        {line.removeprefix("**/").strip("/") for line in (ROOT / name).read_text().splitlines()}
+        for name in (".gitignore", ".dockerignore")
+    )
+
+    assert set() == ignored - left_out
+
+
+def test_every_requirement_of_every_extra_has_an_exact_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    lists = [project["project"]["dependencies"], *project["project"]["optional-dependencies"].values()]
+    lists += project["dependency-groups"].values()
+    wanted = {_plain(requirement) for requirements in lists for requirement in requirements} - {"podium"}
+
+    pinned = {_plain(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")}
+
+    assert set() == wanted - pinned
+
+
+def _plain(requirement: str) -> str:
+    return re.split(r"[^a-z0-9-]", re.sub(r"[-_.]+", "-", requirement.lower()), maxsplit=1)[0]
 
 
 def test_the_constraints_name_exact_versions_and_no_host():
