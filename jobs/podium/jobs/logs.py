@@ -9,6 +9,9 @@ from datetime import UTC, datetime
 
 #: "text", which is the default, or "json".
 FORMAT = "PODIUM_LOG_FORMAT"
+#: Seconds: a warning that comes again within the first belongs to the same row, of which one is written in the second.
+_ROW, _ROW_EVERY = 10.0, 60.0
+_ROWS = 1_000
 
 
 def configure(
@@ -37,8 +40,28 @@ def configure(
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None
     handler = logging.StreamHandler()
+    handler.addFilter(_Seldom())
     handler.setFormatter(_Json(about) if form == "json" else _Text(text, about))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+class _Seldom(logging.Filter):
+    """Of a warning that comes again and again, as from each loop that finds Redis away, lets one through a minute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rows: dict[tuple[str, str], tuple[float, float]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno != logging.WARNING:
+            return True
+        row, now = (record.name, record.getMessage()), record.created
+        last, written = self._rows.get(row, (float("-inf"), float("-inf")))
+        repeats = now - last < _ROW and now - written < _ROW_EVERY
+        if row not in self._rows and len(self._rows) >= _ROWS:
+            self._rows.clear()
+        self._rows[row] = (now, written if repeats else now)
+        return not repeats
 
 
 class _Text(logging.Formatter):

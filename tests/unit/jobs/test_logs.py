@@ -18,6 +18,9 @@ logs.configure("%(asctime)s %(levelname)s job=%(job_id)s %(message)s", lambda: {
 log = logging.getLogger("podium.test")
 log.info("read %s, with a name of\\nthree lines\\n", "caf\\udce9.png")
 log.debug("dropped")
+if sys.argv[1] == "job-again":
+    log.warning("Redis is away")
+    log.warning("Redis is away")
 try:
     raise LookupError("nothing there")
 except LookupError:
@@ -53,6 +56,35 @@ def test_text_is_as_its_form_says_with_a_dash_for_what_is_not_known(form, start)
     time, _, rest = said(form, "")[0].partition(" INFO")
     assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}", time)
     assert f"INFO{rest}".startswith(start)
+
+
+def test_a_warning_that_comes_again_and_again_is_written_once_a_minute_and_a_new_row_at_once():
+    seldom = logs._Seldom()
+
+    def written(seconds: float, message: str = "Redis is away", level: int = logging.WARNING) -> bool:
+        record = logging.LogRecord("podium.test", level, "", 0, message, None, None)
+        record.created = 1_000_000 + seconds
+        return seldom.filter(record)
+
+    assert [0, 60, 120] == [second for second in range(0, 130, 2) if written(second)]
+    assert written(1, "another")
+    assert written(140)
+    assert all(written(second, level=logging.ERROR) for second in (140, 141))
+
+
+def test_a_programs_log_leaves_out_what_repeats_itself():
+    lines = said("text", "job-again")
+
+    assert 1 == sum("Redis is away" in line for line in lines)
+
+
+def test_what_is_remembered_of_warnings_is_bounded():
+    seldom = logs._Seldom()
+    for number in range(3 * logs._ROWS):
+        record = logging.LogRecord("podium.test", logging.WARNING, "", 0, f"job {number}", None, None)
+        assert seldom.filter(record)
+
+    assert len(seldom._rows) <= logs._ROWS
 
 
 def test_each_line_has_its_own_second():
