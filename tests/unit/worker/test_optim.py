@@ -103,11 +103,13 @@ def test_tokens_and_tables_of_positions_do_not_decay():
     with torch.device("meta"):
         vision, swin = torchvision.models.vit_b_32(num_classes=2), torchvision.models.swin_t(num_classes=2)
         told = resolve("timm/test_vit").build(2)
+        patterns = resolve("timm/xcit_nano_12_p16_224").build(2)
     vars(told)["no_weight_decay"] = lambda: {"patch_embed.proj.weight"}  # as a model of timm may say
     for model, spared in [
         (vision, {"class_token", "encoder.pos_embedding"}),
         (swin, {"features.1.0.attn.relative_position_bias_table"}),
         (told, {"cls_token", "pos_embed", "patch_embed.proj.weight"}),
+        (patterns, {"cls_token", "pos_embed.token_projection.weight"}),
     ]:
         made = optimizer(asked(optimizer=AdamW(weight_decay=0.5)), model)
         assert all(group_of(made, model.get_parameter(name))["weight_decay"] == 0 for name in spared)

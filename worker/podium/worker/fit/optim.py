@@ -11,6 +11,7 @@ Which parameter is treated how follows from what it is, not from the model that 
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import timm.optim.lamb
@@ -119,7 +120,9 @@ def _groups(spec: JobSpec, module: nn.Module, blocks: Sequence[Block] | None) ->
         distance = len(blocks) - place
         for name in block.parameters:
             if name in parameters:
-                decays = parameters[name].dim() >= 2 and name.endswith("weight") and name not in spared
+                # timm's are patterns, such as "pos_embed.*".
+                wanted = not any(fnmatchcase(name, pattern) for pattern in spared)
+                decays = parameters[name].dim() >= 2 and name.endswith("weight") and wanted
                 hidden = decays and distance > 0 and parameters[name].shape[1] > 1
                 groups.setdefault((decay**distance, decays, hidden), []).append(parameters[name])
     return [
