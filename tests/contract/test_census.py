@@ -1,8 +1,12 @@
 """What an operator is told of a ledger as a whole."""
 
+import redis
+
 from podium.jobs.job import Cause, JobError
 from podium.jobs.spec import Priority, Resources
 from podium.jobs.states import State
+from podium.jobs.store.redis import RedisStore
+from tests.conftest import RedisServer
 from tests.contract.plays import machine, start, submit
 
 
@@ -85,3 +89,21 @@ def test_machines_and_histories_are_counted_as_they_stand(world):
     assert 1 == world.store.census().unarchived
     world.store.archive(assignment.job_id)
     assert 0 == world.store.census().unarchived
+
+
+def test_a_ledger_is_doubted_that_would_forget_or_delete_jobs(tmp_path_factory):
+    server = RedisServer(tmp_path_factory.mktemp("d"))
+    server.start()
+    try:
+        with redis.Redis.from_url(server.url) as client:
+            store = RedisStore(client)
+            assert [] == list(store.doubts())
+
+            client.config_set("appendonly", "no")
+            client.config_set("maxmemory-policy", "allkeys-lru")
+            forgets, deletes = store.doubts()
+    finally:
+        server.kill()
+
+    assert "set appendonly yes" in forgets
+    assert "(allkeys-lru); set maxmemory-policy noeviction" in deletes

@@ -18,10 +18,16 @@ class Ledger(MemoryStore):
     """One that can be away."""
 
     away = False
+    secretive = False
 
     def ping(self) -> None:
         if self.away:
             raise UnavailableError("away")
+
+    def doubts(self) -> list[str]:
+        if self.secretive:
+            raise UnavailableError("not for you")
+        return ["it forgets; tell it not to"]
 
 
 @pytest.fixture
@@ -64,6 +70,29 @@ def test_a_ledger_is_lost_after_some_silence_and_not_at_the_first(time):
     assert "serving" == one.state.value
     time.now += 2
     assert "ledger-lost" == one.state.value
+
+
+def test_what_the_ledger_may_lose_is_said_at_the_first_answer_and_after_each_silence(time, caplog):
+    ledger = Ledger()
+    one = lookout(ledger, time)
+    told = []
+    for away in (False, False, True, False, False):
+        ledger.away = away
+        with suppress(UnavailableError):
+            one._look()
+        one._lost = away
+        told.append(caplog.text.count("the ledger may lose jobs: it forgets; tell it not to"))
+
+    assert [1, 1, 1, 2, 2] == told
+
+
+def test_a_ledger_that_does_not_tell_how_it_is_set_up_is_there_all_the_same(time):
+    ledger = Ledger()
+    ledger.secretive = True
+    one = lookout(ledger, time)
+    one._look()
+
+    assert "serving" == one.state.value
 
 
 def test_a_server_that_drains_does_so_whatever_becomes_of_the_ledger(time):

@@ -518,5 +518,12 @@ class JobStore(Protocol):
     def ping(self) -> None:
         """Asks for an answer, and nothing else."""
 
+    def doubts(self) -> Sequence[str]:
+        """How the ledger is set up so that it may lose what was accepted, with the remedy; empty: it is not.
+
+        Raises:
+            UnavailableError: it cannot be reached, or does not tell us.
+        """
+
     def census(self) -> Census:
         """How much there is of what. Counts of what has ended rise with the very write that ends it."""

@@ -501,6 +501,10 @@ class MemoryStore(Deleting):
     def ping(self) -> None:
         """See JobStore.ping."""
 
+    def doubts(self) -> Sequence[str]:
+        """See JobStore.doubts."""
+        return ()
+
     def census(self) -> Census:
         """See JobStore.census."""
         with self._lock:

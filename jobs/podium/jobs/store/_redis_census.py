@@ -1,7 +1,7 @@
 """How much there is of what, as it stands in Redis."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from podium.jobs.job import Cause
 from podium.jobs.spec import Priority
@@ -21,6 +21,16 @@ class RedisCensus(RedisNodes):
     def ping(self) -> None:
         """See JobStore.ping."""
         self._link.run(("PING",))
+
+    def doubts(self) -> Sequence[str]:
+        """See JobStore.doubts. INFO tells nothing of appendfsync."""
+        (facts,) = self._link.run(("INFO", "default"))
+        found = []
+        if facts.get("aof_enabled") == 0:
+            found.append("Redis writes no append-only file, and forgets all when it ends; set appendonly yes")
+        if (policy := facts.get("maxmemory_policy", "noeviction")) != "noeviction":
+            found.append(f"Redis may delete jobs when it is full ({policy}); set maxmemory-policy noeviction")
+        return found
 
     def census(self) -> Census:
         """See JobStore.census."""

@@ -1,5 +1,6 @@
 """Looks at the ledger all the time, so that whoever asks how the server is never waits for Redis."""
 
+import contextlib
 import logging
 import threading
 import time
@@ -121,8 +122,11 @@ class Lookout:
         asked = self._ticks()
         self._store.ping()
         self._heard = self._ticks()
+        new = self.round_trip is None or self._lost
         self.round_trip = self._heard - asked
         self._first.set()
+        if new:
+            self._doubt()
         if self._lost:
             self._lost = False
             _LOG.info("the ledger answers again")
@@ -130,3 +134,10 @@ class Lookout:
             self._census = self._store.census(), self._heard
             now = self._ticks()
             self._next_census = now + (now - self._heard) * _CENSUS_REST
+
+    def _doubt(self) -> None:
+        """Says what the ledger's own settings put at risk. They may be others after it was away."""
+        # It may not tell this user, or be away again, which is said elsewhere.
+        with contextlib.suppress(UnavailableError):
+            for doubt in self._store.doubts():
+                _LOG.warning("the ledger may lose jobs: %s", doubt)
