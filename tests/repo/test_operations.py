@@ -1,9 +1,12 @@
 """The runbook says what is true."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import click
+import pytest
 
 from podium.client.cli import cli
 from podium.jobs.settings import from_environment
@@ -27,6 +30,24 @@ def test_the_table_of_settings_has_every_variable_that_a_program_reads_and_no_ot
     read = {name for path in sources for name in re.findall(r'"(PODIUM_[A-Z_]+)"', path.read_text(encoding="utf-8"))}
 
     assert read - INTERNAL == table().keys()
+
+
+@pytest.mark.parametrize("program", ["server", "worker"])
+def test_the_help_of_a_program_names_its_settings_as_the_table_does(program):
+    of_it = {
+        name
+        for name, whose in re.findall(r"^\| `(PODIUM_[A-Z_]+)` \| ([a-z, ]+) \|", RUNBOOK, re.MULTILINE)
+        if program in whose
+    }
+    told = subprocess.run(
+        [sys.executable, "-m", f"podium.{program}", "--help"], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+    named = set(re.findall(r"PODIUM_[A-Z_]+\*?", told))
+    families = tuple(name.removesuffix("*") for name in named if name.endswith("*"))
+
+    missing = {name for name in of_it - named if not name.startswith(families)}
+    assert set() == missing - {"PODIUM_METRICS_LISTEN"}  # it stands at --metrics-listen
+    assert named - of_it == {name for name in named if name.endswith("*")}
 
 
 def test_whatever_is_deployed_sets_only_variables_of_the_table():

@@ -18,6 +18,11 @@ _SECRET_FILES = ("PODIUM_REDIS_PASSWORD_FILE", "PODIUM_REDIS_TLS_KEY")
 #: As a spec may name one; nobody could ask for another.
 _POOL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _LONGEST_NODE = 253
+_SETTINGS = (
+    "Settings come from the environment: PODIUM_REDIS_*, PODIUM_ARTIFACTS, PODIUM_DATA_ROOTS, PODIUM_URI_PREFIXES, "
+    "PODIUM_LEASE_*, PODIUM_GRACE, PODIUM_ADDRESS, PODIUM_TRAINER, PODIUM_LOG_FORMAT and OTEL_*. docs/operations.md "
+    "has them all."
+)
 _NEEDED = ("redis", "rq", "psutil", "torch", "torchvision", "timm", "safetensors", "PIL")
 
 
@@ -34,11 +39,18 @@ def main(arguments: list[str]) -> None:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m podium.worker", description="Runs jobs on this machine.")
-    parser.add_argument(
-        "--node", type=_node, default=socket.gethostname(), help="the machine's name, unique in the cluster"
+    parser = argparse.ArgumentParser(
+        prog="python -m podium.worker", description="Runs jobs on this machine.", epilog=_SETTINGS
     )
-    parser.add_argument("--pool", type=_pool, default="default", help="the pool that it belongs to")
+    parser.add_argument(
+        "--node",
+        type=_node,
+        default=socket.gethostname(),
+        help="the machine's name, unique in the cluster; the host's unless said",
+    )
+    parser.add_argument(
+        "--pool", type=_pool, default="default", help="the pool that it belongs to; `default` unless said"
+    )
     slots = parser.add_mutually_exclusive_group()
     slots.add_argument("--cpu-slots", type=int, metavar="N", help="run N jobs at a time on the CPU")
     slots.add_argument(
