@@ -197,6 +197,15 @@ def test_images_at_different_depths_are_refused(tmp_path):
         scan_classes(_tar(tmp_path / "x.tar", "a/1.png", "top/b/1.png"))
 
 
+@pytest.mark.parametrize("name", ["a/2.TIF", "a/2.jfif", "a/2.gif"])
+def test_images_of_a_kind_that_is_not_read_are_refused_and_not_left_out(name, tmp_path):
+    names = ("a/1.png", "b/1.png", name)
+
+    for path in (_folder(tmp_path / "split", *names), _tar(tmp_path / "split.tar", *names)):
+        with pytest.raises(DatasetError, match=rf"has {name}, which is no \.jpg.* file; convert it, or remove it"):
+            scan_classes(path)
+
+
 @pytest.mark.parametrize("deep", ["top/a/more/2.png", "top/a/1/2/3.png"])
 def test_images_below_class_folders_are_refused_and_not_left_out(deep, tmp_path):
     names = ("top/a/1.png", "top/b/1.png", deep)

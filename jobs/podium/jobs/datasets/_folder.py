@@ -22,6 +22,8 @@ from podium.jobs.datasets._index import (
 from podium.jobs.locations import opened
 
 _REMEDY = f"name a folder of class folders, or a .tar of them, with {IMAGES} images"
+#: What other libraries read as images, too.
+_OTHER_IMAGES = frozenset({".avif", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".pgm", ".ppm", ".tif", ".tiff"})
 Parts = tuple[str, ...]
 
 
@@ -122,7 +124,11 @@ def _in_tar(path: str, folders: set[Parts]) -> Iterator[Entry]:
 
 def _class_name(parts: Parts, where: str) -> str | None:
     """The folder of an image; None for what is no image in a folder."""
-    if len(parts) < 2 or Path(parts[-1]).suffix.lower() not in EXTENSIONS:
+    suffix = Path(parts[-1]).suffix.lower()
+    if len(parts) >= 2 and suffix in _OTHER_IMAGES:
+        # A part of a class would be missing without a word.
+        raise DatasetError(f"{where} has {shown('/'.join(parts))}, which is no {IMAGES} file; convert it, or remove it")
+    if len(parts) < 2 or suffix not in EXTENSIONS:
         return None
     name = parts[-2]
     if not is_class_name(name):
