@@ -6,7 +6,7 @@ from typing import Any
 
 import redis
 
-from podium.api.v1 import audit_service_pb2, job_service_pb2, node_service_pb2, server_service_pb2
+from podium.api.v1 import audit_service_pb2, job_service_pb2, node_service_pb2, server_service_pb2, token_service_pb2
 from podium.jobs.audit import AuditEvent
 from podium.jobs.store.redis import RedisAudit
 from podium.jobs.tokens import digest_of
@@ -55,6 +55,26 @@ def test_every_change_and_every_refusal_is_in_the_trail_and_what_changed_nothing
         assert all(event.HasField("time") for event in events)
         assert "resnet" not in str(events)
         assert "private" not in str(events)
+
+    play(scenario)
+
+
+def test_whoever_shows_a_token_that_was_revoked_is_in_the_trail_by_its_name_and_who_guesses_one_is_not(play):
+    async def scenario(serve):
+        anonymous = await serve()
+        _, secret = await anonymous.make("root")
+        root = anonymous.with_secret(secret)
+        token, secret = await root.make("left-us", "vision", SUBMITTER)
+        await root.ask(root.tokens.RevokeToken, token_service_pb2.RevokeTokenRequest(token_id=token.id))
+        for shown in (secret, secret[:-1] + ("A" if secret[-1] != "A" else "B")):
+            caller = anonymous.with_secret(shown)
+            await caller.refused(caller.nodes.ListNodes, node_service_pb2.ListNodesRequest())
+
+        async def refusals():
+            events = [event.actor for event in await root.trail() if event.status == "UNAUTHENTICATED"]
+            return events if len(events) == 2 else None
+
+        assert ["anonymous", f"{token.id} (left-us)"] == await eventually(refusals)
 
     play(scenario)
 

@@ -46,6 +46,8 @@ class Facts:
     caller: Caller = ANONYMOUS
     project: str = ""
     target: str = ""
+    ended: str = ""
+    """The name of the token that was shown, where it was revoked or has expired: for the audit trail."""
 
 
 _FACTS: ContextVar[Facts] = ContextVar("facts")

@@ -55,6 +55,8 @@ class Door:
         try:
             caller = self.keyring.holder(secret)
         except UnauthenticatedError:
+            # Its secret was the right one.
+            facts().ended = self.keyring.name_of(secret)
             self.limits.failure(peer)
             raise
         if caller is None:

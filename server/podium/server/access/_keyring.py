@@ -164,6 +164,11 @@ class Keyring:
             raise error
         return Caller(stored.token, digest=shown)
 
+    def name_of(self, secret: str) -> str:
+        """The name of the token that this secret says it is of, whether or not it opens it; empty: of none."""
+        stored = self._book.tokens.get(token_id_of(secret) or "")
+        return stored.token.name if stored else ""
+
     # Streams
 
     async def leashed(self, responses: AsyncGenerator[T, None], caller: Caller) -> AsyncGenerator[T, None]:

@@ -60,7 +60,7 @@ def _changes(call: Call) -> bool:
 def _event(call: Call, known: Facts, status: str) -> AuditEvent:
     return AuditEvent(
         time=utc_now(),
-        actor=known.caller.name,
+        actor=known.ended or known.caller.name,
         project=known.project if _PROJECT.fullmatch(known.project) else "",
         method=call.method,
         target=without_secrets(known.target)[:_LONGEST],
