@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from podium.topk import BASELINES, SORTERS, Softmax, Subset, Surrogate, TopKCrossEntropy
+from podium.topk._checks import Reduction
 
 _CLOSED_FORMS = {name: family for name, family in {**SORTERS, **BASELINES}.items() if family is not Softmax}
 
@@ -51,3 +52,19 @@ def test_data_may_lie_elsewhere_than_on_the_default_device(family: type[Surrogat
         (gradient,) = torch.autograd.grad(loss, logits)
 
     assert "cpu" == loss.device.type == gradient.device.type
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+def test_many_backward_passes_at_once_agree_with_one_after_the_other(reduction: Reduction):
+    loss = TopKCrossEntropy(k={1: 0.5, 2: 0.5}, sorter=Subset(), reduction=reduction)
+    logits, upstreams = torch.randn(3, 6, requires_grad=True), torch.randn(4, *((3,) if reduction == "none" else ()))
+    values = loss(logits, torch.arange(3))
+
+    one_by_one = [torch.autograd.grad(values, logits, upstream, retain_graph=True)[0] for upstream in upstreams]
+    (at_once,) = torch.autograd.grad(values, logits, upstreams, retain_graph=True, is_grads_batched=True)
+
+    def one(upstream: torch.Tensor) -> torch.Tensor:
+        return torch.autograd.grad(values, logits, upstream, retain_graph=True)[0]
+
+    torch.testing.assert_close(torch.stack(one_by_one), at_once)
+    torch.testing.assert_close(torch.stack(one_by_one), torch.vmap(one)(upstreams))

@@ -72,6 +72,9 @@ class _WithGradientAtOnce(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
+        if torch._C._functorch.is_legacy_batchedtensor(upstream) or torch._C._functorch.is_batchedtensor(upstream):
+            # Many backward passes at once, as for a Jacobian, which one tensor of zeros cannot hold.
+            return _WithGradient.backward(ctx, upstream, _)
         gradient, classes, anchor = ctx.saved_tensors
         with torch.no_grad():
             result = None
