@@ -27,12 +27,12 @@ SYSTEMD = ROOT / "deploy" / "systemd"
 PILOT = ROOT / "deploy" / "slurm" / "pilot.sh"
 
 
-def service(name: str) -> dict[str, str]:
-    """The section [Service] of a unit."""
+def service(name: str, section: str = "Service") -> dict[str, str]:
+    """A section of a unit."""
     unit = ConfigParser(strict=True, interpolation=None)
     unit.optionxform = str  # type: ignore[assignment,method-assign]  # the documented way to keep the case of names
     unit.read_string((SYSTEMD / f"{name}.service").read_text())
-    return dict(unit["Service"])
+    return dict(unit[section])
 
 
 @pytest.mark.parametrize("name", ["podium-server", "podium-worker"])
@@ -62,6 +62,13 @@ def test_the_workers_unit_leaves_room_for_gpus_and_for_what_is_written():
     assert not {"PrivateDevices", "MemoryDenyWriteExecute", "DevicePolicy"} & worker.keys()
     assert "continue" == worker["OOMPolicy"]
     assert settings.artifacts == worker["ReadWritePaths"] == server["ReadWritePaths"]
+
+
+@pytest.mark.parametrize("name", ["podium-server", "podium-worker"])
+def test_no_program_begins_in_the_empty_folder_of_a_mount_that_failed(name):
+    settings = from_environment(environment_file())
+
+    assert [settings.artifacts, *settings.data_roots] == service(name, "Unit")["RequiresMountsFor"].split()
 
 
 def environment_file() -> dict[str, str]:
