@@ -243,6 +243,18 @@ def test_a_wrong_argument_is_refused_with_advice(choices: dict[str, Any], senten
         _loss(**arguments)
 
 
+def test_a_schedule_may_set_k_and_is_checked():
+    logits, labels = torch.randn(3, 10), torch.arange(3)
+    module = TopKCrossEntropy(k=_HALVES, sorter=Subset(), m=8)
+
+    module.k = {1: 0.2, 5: 0.8}
+    with pytest.raises(ValueError, match="raise m above it"):
+        module.k = {8: 1.0}
+
+    assert {1: 0.2, 5: 0.8} == module.k
+    assert _loss(logits, labels, k={1: 0.2, 5: 0.8}) == module(logits, labels)
+
+
 def test_weights_of_zero_drop_out():
     logits, labels = torch.randn(3, 10), torch.arange(3)
 

@@ -63,10 +63,6 @@ class TopKCrossEntropy(nn.Module):
     ) -> None:
         """Check everything that does not need the data."""
         super().__init__()
-        distribution = KDistribution.from_mapping(k)
-        check_choices(distribution.ks, sorter, m, reduction, label_smoothing, epsilon)
-        self.k = dict(k)
-        self._distribution = distribution
         self.sorter = sorter
         self.m = m
         self.register_buffer("weight", weight)
@@ -74,6 +70,18 @@ class TopKCrossEntropy(nn.Module):
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
         self.epsilon = epsilon
+        self.k = k
+
+    @property
+    def k(self) -> dict[float, float]:
+        """P_K, from k to its weight. Setting it, as a schedule would, checks it as the constructor does."""
+        return dict(zip(self._distribution.ks, self._distribution.weights, strict=True))
+
+    @k.setter
+    def k(self, k: Mapping[int, float] | Mapping[float, float]) -> None:
+        distribution = KDistribution.from_mapping(k)
+        check_choices(distribution.ks, self.sorter, self.m, self.reduction, self.label_smoothing, self.epsilon)
+        self._distribution = distribution
 
     def forward(self, logits: Tensor, labels: Tensor, p_k: Tensor | None = None) -> Tensor:
         """Return the loss of logits (..., n) and labels (...) or (..., n), with a P_K for each sample if given."""
