@@ -55,3 +55,11 @@ def test_the_scrape_configuration_is_one_and_asks_at_the_port_that_is_deployed()
 
     assert {"9464"} == ports
     assert "9464" in (ROOT / "deploy/kubernetes/base/server.yaml").read_text(encoding="utf-8")
+
+
+def test_somebody_is_woken_where_no_server_is_left_to_say_that_none_leads():
+    (group,) = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text(encoding="utf-8"))["groups"]
+    rules = {rule["alert"]: rule["expr"] for rule in group["rules"]}
+
+    # A sum of nothing is nothing in PromQL, and no alert.
+    assert "(sum(podium_leader) or vector(0)) != 1" == rules["PodiumNobodyLeads"]

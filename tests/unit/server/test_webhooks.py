@@ -19,7 +19,7 @@ from podium.jobs.job import Cause
 from podium.jobs.notices import signature, to_json
 from podium.jobs.states import State
 from podium.jobs.store import Bookmark, MemoryStore
-from podium.server.meters import WEBHOOK_TRIES, WEBHOOK_WAITING
+from podium.server.meters import REGISTRY, WEBHOOK_TRIES, WEBHOOK_WAITING
 from podium.server.webhooks import Webhook, Webhooks, WebhookSettings, _courier, _post, webhooks_from_environment
 from podium.server.webhooks._courier import Courier
 from podium.server.webhooks._post import Undelivered, is_public, post
@@ -235,6 +235,15 @@ def test_what_is_refused_for_a_day_is_given_up(secret_file, caplog):
         courier.work()
         assert ([0, 2, 1], 3) == (courier.counted, len(receiver.bodies))
         assert frozenset() == courier.bookmark().open
+
+
+def test_a_receiver_counts_from_nought_as_a_rise_from_nothing_raises_no_alert(secret_file):
+    webhook = Webhook(name="new-here", url="http://127.0.0.1:9", secret_file=secret_file)
+    Courier(webhook, MemoryStore(), partial(post, allow_private=True), clock=Clock())
+
+    for outcome in OUTCOMES:
+        labels = {"webhook": "new-here", "outcome": outcome}
+        assert 0 == REGISTRY.get_sample_value("podium_webhook_tries_total", labels)
 
 
 def test_whoever_leads_next_goes_on_where_the_last_one_was(secret_file):

@@ -20,6 +20,8 @@ _PAGE = 100
 _A_DAY = 86_400.0
 #: Seconds before the second try; each further one waits twice as long, up to the longest.
 FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 600.0
+#: What a try comes to.
+_OUTCOMES = ("delivered", "failed", "given_up")
 #: Seconds between looks for new notices.
 LOOK_EVERY = 1.0
 _LOST = "webhook %s: notices may be lost, as the ledger keeps only the last ones; its receiver was away for too long"
@@ -64,6 +66,9 @@ class Courier:
         self._first_pause = first_pause
         self._clock = clock
         self._agent = f"podium/{version('podium')}"
+        for outcome in _OUTCOMES:
+            # From nought: what Prometheus first sees as 1 has never risen for it, and no rule would tell of it.
+            WEBHOOK_TRIES.labels(webhook=webhook.name, outcome=outcome)
         self.forget()
 
     def forget(self) -> None:
