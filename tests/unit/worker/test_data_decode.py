@@ -107,11 +107,22 @@ def test_notes_of_a_camera_that_make_no_sense_change_nothing(tmp_path):
     assert np.array_equal(np.asarray(PHOTO), only_image(tmp_path, content))
 
 
-def test_a_large_photo_is_decoded_at_a_part_of_its_size_and_looks_the_same(tmp_path):
-    large = PHOTO.resize((1500, 1000), Image.Resampling.BICUBIC)
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+@pytest.mark.parametrize("size", [(1500, 1000), (1501, 1001), (1503, 1003)])
+def test_a_large_photo_is_decoded_at_a_part_of_its_size_and_looks_the_same(size, orientation, tmp_path):
+    rows, columns = np.mgrid[0 : size[1], 0 : size[0]]
+    waves = 127 + 90 * np.stack([np.sin(columns / 40), np.cos(rows / 30), np.sin((columns + rows) / 50)], axis=-1)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    content = encoded(Image.fromarray(waves.astype(np.uint8)), "JPEG", quality=95, exif=exif)
 
-    found = only_image(tmp_path, encoded(large, "JPEG", quality=95), at_least=200)
+    found = only_image(tmp_path, content, at_least=200)
 
-    assert (250, 375, 3) == found.shape
-    seen, expected = (np.asarray(image.resize((60, 40)), dtype=float) for image in (Image.fromarray(found), large))
-    assert np.abs(seen - expected).mean() < 2
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    assert [round(length / 4) for length in upright.size] == [found.shape[1], found.shape[0]]
+    shape = (120, 80) if orientation < 5 else (80, 120)
+    seen, expected = (
+        np.asarray(image.resize(shape, Image.Resampling.BICUBIC), dtype=float)
+        for image in (Image.fromarray(found), upright)
+    )
+    assert np.abs(seen - expected).max() <= 3

@@ -46,8 +46,9 @@ def decode(entry: Entry, at_least: float = math.inf) -> Image.Image:
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             _check_size(image, where)
-            _reduce(image, at_least)
-            return _rgb(_upright(image))
+            turn = _turn(image)
+            reduced = _reduced(image, at_least)
+            return _rgb(reduced if turn is None else reduced.transpose(turn))
     except (ImageError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -68,19 +69,22 @@ def _check_size(image: Image.Image, where: str) -> None:
         raise ImageError(f"{where} has {size}; remove it, it is a line")
 
 
-def _reduce(image: Image.Image, at_least: float) -> None:
+def _reduced(image: Image.Image, at_least: float) -> Image.Image:
     scale = min(8, int(min(image.size) / at_least))
-    if scale >= 2:
-        # Rounded down to a power of two by the decoder; does nothing where the format has no such sizes.
-        image.draft("RGB", (image.width // scale, image.height // scale))
+    # Rounded down to a power of two by the decoder; nothing where the format has no such sizes.
+    done = image.draft("RGB", (image.width // scale, image.height // scale)) if scale >= 2 else None
+    if done is None or done[1][2:] == image.size:
+        return image
+    # The last row and column hold less than the others, by which all that is in between would be moved.
+    _, box = done
+    return image.resize((round(box[2]), round(box[3])), Image.Resampling.BILINEAR, box)
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _turn(image: Image.Image) -> Image.Transpose | None:
     try:
-        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # notes that cannot be read say nothing of the pixels
-        turn = None
-    return image if turn is None else image.transpose(turn)
+        return None
 
 
 def _rgb(image: Image.Image) -> Image.Image:
