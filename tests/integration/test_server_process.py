@@ -12,6 +12,8 @@ from typing import Any
 import grpc
 import pytest
 
+from podium.api.v1.checkpoint_service_pb2 import ListCheckpointsRequest
+from podium.api.v1.checkpoint_service_pb2_grpc import CheckpointServiceStub
 from podium.api.v1.job_service_pb2_grpc import JobServiceStub
 from tests.conftest import RedisServer
 
@@ -33,16 +35,17 @@ from podium.server.__main__ import main
 main(["--listen", "127.0.0.1:0"])
 """
 
-#: The same with a disk that hangs for whoever looks at a dataset, and says so.
+#: The same with disks that hang for whoever looks at a dataset or lists checkpoints, and says so.
 _HANGING = """
 import sys, threading
 from podium.server.admission._paths import Places
+from podium.server.services.checkpoints import Checkpoints
 
-def check_path(*arguments):
+def hang(*arguments):
     print("hangs", flush=True)
     threading.Event().wait()
 
-Places.check_path = check_path
+Places.check_path = Checkpoints.list = hang
 from podium.server.__main__ import main
 main(["--listen", "127.0.0.1:0", "--port-file", sys.argv[1]])
 """
@@ -77,7 +80,7 @@ def test_the_garbage_collector_no_longer_looks_at_what_is_there_for_good(told):
     assert told["frozen"] > 10_000
 
 
-def test_it_ends_when_it_is_asked_to_though_the_disk_of_datasets_hangs_for_all_of_its_threads(
+def test_it_ends_when_it_is_asked_to_though_disks_hang_for_all_of_its_threads(
     redis_url, tmp_path, request_for, eventually
 ):
     environment = {
@@ -85,18 +88,16 @@ def test_it_ends_when_it_is_asked_to_though_the_disk_of_datasets_hangs_for_all_o
         "PODIUM_ARTIFACTS": str(tmp_path),
         "PODIUM_DATA_ROOTS": str(tmp_path),
     }
-    address = tmp_path / "address"
+    address, said = tmp_path / "address", tmp_path / "said"
     command = [sys.executable, "-c", _HANGING, str(address)]
-    with subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.PIPE) as server:
-        assert server.stdout is not None
+    with said.open("w") as file, subprocess.Popen(command, env={**os.environ, **environment}, stdout=file) as server:
         try:
             eventually(address.exists)
-            dataset = {"name": "CIFAR10", "root": "/data"}
-            wanted = [request_for(), *(request_for(image_folder=None, torchvision_dataset=dataset) for _ in range(32))]
             with grpc.insecure_channel(address.read_text().strip()) as channel:
-                calls = [JobServiceStub(channel).CreateJob.future(request) for request in wanted]
-                for _ in calls:
-                    server.stdout.readline()
+                calls: list[Any] = [JobServiceStub(channel).CreateJob.future(request_for())]
+                listed = CheckpointServiceStub(channel).ListCheckpoints
+                calls += [listed.future(ListCheckpointsRequest(job_id="job"), timeout=20) for _ in range(32)]
+                eventually(lambda: said.read_text().count("hangs") == len(calls), 20)
             server.send_signal(signal.SIGTERM)
             assert 0 == server.wait(timeout=20)
         finally:

@@ -16,6 +16,7 @@ from podium.jobs.datasets import Split
 from podium.jobs.errors import InvalidSpecError, NotFoundError
 from podium.jobs.store import MemoryStore
 from podium.server.admission import Admission, Admitted
+from podium.server.admission._paths import Places
 from podium.server.admission._scans import Counts, Scanned
 
 PREFIXES = ("s3://bucket/images", "https://data.example")
@@ -306,3 +307,38 @@ def test_a_dataset_whose_disk_hangs_takes_no_thread_from_other_calls_however_oft
         return await asyncio.gather(*calls)
 
     assert [("a", "b")] * 3 == [admitted.classes for admitted in asyncio.run(main())]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"torchvision_dataset": {"name": "CIFAR10", "root": "/data"}},
+        {"image_folder": {"train": "/data"}, "weights": {"file": "/data/w.pth"}},
+    ],
+    ids=lambda spec: [*spec][-1],
+)
+def test_nor_does_a_root_of_torchvision_or_a_file_of_weights_whose_disk_hangs(spec, tmp_path, monkeypatch):
+    began, may_end = threading.Event(), threading.Event()
+
+    def check_path(*arguments: object) -> bool:
+        began.set()
+        return may_end.wait(20)
+
+    monkeypatch.setattr(Places, "check_path", check_path)
+    monkeypatch.setattr("podium.server.admission.check_weights_file", check_path)
+    admission = Admission(roots=(), store=MemoryStore(), scan=lambda dataset, split: {"a": 1, "b": 1})
+    request = request_for(spec)
+
+    async def main() -> Sequence[Admitted]:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+        calls = [asyncio.create_task(on_loop(admission.admit, request)) for _ in range(3)]
+        try:
+            while not began.is_set():
+                await asyncio.sleep(0.001)
+            async with asyncio.timeout(2):
+                assert 7 == await asyncio.to_thread(lambda: 7)
+        finally:
+            may_end.set()
+        return await asyncio.gather(*calls)
+
+    assert 3 == len(asyncio.run(main()))

@@ -1,11 +1,11 @@
 """Whether a spec can be accepted: everything that is wrong with it at once, or the spec with its defaults filled in."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from podium.api.v1.job_service_pb2 import CreateJobRequest
 from podium.api.v1.spec_pb2 import JobSpec as JobSpecMessage
-from podium.jobs.blocking import in_thread
 from podium.jobs.catalogue import BackboneCard, find_backbone
 from podium.jobs.datasets import scan_split
 from podium.jobs.errors import NotFoundError
@@ -14,6 +14,7 @@ from podium.server.access import Ownership, facts
 from podium.server.admission._checks import check_arithmetic, check_backbone, check_classes, check_monitors
 from podium.server.admission._datasets import Datasets
 from podium.server.admission._findings import Findings
+from podium.server.admission._looks import Looks
 from podium.server.admission._paths import Places
 from podium.server.admission._resolve import resolve
 from podium.server.admission._scans import CachedScan, Scan
@@ -46,7 +47,8 @@ class Admission:
     ) -> None:
         self._places = Places(roots=tuple(roots), uri_prefixes=tuple(uri_prefixes))
         self._store = store
-        self._datasets = Datasets(self._places, CachedScan(scan))
+        self._looks = Looks()
+        self._datasets = Datasets(self._places, CachedScan(scan), self._looks)
 
     def admit(self, request: CreateJobRequest) -> Admitted:
         """The spec, resolved.
@@ -75,8 +77,9 @@ class Admission:
 
     def _check_weights(self, spec: JobSpecMessage, card: BackboneCard | None, findings: Findings) -> None:
         weights = spec.weights
-        if weights.file:
-            in_thread(check_weights_file, self._places, weights.file, findings)
+        if file := weights.file:
+            check = functools.partial(check_weights_file, self._places, file)
+            findings.include(self._looks.faults(("weights", file), check))
         if not weights.checkpoint:
             return
         field = "spec.weights.checkpoint"

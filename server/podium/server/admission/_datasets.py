@@ -5,6 +5,7 @@ thousands; a job that has them declares its classes. A dataset of torchvision ha
 """
 
 import difflib
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,6 @@ from typing import Any
 from google.protobuf.message import Message
 
 from podium.api.v1.spec_pb2 import JobSpec as JobSpecMessage
-from podium.jobs.blocking import in_thread
 from podium.jobs.catalogue import datasets, find_dataset
 from podium.jobs.datasets import DatasetError, Split, check_counts, expand_shards
 from podium.jobs.spec import ImageManifest, TorchvisionDataset, WebDataset
@@ -35,12 +35,13 @@ class Datasets:
     Args:
         places: where it may lie.
         scan: reads the classes of a split.
+        looks: what was seen lately.
     """
 
-    def __init__(self, places: Places, scan: Scan) -> None:
+    def __init__(self, places: Places, scan: Scan, looks: Looks) -> None:
         self._places = places
         self._scan = scan
-        self._looks = Looks()
+        self._looks = looks
 
     def classes(self, spec: JobSpecMessage, findings: Findings) -> Classes | None:
         """The classes in the order of the model's outputs; None where they cannot be told."""
@@ -96,8 +97,9 @@ class Datasets:
     def _in_torchvision(
         self, field: str, dataset: TorchvisionDataset, declared: Classes, findings: Findings
     ) -> Classes | None:
-        if dataset.root:
-            in_thread(self._places.check_path, f"{field}.root", dataset.root, findings)
+        if root := dataset.root:
+            check = functools.partial(self._places.check_path, f"{field}.root", root)
+            findings.include(self._looks.faults(("root", root), check))
         card = find_dataset(dataset.name)
         if card is None:
             if not findings.about(f"{field}.name"):

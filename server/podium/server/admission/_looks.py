@@ -92,6 +92,16 @@ class Looks:
             self._begin(key, entry, look)
         return outcome(entry.look)
 
+    def faults(self, key: Hashable, check: Callable[[Findings], object]) -> Findings:
+        """What a look finds fault with, which tells no classes; otherwise as `take`."""
+
+        def look() -> Look:
+            findings = Findings()
+            check(findings)
+            return Look(findings=findings, classes=None)
+
+        return self.take(key, look).findings
+
     def _begin(self, key: Hashable, entry: _Entry, look: Callable[[], Look]) -> None:
         try:
             self._threads.submit(self._fill, entry, look)
