@@ -274,7 +274,10 @@ GOOD: dict[str, Callable[[Path], JobSpec]] = {
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("bad-input")
+    made = tmp_path_factory.mktemp("bad-input")
+    # `podium up` refuses a data root that is not there.
+    (made / "data").mkdir()
+    return made
 
 
 @pytest.fixture(scope="module")
