@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from podium.topk import (
     BASELINES,
@@ -440,6 +441,19 @@ def test_tables_made_in_inference_mode_serve_training(sorter: Surrogate):
     loss(logits, _LABELS).backward()
 
     assert logits.grad is not None
+
+
+@every_surrogate
+def test_a_run_under_fake_tensors_leaves_nothing_behind(sorter: Surrogate):
+    # Numbers that no other test has, so that nothing of them is there yet.
+    k = {1: 1.0} if isinstance(sorter, Softmax) else {1: 0.47, 4: 0.53}
+    loss = TopKCrossEntropy(k=k, sorter=sorter, m=7)
+
+    with FakeTensorMode():
+        assert () == loss(torch.randn(3, 10), torch.zeros(3, dtype=torch.int64)).shape
+    (gradient,) = torch.autograd.grad(loss(logits := torch.randn(3, 10, requires_grad=True), torch.arange(3)), logits)
+
+    assert Tensor is type(gradient)
 
 
 @every_surrogate

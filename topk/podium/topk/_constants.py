@@ -8,10 +8,12 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from podium.topk._eager import is_traced
+
 
 def constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return a tensor of these values, (len(values),); nobody may write to it."""
-    if torch.compiler.is_compiling():
+    if is_traced():
         return torch.tensor(values, dtype=dtype, device=device)
     return _cached(values, dtype, device)
 

@@ -7,11 +7,19 @@ import torch
 from torch import Tensor
 
 
+def is_traced() -> bool:
+    """Whether tensors may stand for others, so that none that is made now may be kept.
+
+    So they do for a compiler and in a mode such as FakeTensorMode, which exporters and estimates of memory use.
+    """
+    return torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0
+
+
 def may_look(values: Tensor) -> bool:
     """Whether reading values costs nothing: on the CPU, and neither traced by a compiler nor batched by vmap."""
     return (
         values.device.type == "cpu"
-        and not torch.compiler.is_compiling()
+        and not is_traced()
         # Nobody outside torch can ask whether vmap is at work, and a batched tensor cannot be looked at.
         and torch._C._functorch.peek_interpreter_stack() is None
     )

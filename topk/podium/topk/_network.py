@@ -20,6 +20,7 @@ from torch import Tensor
 
 from podium.topk._card import parameter
 from podium.topk._distributions import Distribution, SwapLaw, swap_law
+from podium.topk._eager import is_traced
 from podium.topk._schedule import Layer, Schedule, compile_schedule, prune
 from podium.topk._selection import places_by_score
 from podium.topk._sorter import ClosedFormSorter, Terms, linear_terms
@@ -82,12 +83,12 @@ def column(
         c_k, (..., K), and its derivative by the values, (..., K, M).
     """
     m = values.shape[-1]
-    compiling = torch.compiler.is_compiling()
+    traced = is_traced()
     # A compiler traces through a cache, and says that it does.
-    schedule = (make_schedule if compiling else _schedule)(network, m, ks[-1], values.device)
+    schedule = (make_schedule if traced else _schedule)(network, m, ks[-1], values.device)
     values_BM, mass_BM = values.reshape(-1, m) * law.steepness, mass.reshape(-1, m)
     parts = 1
-    if values.device.type == "cpu" and not compiling:
+    if values.device.type == "cpu" and not traced:
         # A layer is half of the lanes, value and mass, but all of them are moved where they are laid out anew.
         largest = values_BM.numel() * (2 if schedule.moves else 1)
         parts = max(-(-largest // _SMALL), 1)

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from podium.topk._eager import is_traced
+
 if TYPE_CHECKING:
     from podium.topk._sorter import ClosedFormSorter
 
@@ -84,7 +86,7 @@ def scatter(
 def _served(*tensors: Tensor) -> bool:
     """Return whether these have memory that a kernel can read, on a device that has kernels."""
     # First of all, since a compiler cannot trace what follows.
-    if torch.compiler.is_compiling():
+    if is_traced():
         return False
     if tensors[0].is_cuda:
         return all(_plain(tensor) for tensor in tensors) and _works_on(tensors[0].device.index)
