@@ -95,8 +95,19 @@ def test_what_breaks_a_rule_is_told_in_words_whatever_the_message_is():
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
-def test_whoever_submits_an_example_does_not_wait_for_protovalidate(file):
-    assert keeps(CreateJobRequest(spec=wire.to_proto(load_spec(file)), request_id=UUID, project="vision"))
+def test_whoever_submits_an_example_does_not_wait_for_protovalidate(file, monkeypatch):
+    asked: list[Message] = []
+
+    def collect(message: Message) -> list[Any]:
+        asked.append(message)
+        return []
+
+    monkeypatch.setattr("podium.server.admission.rules._collect", collect)
+
+    violations(CreateJobRequest(spec=wire.to_proto(load_spec(file)), request_id=UUID, project="vision"))
+    assert not asked
+    violations(CreateJobRequest(project="no project"))
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(

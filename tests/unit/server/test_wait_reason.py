@@ -249,13 +249,18 @@ class Slow(Snapshots):
         return self.seen or self.look()
 
 
-def test_of_a_long_line_callers_are_told_what_was_seen_last_while_somebody_looks_again():
+def seen_once() -> tuple[Pool, Slow, Outlook, Job, list[Job]]:
+    """A pool with one machine, and what its job was told by the first look at it."""
     pool = Pool()
     pool.machine("a", 1)
     snapshots = Slow(pool.store)
     outlook = Outlook(snapshots, ticks=lambda: snapshots.now)
     job = pool.store.get(pool.submit())
-    first = outlook.explained([job])
+    return pool, snapshots, outlook, job, outlook.explained([job])
+
+
+def test_of_a_long_line_callers_are_told_what_was_seen_last_while_somebody_looks_again():
+    pool, snapshots, outlook, job, first = seen_once()
     pool.machine("a", 0)
     snapshots.now = 7.0
 
@@ -268,13 +273,8 @@ def test_of_a_long_line_callers_are_told_what_was_seen_last_while_somebody_looks
 
 
 def test_where_no_thread_can_be_started_to_look_again_the_next_caller_tries_again(monkeypatch):
-    pool = Pool()
-    pool.machine("a", 1)
-    snapshots = Slow(pool.store)
+    _, snapshots, outlook, job, first = seen_once()
     snapshots.may_end.set()
-    outlook = Outlook(snapshots, ticks=lambda: snapshots.now)
-    job = pool.store.get(pool.submit())
-    first = outlook.explained([job])
     snapshots.now = 7.0
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", no_more_threads)
@@ -328,13 +328,8 @@ def test_while_a_long_line_is_planned_for_callers_are_told_of_pools_that_have_no
 
 
 def test_what_was_seen_long_ago_is_not_told():
-    pool = Pool()
-    pool.machine("a", 1)
-    snapshots = Slow(pool.store)
+    pool, snapshots, outlook, job, first = seen_once()
     snapshots.may_end.set()
-    outlook = Outlook(snapshots, ticks=lambda: snapshots.now)
-    job = pool.store.get(pool.submit())
-    first = outlook.explained([job])
     pool.machine("a", 0)
     snapshots.now = 60.0
 

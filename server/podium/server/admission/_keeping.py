@@ -1,7 +1,7 @@
 """Whether a message plainly keeps the contract's rules: a first look, which is enough for nearly every message.
 
 What it says no of, protovalidate judges: it may say no of a message that is good, but never yes of one that is not. Of
-a rule that it does not know it says no. protovalidate alone was a quarter of a CreateJob (docs/decisions/0004).
+a rule that it does not know it says no. protovalidate alone was a sixth of a CreateJob (docs/decisions/0004).
 """
 
 import json
